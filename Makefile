@@ -1,0 +1,49 @@
+# Two commands are the promise: `make demo` and `make test`. Each sets up everything it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+# Empty means "write .pyc files": without them every process start costs three times as much.
+export PYTHONDONTWRITEBYTECODE :=
+export UV_PYTHON_DOWNLOADS := never
+export OMP_WAIT_POLICY := passive
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check up bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(VENV)/.ready ## install the locked dependencies into .venv
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v[:2] < (3, 14) or sys.exit("found Python %d.%d, expected 3.11, 3.12 or 3.13.\n\nHint: name another interpreter: make PYTHON=python3.12 ..." % v[:2])'
+	@test -x .venv-boot/bin/uv || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install --quiet uv==$(UV_VERSION); }
+	@test -x $(BIN)/python || .venv-boot/bin/uv venv --quiet --python $(PYTHON) $(VENV)
+	.venv-boot/bin/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	.venv-boot/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
+
+demo: setup ## run the whole loop once, on simulated traffic
+	@$(BIN)/fraud-platform demo
+
+test: setup check ## lint, types, import contract and every test
+	@$(BIN)/pytest -q -n 2 --dist loadgroup
+
+check: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+up: setup ## Dagster UI, scorer and MLflow UI on localhost
+	@$(BIN)/fraud-platform up
+
+bench: setup ## speed, as ratios
+	@$(BIN)/python -m benchmarks
+
+lock: ## resolve the dependencies anew into requirements.lock
+	@test -x .venv-boot/bin/uv || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install --quiet uv==$(UV_VERSION); }
+	.venv-boot/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and the platform's home
+	rm -rf .venv .venv-boot .fraud

@@ -1,0 +1,85 @@
+"""The exception tree, grouped by what the caller should do.
+
+* FraudPlatformError
+  x PermanentError            a rerun cannot help: fix the data, the request or the configuration
+    + DataContractError         rows, columns or a file broke the contract
+    + MappingError              a mapping file does not fit its own rules or the data
+    + IdempotencyConflictError  the same transaction id with another payload
+    + UnknownTransactionError   a label or a look-up names a transaction that the log does not have
+    + BundleIntegrityError      a model file, its digest or its golden rows do not agree
+    + InvalidLabelError         a label contradicts itself, its transaction or the clock
+  x NotReadyError             wait: the thing will exist later
+    + LabelsNotMatureError      too few labels are known yet
+    + NoChampionError           no model has passed the gate yet
+  x UnavailableError          try again: a store, a server or a disk is away
+    + LogUnavailableError       the event log cannot be read or written
+    + RegistryUnavailableError  the model registry cannot be reached
+
+A message says what was found and what was expected, then a blank line and `Hint: what to do`.
+"""
+
+
+class FraudPlatformError(Exception):
+    """Anything this platform raises on purpose.
+
+    Args:
+        message: what was found and what was expected, in one or two sentences.
+        hint: what the reader should do next; shown after a blank line.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\n\nHint: {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class PermanentError(FraudPlatformError):
+    """A rerun cannot help: fix the data, the request or the configuration."""
+
+
+class DataContractError(PermanentError):
+    """Rows, columns or a whole file broke the data contract."""
+
+
+class MappingError(PermanentError):
+    """A mapping file contradicts itself, or the data it is meant for."""
+
+
+class IdempotencyConflictError(PermanentError):
+    """The same transaction id was sent again with another payload."""
+
+
+class UnknownTransactionError(PermanentError):
+    """The log has no transaction under this id."""
+
+
+class BundleIntegrityError(PermanentError):
+    """A model bundle is damaged, forged, incomplete or scores its golden rows differently here."""
+
+
+class InvalidLabelError(PermanentError):
+    """A label contradicts itself, its transaction or the clock."""
+
+
+class NotReadyError(FraudPlatformError):
+    """The thing asked for will exist later: wait and ask again."""
+
+
+class LabelsNotMatureError(NotReadyError):
+    """Too few labels are mature at this `as_of`."""
+
+
+class NoChampionError(NotReadyError):
+    """No model has passed the promotion gate yet."""
+
+
+class UnavailableError(FraudPlatformError):
+    """A store, a server or a disk is away: try again."""
+
+
+class LogUnavailableError(UnavailableError):
+    """The event log cannot be read or written."""
+
+
+class RegistryUnavailableError(UnavailableError):
+    """The model registry cannot be reached."""

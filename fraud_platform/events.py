@@ -1,0 +1,52 @@
+"""The events of the log, as values: what a sender said, and where the log put it.
+
+These are the scorer's unit of work; the same facts as frames are `schemas`.
+"""
+
+from typing import NamedTuple
+
+
+class Transaction(NamedTuple):
+    """One payment as its sender described it: exactly `schemas.PAYLOAD_COLUMNS`, in that order.
+
+    Two transactions are the same when all fields are equal; the id alone is not enough.
+    """
+
+    transaction_id: str
+    event_us: int  # microseconds since 1970-01-01 UTC
+    card_id: str
+    terminal_id: str
+    amount_minor: int  # minor units of `currency`
+    currency: str  # ISO 4217
+    merchant_category: str | None = None
+    payment_method: str | None = None
+    country: str | None = None
+    device_id: str | None = None
+    entry_mode: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class TransactionEvent(NamedTuple):
+    """A transaction at its place in the log."""
+
+    seq: int
+    transaction: Transaction
+
+
+class LabelEvent(NamedTuple):
+    """A verdict about one transaction, at its place in the log.
+
+    The labelled transaction's time and entities ride along, so a fold needs no look-up.
+    """
+
+    seq: int
+    transaction_id: str
+    verdict: str  # fraud | genuine | withdrawn
+    known_us: int  # when the verdict became known, microseconds UTC
+    event_us: int  # when the labelled transaction happened
+    card_id: str
+    terminal_id: str
+
+
+Event = TransactionEvent | LabelEvent

@@ -1,0 +1,1 @@
+"""Windowed features: declared once (`spec`), compiled to tables (`batch`) and scorer (`rings`)."""

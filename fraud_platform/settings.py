@@ -1,0 +1,81 @@
+"""The one reader of the environment: paths, addresses, secrets and the sum of all policies.
+
+Every field can be set by an environment variable with the prefix `FRAUD_`; a policy's field by its
+path: `FRAUD_PROMOTION__MIN_AVERAGE_PRECISION=0.2`. The domain receives policies, never `Settings`.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud_platform.decision import DecisionPolicy
+from fraud_platform.labels import LabelPolicy
+from fraud_platform.model import ModelPolicy
+from fraud_platform.promotion import PromotionPolicy
+from fraud_platform.training_set import TrainingPolicy
+from fraud_platform.validation import ValidationPolicy
+
+
+class Settings(BaseSettings):
+    """Configuration of one installation; frozen, validated, complete."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRAUD_", env_nested_delimiter="__", frozen=True, use_attribute_docstrings=True
+    )
+
+    home: Path = Path(".fraud")
+    """Folder of everything the platform writes."""
+    token_key: SecretStr | None = None
+    """Key for turning card numbers into tokens at ingest; needed only by mappings with `tokenize`."""
+    mlflow_uri: SecretStr | None = None
+    """MLflow tracking and registry address; unset: SQLite under the home."""
+    scorer_host: str = "127.0.0.1"
+    """Address the scorer listens on."""
+    scorer_port: int = 8080
+    """Port the scorer listens on."""
+    champion_poll_seconds: float = 1.0
+    """How often a scorer looks whether the champion alias moved, seconds."""
+    validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
+    labels: LabelPolicy = Field(default_factory=LabelPolicy)
+    training: TrainingPolicy = Field(default_factory=TrainingPolicy)
+    model: ModelPolicy = Field(default_factory=ModelPolicy)
+    decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
+    promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
+
+    @property
+    def log_path(self) -> Path:
+        """The event log's file."""
+        return self.home / "log" / "events.db"
+
+    @property
+    def tables_dir(self) -> Path:
+        """Root of the Parquet tables: one folder per asset, one file per day."""
+        return self.home / "tables"
+
+    @property
+    def models_dir(self) -> Path:
+        """Model bundles by version, and the pointer to the champion's."""
+        return self.home / "models"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Reports that people open."""
+        return self.home / "reports"
+
+    @property
+    def feast_dir(self) -> Path:
+        """Feast's registry, online store and offline files."""
+        return self.home / "feast"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """MLflow's database and artifacts, when no server is configured."""
+        return self.home / "mlflow"
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process; called by composition roots and entry points only."""
+    return Settings()
