@@ -50,3 +50,25 @@ class LabelEvent(NamedTuple):
 
 
 Event = TransactionEvent | LabelEvent
+
+
+class Decision(NamedTuple):
+    """What the scorer answered for one transaction, and everything needed to answer it again."""
+
+    transaction_id: str
+    decision_id: str
+    seq: int  # of its transaction
+    seen_seq: int  # the newest log position its features had seen
+    event_us: int
+    decided_us: int
+    decision: str  # approve | review | decline
+    score: float | None  # in [0, 1]; None when no model decided
+    reasons: tuple[str, ...]  # stable codes, strongest first
+    mode: str  # champion | rules_only
+    is_late: bool
+    model_version: str | None
+    model_digest: str | None
+    policy_digest: str
+    feature_spec_digest: str
+    features: tuple[float | None, ...]  # in the order of FEATURE_NAMES
+    latency_us: int

@@ -1,0 +1,202 @@
+"""The row path of the event log: what a scorer does inside one durable commit.
+
+Whole tables in and out are `event_log`. A `LogWriter` lives only inside `EventLog.writing()`.
+"""
+
+import json
+import math
+import sqlite3
+from array import array
+from typing import NamedTuple
+
+from fraud_platform.errors import UnknownTransactionError
+from fraud_platform.events import Decision, Event, LabelEvent, Transaction, TransactionEvent
+
+_TRANSACTION = ", ".join(Transaction._fields)
+_DECISION = ", ".join(Decision._fields)
+
+
+class Recorded(NamedTuple):
+    """A transaction the log already holds, and its decision if a scorer took one."""
+
+    seq: int
+    transaction: Transaction
+    decision: Decision | None
+
+
+class LogWriter:
+    """One write transaction: everything appended becomes durable together, or not at all.
+
+    Args:
+        connection: an open SQLite connection inside BEGIN IMMEDIATE.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.last_seq = last_seq(connection)
+        """The newest position in the log, own appends included."""
+
+    def follow(self, after_seq: int) -> list[Event]:
+        """The events after a position, in order: what other processes appended meanwhile."""
+        if after_seq >= self.last_seq:
+            return []
+        return follow(self._connection, after_seq=after_seq, since_us=None, limit=None)
+
+    def recorded(self, transaction_id: str) -> Recorded | None:
+        """The transaction under this id with its decision, or None when the id is new."""
+        return recorded(self._connection, transaction_id)
+
+    def append_transaction(self, transaction: Transaction, *, received_us: int, source: str) -> int:
+        """Append one new transaction and return its seq."""
+        seq = self._next_seq()
+        marks = ", ".join("?" * (len(transaction) + 3))
+        self._connection.execute(
+            f"INSERT INTO transactions (seq, {_TRANSACTION}, received_us, source) VALUES ({marks})",  # noqa: S608 -- column names are ours
+            (seq, *transaction, received_us, source),
+        )
+        return seq
+
+    def append_decision(self, decision: Decision) -> None:
+        """Append the decision of a transaction that is in the log."""
+        values = decision._replace(  # type: ignore[call-arg] -- stored forms differ from the value's
+            reasons=json.dumps(decision.reasons), features=pack(decision.features)
+        )
+        marks = ", ".join("?" * len(values))
+        self._connection.execute(
+            f"INSERT INTO decisions ({_DECISION}) VALUES ({marks})",  # noqa: S608 -- column names are ours
+            values,
+        )
+
+    def append_label(
+        self,
+        *,
+        transaction_id: str,
+        verdict: str,
+        label_source: str,
+        reason: str | None,
+        known_us: int,
+        received_us: int,
+    ) -> tuple[LabelEvent, bool]:
+        """Append one verdict; the same verdict again is a no-op.
+
+        Returns:
+            The label as an event, and whether it was new.
+
+        Raises:
+            UnknownTransactionError: the log has no such transaction.
+        """
+        found = self._connection.execute(
+            "SELECT event_us, card_id, terminal_id FROM transactions WHERE transaction_id = ?",
+            (transaction_id,),
+        ).fetchone()
+        if found is None:
+            raise UnknownTransactionError(
+                "found a label for a transaction that is not in the log",
+                hint="send the transaction first, or check its transaction_id",
+            )
+        same = self._connection.execute(
+            "SELECT seq FROM labels WHERE transaction_id = ? AND verdict = ? AND label_source = ?"
+            " AND known_us = ?",
+            (transaction_id, verdict, label_source, known_us),
+        ).fetchone()
+        seq = self._next_seq() if same is None else int(same[0])
+        if same is None:
+            self._connection.execute(
+                "INSERT INTO labels (seq, transaction_id, verdict, label_source, reason, known_us,"
+                " received_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (seq, transaction_id, verdict, label_source, reason, known_us, received_us),
+            )
+        event = LabelEvent(seq, transaction_id, verdict, known_us, *found)
+        return event, same is None
+
+    def _next_seq(self) -> int:
+        self.last_seq += 1
+        return self.last_seq
+
+
+def last_seq(connection: sqlite3.Connection) -> int:
+    """The newest position in the log; 0 when it is empty."""
+    row = connection.execute(
+        "SELECT MAX(COALESCE((SELECT MAX(seq) FROM transactions), 0),"
+        " COALESCE((SELECT MAX(seq) FROM labels), 0))"
+    ).fetchone()
+    return int(row[0])
+
+
+def follow(
+    connection: sqlite3.Connection, *, after_seq: int, since_us: int | None, limit: int | None
+) -> list[Event]:
+    """Transactions and labels after a position, merged in seq order.
+
+    Args:
+        connection: an open connection.
+        after_seq: exclusive lower bound.
+        since_us: leave out transactions, and labels of transactions, that happened earlier.
+        limit: at most this many events.
+    """
+    arguments = {"after": after_seq, "since": since_us, "limit": -1 if limit is None else limit}
+    since = "" if since_us is None else "AND t.event_us >= :since"
+    transactions = connection.execute(
+        f"SELECT t.seq, {_prefixed('t')} FROM transactions t WHERE t.seq > :after {since}"  # noqa: S608 -- column names are ours
+        " ORDER BY t.seq LIMIT :limit",
+        arguments,
+    )
+    labels = connection.execute(
+        "SELECT l.seq, l.transaction_id, l.verdict, l.known_us, t.event_us, t.card_id,"  # noqa: S608 -- no outside text
+        " t.terminal_id FROM labels l JOIN transactions t USING (transaction_id)"
+        f" WHERE l.seq > :after {since} ORDER BY l.seq LIMIT :limit",
+        arguments,
+    )
+    events: list[Event] = [TransactionEvent(row[0], Transaction(*row[1:])) for row in transactions]
+    events += [LabelEvent(*row) for row in labels]
+    events.sort(key=lambda event: event.seq)
+    return events if limit is None else events[:limit]
+
+
+def recorded(connection: sqlite3.Connection, transaction_id: str) -> Recorded | None:
+    """The transaction under this id with its decision, or None when the id is unknown."""
+    row = connection.execute(
+        f"SELECT seq, {_TRANSACTION} FROM transactions WHERE transaction_id = ?",  # noqa: S608 -- column names are ours
+        (transaction_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    found = connection.execute(
+        f"SELECT {_DECISION} FROM decisions WHERE transaction_id = ?",  # noqa: S608 -- column names are ours
+        (transaction_id,),
+    ).fetchone()
+    decision = None if found is None else _decision(found)
+    return Recorded(row[0], Transaction(*row[1:]), decision)
+
+
+def pack(features: tuple[float | None, ...]) -> bytes:
+    """A feature vector as little-endian float64 words; None is the one quiet NaN.
+
+    Examples:
+        >>> len(pack((1.0, None)))
+        16
+    """
+    return array("d", [math.nan if value is None else value for value in features]).tobytes()
+
+
+def unpack(blob: bytes) -> tuple[float | None, ...]:
+    """The inverse of `pack`.
+
+    Examples:
+        >>> unpack(pack((1.0, None)))
+        (1.0, None)
+    """
+    return tuple(None if math.isnan(value) else value for value in array("d", blob))
+
+
+def _decision(row: tuple[object, ...]) -> Decision:
+    stored = Decision(*row)  # type: ignore[arg-type] -- SQLite returns objects; columns are typed
+    return stored._replace(
+        reasons=tuple(json.loads(str(stored.reasons))),
+        features=unpack(bytes(stored.features)),  # type: ignore[arg-type] -- stored as a blob
+        is_late=bool(stored.is_late),
+    )
+
+
+def _prefixed(alias: str) -> str:
+    return ", ".join(f"{alias}.{name}" for name in Transaction._fields)

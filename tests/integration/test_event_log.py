@@ -1,0 +1,222 @@
+"""The event log on a real SQLite file."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fraud_platform.adapters.event_log import EventLog, microseconds
+from fraud_platform.errors import LogUnavailableError, UnknownTransactionError
+from fraud_platform.events import Decision, LabelEvent, Transaction, TransactionEvent
+from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, QUARANTINE, UTC_MICROSECONDS
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "log" / "events.db")
+
+
+def payments(*rows: tuple[str, float, int]) -> pl.DataFrame:
+    """Rows of (transaction_id, days after START, amount_minor)."""
+    blank = dict.fromkeys(PAYLOAD_COLUMNS)
+    return pl.DataFrame(
+        [
+            blank
+            | {
+                "transaction_id": name,
+                "event_timestamp": START + days * DAY,
+                "card_id": "c1",
+                "terminal_id": "m1",
+                "amount_minor": amount,
+                "currency": "EUR",
+                "latitude": 0.1,
+                "received_timestamp": START + 100 * DAY,
+                "source": "test",
+            }
+            for name, days, amount in rows
+        ],
+        schema=PAYLOAD_COLUMNS | {"received_timestamp": UTC_MICROSECONDS, "source": pl.String()},
+    )
+
+
+def verdicts(*rows: tuple[str, float]) -> pl.DataFrame:
+    """Fraud verdicts of (transaction_id, days after START at which they became known)."""
+    columns = [
+        c for c in LABELS.columns if c not in {"seq", "event_timestamp", "card_id", "terminal_id"}
+    ]
+    return pl.DataFrame(
+        [
+            {
+                "transaction_id": name,
+                "verdict": "fraud",
+                "label_source": "chargeback",
+                "reason": None,
+                "label_timestamp": START + days * DAY,
+                "received_timestamp": START + 100 * DAY,
+            }
+            for name, days in rows
+        ],
+        schema={c: LABELS.columns[c] for c in columns},
+    )
+
+
+def test_transactions_and_labels_share_one_order_by_the_time_they_became_known(log):
+    log.append(payments(("a", 0, 1), ("b", 2, 1)), verdicts(("a", 1)))
+    events = log.follow(0)
+    assert [(e.seq, type(e)) for e in events] == [
+        (1, TransactionEvent),
+        (2, LabelEvent),
+        (3, TransactionEvent),
+    ]
+
+
+def test_the_same_batch_again_changes_nothing(log):
+    batch = payments(("a", 0, 1), ("b", 2, 1)), verdicts(("a", 1))
+    log.append(*batch)
+    again = log.append(*batch)
+    assert (again.accepted, again.duplicates, again.labels_accepted, again.labels_duplicates) == (
+        0,
+        2,
+        0,
+        1,
+    )
+    assert log.last_seq() == 3
+
+
+def test_another_payload_under_a_known_id_is_a_conflict_within_and_across_batches(log):
+    first = log.append(payments(("a", 0, 1), ("a", 0, 1), ("a", 0, 2)), verdicts())
+    assert (first.accepted, first.duplicates, first.conflicts.height) == (1, 1, 1)
+    second = log.append(payments(("a", 0, 3)), verdicts())
+    assert (second.accepted, second.duplicates, second.conflicts.height) == (0, 0, 1)
+    assert log.transactions(START, START + DAY)["amount_minor"].to_list() == [1]
+
+
+def test_a_label_about_nothing_is_told_and_not_kept(log):
+    outcome = log.append(payments(("a", 0, 1)), verdicts(("ghost", 1)))
+    assert outcome.labels_unknown["transaction_id"].to_list() == ["ghost"]
+    assert log.labels(START, START + 9 * DAY).is_empty()
+
+
+def test_days_are_half_open(log):
+    log.append(payments(("a", 0, 1), ("b", 1, 1)), verdicts())
+    assert log.transactions(START, START + DAY)["transaction_id"].to_list() == ["a"]
+
+
+def test_arrivals_name_the_days_that_were_touched(log):
+    log.append(payments(("a", 0, 1), ("b", 1, 1)), verdicts(("a", 1)))
+    assert log.arrivals(0).rows() == [
+        (START.date(), 1, 0, 1),
+        ((START + DAY).date(), 1, 1, 3),
+    ]
+    assert log.arrivals(3).is_empty()
+
+
+def a_payment(name: str, days: float = 0.0) -> Transaction:
+    return Transaction(name, microseconds(START + days * DAY), "c1", "m1", 100, "EUR")
+
+
+def a_decision(transaction: Transaction, seq: int) -> Decision:
+    return Decision(
+        transaction.transaction_id, f"d{seq}", seq, seq - 1, transaction.event_us, 5, "review", 0.5,
+        ("C01",), "champion", False, "1", "m", "p", "f", (1.0, None), 7,
+    )  # fmt: skip
+
+
+def test_a_decision_comes_back_as_it_was_written(log):
+    payment = a_payment("a")
+    with log.writing() as writer:
+        seq = writer.append_transaction(payment, received_us=9, source="scorer")
+        writer.append_decision(a_decision(payment, seq))
+    assert log.recorded("a") == (1, payment, a_decision(payment, 1))
+    row = log.decisions(START, START + DAY).row(0, named=True)
+    assert (row["features"], row["reasons"], row["is_late"]) == ([1.0, None], ["C01"], False)
+
+
+def test_an_error_inside_a_write_leaves_no_trace(log):
+    def write_a_payment_and_a_label_about_nothing() -> None:
+        with log.writing() as writer:
+            writer.append_transaction(a_payment("a"), received_us=9, source="scorer")
+            writer.append_label(
+                transaction_id="ghost", verdict="fraud", label_source="analyst", reason=None,
+                known_us=1, received_us=1,
+            )  # fmt: skip
+
+    with pytest.raises(UnknownTransactionError):
+        write_a_payment_and_a_label_about_nothing()
+    assert (log.last_seq(), log.recorded("a")) == (0, None)
+
+
+def test_two_logs_on_one_file_see_each_others_events(log, tmp_path):
+    other = EventLog(tmp_path / "log" / "events.db")
+    log.append(payments(("a", 0, 1)), verdicts())
+    with other.writing() as writer:
+        assert [event.seq for event in writer.follow(0)] == [1]
+        assert writer.append_transaction(a_payment("b"), received_us=9, source="scorer") == 2
+    assert [event.seq for event in log.follow(1)] == [2]
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LogUnavailableError, match="Hint"):
+        EventLog(tmp_path / "file" / "events.db").last_seq()
+
+
+def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
+    (tmp_path / "events.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(LogUnavailableError, match="Hint"):
+        EventLog(tmp_path / "events.db").last_seq()
+
+
+def test_the_same_rejected_row_is_kept_once(log):
+    row = dict.fromkeys(QUARANTINE.columns) | {
+        "partition_timestamp": START,
+        "received_timestamp": START,
+        "source": "ingest:x",
+        "row_number": 1,
+        "broken_rule": "amount_is_a_number",
+        "detail": "found 'x'",
+        "payload": "{}",
+    }
+    rows = pl.DataFrame([row], schema=QUARANTINE.columns)
+    log.reject(rows)
+    log.reject(rows)
+    assert log.rejections(START, START + DAY).equals(rows)
+
+
+def _append_until_killed(path: Path, acknowledged: str) -> None:
+    log = EventLog(path)
+    with Path(acknowledged).open("a") as told:
+        for number in range(1_000_000):
+            payment = a_payment(f"t{number}")
+            with log.writing() as writer:
+                seq = writer.append_transaction(payment, received_us=9, source="scorer")
+                writer.append_decision(a_decision(payment, seq))
+            told.write(f"t{number}\n")
+            told.flush()
+
+
+def test_what_was_acknowledged_before_a_kill_is_there_after_it(log, tmp_path):
+    path, told = tmp_path / "log" / "events.db", tmp_path / "told.txt"
+    told.touch()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_append_until_killed, args=(path, str(told))
+    )
+    process.start()
+    deadline = time.monotonic() + 60
+    while told.read_text().count("\n") < 50 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    acknowledged = told.read_text().split()
+    assert len(acknowledged) >= 50
+    assert all(log.decision(name) is not None for name in acknowledged)
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
