@@ -1,6 +1,19 @@
-"""From a score to an answer: approve, review or decline, with stable reasons."""
+"""From a score to an answer: approve, review or decline, with stable reasons.
 
-from dataclasses import dataclass
+What belongs here: the rule that turns a number into an outcome, the choice of reason codes, and the
+digest that names the rule. Scores come from `model`, the texts of feature reasons from
+`features.spec`, thresholds from the champion's bundle; HTTP is `serving`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TypeGuard
+
+from fraud_platform.errors import DataContractError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,3 +26,136 @@ class DecisionPolicy:
     """Share of genuine transactions that may be declined, in (0, review_fpr]."""
     max_reasons: int = 4
     """Most reason codes in one answer."""
+
+
+class Outcome(StrEnum):
+    """What the platform answers for one transaction, mildest first."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The two cuts of a model's score; a score on a cut belongs to the stricter side.
+
+    Attributes:
+        review: scores from here on are at least reviewed, >= 0.
+        decline: scores from here on are declined, >= review; above 1 nothing is declined.
+
+    Raises:
+        DataContractError: a cut is not a number, negative, or the cuts are in the wrong order.
+    """
+
+    review: float
+    decline: float
+
+    def __post_init__(self) -> None:
+        # A NaN fails every comparison, so this also refuses cuts that are not numbers.
+        if not 0.0 <= self.review <= self.decline:
+            raise DataContractError(
+                f"found thresholds review={self.review} and decline={self.decline}, "
+                "expected 0 <= review <= decline",
+                hint="write the bundle again from the evaluation that chose the thresholds",
+            )
+
+
+NO_MODEL = "R00"
+UNUSABLE_SCORE = "R98"
+NOTHING_STANDS_OUT = "R99"
+
+GENERAL_REASONS: Mapping[str, str] = {
+    NO_MODEL: "No verified model is loaded; a person must look",
+    UNUSABLE_SCORE: "The model gave no usable score; a person must look",
+    NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up",
+}
+"""Reason code -> text, for reasons that belong to no feature."""
+
+
+def decide(score: float | None, thresholds: Thresholds | None) -> Outcome:
+    """The outcome for one score; whatever is not a score is reviewed, never approved.
+
+    Args:
+        score: the model's fraud score in [0, 1], or None when no model scored.
+        thresholds: the cuts that belong to that model, or None when there is no model.
+
+    Returns:
+        DECLINE from the decline cut on, REVIEW from the review cut on, else APPROVE; REVIEW when
+        the score is missing, not a number or outside [0, 1].
+
+    Examples:
+        >>> cuts = Thresholds(review=0.3, decline=0.8)
+        >>> [str(decide(score, cuts)) for score in (0.29, 0.3, 0.8)]
+        ['approve', 'review', 'decline']
+        >>> str(decide(None, cuts)), str(decide(float("nan"), cuts)), str(decide(0.1, None))
+        ('review', 'review', 'review')
+    """
+    if thresholds is None or not is_usable(score):
+        return Outcome.REVIEW
+    if score >= thresholds.decline:
+        return Outcome.DECLINE
+    return Outcome.REVIEW if score >= thresholds.review else Outcome.APPROVE
+
+
+def is_usable(score: float | None) -> TypeGuard[float]:
+    """Whether this is a score at all: a number in [0, 1].
+
+    Examples:
+        >>> is_usable(0.5), is_usable(float("nan")), is_usable(1.5), is_usable(None)
+        (True, False, False, False)
+    """
+    return score is not None and 0.0 <= score <= 1.0
+
+
+def strongest_reasons(
+    contributions: Sequence[float], codes: Sequence[str], *, limit: int
+) -> tuple[str, ...]:
+    """The reason codes that pushed one score up most.
+
+    Features may share a code; the code then ranks by its strongest feature and appears once.
+
+    Args:
+        contributions: shape (k,), each feature's share of the margin, positive towards fraud.
+        codes: shape (k,), each feature's reason code.
+        limit: most codes in the answer.
+
+    Returns:
+        At most `limit` codes, strongest first; `NOTHING_STANDS_OUT` when nothing pushed upwards,
+        so that a reviewed or declined payment never goes without a reason.
+
+    Examples:
+        >>> strongest_reasons([0.2, -1.0, 0.9, 0.5], ["R01", "R02", "R03", "R01"], limit=2)
+        ('R03', 'R01')
+    """
+    ranked = sorted(
+        (-contribution, place)
+        for place, contribution in enumerate(contributions)
+        if contribution > 0 and math.isfinite(contribution)
+    )
+    chosen = tuple(dict.fromkeys(codes[place] for _, place in ranked))[:limit]
+    return chosen or (NOTHING_STANDS_OUT,)
+
+
+def policy_digest(policy: DecisionPolicy, thresholds: Thresholds | None) -> str:
+    """The name of the rule that decided: SHA-256 over the policy and the thresholds, hex.
+
+    Args:
+        policy: the decision policy in force.
+        thresholds: the champion's cuts, or None without a champion.
+
+    Returns:
+        64 hex digits; equal exactly when every field is equal.
+
+    Examples:
+        >>> policy_digest(DecisionPolicy(), None) == policy_digest(DecisionPolicy(), None)
+        True
+        >>> policy_digest(DecisionPolicy(), Thresholds(0.3, 0.8))[:8]
+        '7569bd6b'
+    """
+    document = {
+        "policy": asdict(policy),
+        "thresholds": None if thresholds is None else asdict(thresholds),
+    }
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
