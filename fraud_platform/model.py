@@ -1,6 +1,36 @@
-"""Fitting and scoring: gradient-boosted trees, deterministic for the same rows and policy."""
+"""Fitting and scoring: gradient-boosted trees, deterministic for the same rows and policy.
 
-from dataclasses import dataclass
+What belongs here: from rows to a model, from a matrix to scores and contributions. How a model is
+stored and checked is `adapters.model_bundle`. Both libraries see the same numbers: features are
+rounded to float32 in fitting and in scoring, so a score never depends on who computed a float64.
+The libraries' own settings are in `boosting`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fraud_platform.boosting import FitPlan, LightGBMTrainer, Part, Trainer, XGBoostTrainer
+from fraud_platform.errors import (
+    BundleIntegrityError,
+    DataContractError,
+    LabelsNotMatureError,
+    PermanentError,
+)
+from fraud_platform.training_set import feature_columns
+
+LIBRARIES = ("xgboost", "lightgbm")
+"""The libraries a model can come from."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -8,12 +38,235 @@ class ModelPolicy:
     """The search that finds a model's parameters."""
 
     trials: int = 8
-    """Parameter sets tried per library."""
+    """Parameter sets tried per library; the first is always the same proven one."""
     seed: int = 20_180_401
     """Seed of the search and of every fit."""
     max_rounds: int = 400
     """Upper bound of trees; early stopping on the last train days chooses the number."""
     early_stopping_rounds: int = 30
     """Stop when this many further trees brought nothing."""
+    validation_days: int = 7
+    """Last days of the train slice on which the search is judged; at most a third of the slice."""
+    validation_gap_days: int = 7
+    """Days left out before them, as between train and test; at most a third of the slice."""
     threads: int = 1
     """Threads of a fit; results do not depend on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A fitted model as bytes, with what is needed to score.
+
+    Attributes:
+        library: "xgboost" or "lightgbm".
+        payload: UBJSON (XGBoost) or text without its parameter block (LightGBM, whose block names
+            the thread count); never a pickle.
+        feature_names: the columns of the matrix, in order.
+        library_version: version of the library that wrote the payload.
+        parameters: what the search chose.
+        rounds: number of trees.
+    """
+
+    library: str
+    payload: bytes = field(repr=False)
+    feature_names: tuple[str, ...]
+    library_version: str
+    parameters: Mapping[str, float | int | str] = field(hash=False)
+    rounds: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the payload, hex."""
+        return hashlib.sha256(self.payload).hexdigest()
+
+    def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The suspicion of each row; one row alone gets the same bits as in any batch.
+
+        Args:
+            features: shape (n, k), columns as in `feature_names`, NaN where unknown. Values beyond
+                float32's range count as its largest.
+
+        Returns:
+            Shape (n,), in [0, 1], larger is more suspicious.
+
+        Raises:
+            DataContractError: the matrix has another width.
+            BundleIntegrityError: the payload is no model of this library.
+        """
+        rounded = _rounded(features, len(self.feature_names))
+        if self.library == "xgboost":
+            scores = self._booster.inplace_predict(rounded, validate_features=False)
+        else:
+            scores = self._booster.predict(rounded.astype(np.float64), num_threads=1)
+        return np.asarray(scores, dtype=np.float64)
+
+    def contributions(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How much each feature moved each row's margin (log-odds), by exact tree SHAP.
+
+        Args:
+            features: as for `score`.
+
+        Returns:
+            Shape (n, k); positive means more suspicious. The bias is left out, so a row's sum is
+            its margin minus a constant of the model.
+        """
+        rounded = _rounded(features, len(self.feature_names))
+        if self.library == "xgboost":
+            import xgboost
+
+            # One thread: the matrix would otherwise start as many as there are cores per row.
+            rows = xgboost.DMatrix(rounded, nthread=1)
+            parts = self._booster.predict(rows, pred_contribs=True, validate_features=False)
+        else:
+            parts = self._booster.predict(
+                rounded.astype(np.float64), pred_contrib=True, num_threads=1
+            )
+        return np.asarray(parts, dtype=np.float64)[:, :-1]
+
+    def scored(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with a column `score`; it must have the model's features as columns."""
+        scores = self.score(matrix(frame, self.feature_names))
+        return frame.with_columns(pl.Series("score", scores, dtype=pl.Float64))
+
+    @cached_property
+    def _booster(self) -> Any:  # the libraries ship no types
+        # Two threads may both parse at first use; the results are equal and one is kept.
+        if self.library == "xgboost":
+            return _parsed_xgboost(self.payload)
+        return _parsed_lightgbm(self.payload)
+
+
+def matrix(frame: pl.DataFrame, feature_names: tuple[str, ...]) -> NDArray[np.float64]:
+    """The named columns as a float64 matrix, NaN for null.
+
+    Examples:
+        >>> matrix(pl.DataFrame({"a": [1.0, None], "b": [2.0, 3.0]}), ("b", "a"))
+        array([[ 2.,  1.],
+               [ 3., nan]])
+    """
+    columns = frame.select(pl.col(name).cast(pl.Float64) for name in feature_names)
+    return np.ascontiguousarray(columns.fill_null(float("nan")).to_numpy())
+
+
+def fit(
+    library: str,
+    training_set: pl.DataFrame,
+    policy: ModelPolicy,
+    progress: Progress | None = None,
+) -> Model:
+    """Search parameters and rounds on the last train days, then fit on the whole train slice.
+
+    The search (Optuna's TPE, seeded, starting from one proven set) maximises the area under the
+    precision-recall curve on the newest days of the train slice, behind a gap like the one between
+    train and test. Early stopping chooses the rounds there. Delay and test rows are never read.
+
+    Args:
+        library: "xgboost" or "lightgbm".
+        training_set: what `training_set.build` returns; its row order is part of the input.
+        policy: size and seed of the search.
+        progress: called with (what, done, total) after each trial and after the last fit.
+
+    Returns:
+        The model; the same input gives the same payload, byte for byte.
+
+    Raises:
+        LabelsNotMatureError: the inner cut leaves a part without frauds or without genuine rows.
+        PermanentError: the library is none of `LIBRARIES`.
+    """
+    if library not in LIBRARIES:
+        raise PermanentError(f"Unknown library {library!r}; expected one of {LIBRARIES}.")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rows = training_set.filter(pl.col("slice") == "train")
+    names = feature_columns(rows)
+    plan = _plan(rows, names, policy)
+    trainer: Trainer = XGBoostTrainer(plan) if library == "xgboost" else LightGBMTrainer(plan)
+
+    def objective(trial: Any) -> float:
+        rounds, quality = trainer.judge(trainer.suggest(trial))
+        trial.set_user_attr("rounds", rounds)
+        return quality
+
+    def report(study: Any, trial: Any) -> None:
+        if progress is not None:
+            progress(f"fit {library}", trial.number + 1, policy.trials + 1)
+
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=policy.seed)
+    )
+    study.enqueue_trial(trainer.proven)
+    study.optimize(objective, n_trials=policy.trials, callbacks=[report])
+    rounds = int(study.best_trial.user_attrs["rounds"])
+    payload = trainer.refit(study.best_params, rounds)
+    if progress is not None:
+        progress(f"fit {library}", policy.trials + 1, policy.trials + 1)
+    return Model(
+        library=library,
+        payload=payload,
+        feature_names=names,
+        library_version=trainer.version,
+        parameters=dict(study.best_params),
+        rounds=rounds,
+    )
+
+
+def _rounded(features: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+    if features.ndim != 2 or features.shape[1] != width:
+        raise DataContractError(
+            f"The feature matrix has shape {features.shape}; expected (n, {width})."
+        )
+    clipped = np.clip(features, -_LARGEST, _LARGEST)
+    return np.ascontiguousarray(clipped, dtype=np.float32)
+
+
+def _parsed_xgboost(payload: bytes) -> Any:
+    import xgboost
+
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(bytearray(payload))
+    except xgboost.core.XGBoostError as error:
+        raise BundleIntegrityError("The payload is no XGBoost model.") from error
+    booster.set_param({"nthread": 1})
+    return booster
+
+
+def _parsed_lightgbm(payload: bytes) -> Any:
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=payload.decode(), params={"verbosity": -1})
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise BundleIntegrityError("The payload is no LightGBM model.") from error
+
+
+def _part(rows: pl.DataFrame, names: tuple[str, ...], what: str) -> Part:
+    frauds = int(rows["is_fraud"].sum())
+    if frauds in (0, rows.height):
+        raise LabelsNotMatureError(
+            f"The {what} rows of the search hold {frauds} frauds among {rows.height} rows; "
+            "expected both kinds.",
+            hint="train on more days, or shorten ModelPolicy.validation_days and its gap.",
+        )
+    is_fraud = rows["is_fraud"].cast(pl.Float32).to_numpy()
+    return Part(_rounded(matrix(rows, names), len(names)), is_fraud)
+
+
+def _plan(rows: pl.DataFrame, names: tuple[str, ...], policy: ModelPolicy) -> FitPlan:
+    """Rows to fit on in the search and rows to judge on, time-ordered with a gap between."""
+    day = pl.col("event_timestamp").dt.epoch("d")
+    first, last = rows.select(day.min().alias("first"), day.max().alias("last")).row(0)
+    third = (last - first + 1) // 3 if rows.height else 0
+    start = (last or 0) - min(policy.validation_days, third) + 1
+    gap = min(policy.validation_gap_days, third)
+    return FitPlan(
+        learn=_part(rows.filter(day < start - gap), names, "fitting"),
+        judged=_part(rows.filter(day >= start), names, "judging"),
+        whole=_part(rows, names, "train"),
+        feature_names=names,
+        seed=policy.seed,
+        threads=policy.threads,
+        max_rounds=policy.max_rounds,
+        early_stopping_rounds=policy.early_stopping_rounds,
+    )
