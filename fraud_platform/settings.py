@@ -4,6 +4,7 @@ Every field can be set by an environment variable with the prefix `FRAUD_`; a po
 path: `FRAUD_PROMOTION__MIN_AVERAGE_PRECISION=0.2`. The domain receives policies, never `Settings`.
 """
 
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_platform.decision import DecisionPolicy
+from fraud_platform.drift import DriftPolicy
+from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.model import ModelPolicy
 from fraud_platform.promotion import PromotionPolicy
@@ -28,7 +31,11 @@ class Settings(BaseSettings):
     home: Path = Path(".fraud")
     """Folder of everything the platform writes."""
     token_key: SecretStr | None = None
-    """Key for turning card numbers into tokens at ingest; needed only by mappings with `tokenize`."""
+    """Key for turning card numbers into tokens at ingest, for mappings with `tokenize`."""
+    first_day: date = date(2026, 1, 1)
+    """First day partition of the graph: at or before the oldest transaction, UTC."""
+    dagster_postgres_url: SecretStr | None = None
+    """PostgreSQL for Dagster's runs, events and schedules; unset: SQLite under the home."""
     mlflow_uri: SecretStr | None = None
     """MLflow tracking and registry address; unset: SQLite under the home."""
     scorer_host: str = "127.0.0.1"
@@ -37,12 +44,18 @@ class Settings(BaseSettings):
     """Port the scorer listens on."""
     champion_poll_seconds: float = 1.0
     """How often a scorer looks whether the champion alias moved, seconds."""
+    sensor_seconds: int = 30
+    """How often each sensor looks, seconds."""
+    code_commit: str = "unknown"
+    """Version-control commit of the running code, recorded with every training."""
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
     labels: LabelPolicy = Field(default_factory=LabelPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
+    drift: DriftPolicy = Field(default_factory=DriftPolicy)
+    healing: HealingPolicy = Field(default_factory=HealingPolicy)
 
     @property
     def log_path(self) -> Path:
@@ -63,6 +76,16 @@ class Settings(BaseSettings):
     def reports_dir(self) -> Path:
         """Reports that people open."""
         return self.home / "reports"
+
+    @property
+    def alerts_path(self) -> Path:
+        """One JSON line per alert."""
+        return self.home / "alerts.jsonl"
+
+    @property
+    def dagster_dir(self) -> Path:
+        """Dagster's own home: instance configuration, runs and events."""
+        return self.home / "dagster"
 
     @property
     def feast_dir(self) -> Path:

@@ -1,0 +1,170 @@
+"""How far one day's inputs and scores moved from the champion's training window.
+
+Numbers only: PSI and KS per feature, null shares and medians. They explain; they never act alone
+(`healing` weighs them against harm). The report that people open is made by Evidently in `assets`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftPolicy:
+    """What counts as a shift."""
+
+    major_psi: float = 0.25
+    """PSI from which a shift is called major, unitless; a convention, hence policy."""
+    max_null_share_gain: float = 0.10
+    """Largest tolerated rise of a feature's null share against the reference, absolute."""
+    unit_tolerance: float = 0.25
+    """How near to a power of ten a jump of the median must be to be called a change of unit."""
+    bins: int = 10
+    """Quantile bins of the reference."""
+    min_rows: int = 200
+    """Fewest rows in a day; below, the day cannot be judged."""
+
+
+def psi(reference: NDArray[np.float64], current: NDArray[np.float64], bins: int = 10) -> float:
+    """Population stability index between two samples of one feature, less its sampling bias.
+
+    PSI is sum((c - r) * ln(c / r)) over quantile bins of the reference plus one bin for missing
+    values, where r and c are the shares of each sample in the bin. Between two samples of the same
+    distribution its mean is about (bins - 1) * (1/n + 1/m), which is taken off, so that small days
+    do not look like shifts. Empty bins count as half a row.
+
+    Args:
+        reference: shape (n,), NaN for missing.
+        current: shape (m,), NaN for missing.
+        bins: quantile bins cut on the reference.
+
+    Returns:
+        PSI >= 0, unitless; 0 means no shift beyond sampling.
+
+    Source: Yurdakul, "Statistical properties of the population stability index" (2018), for the
+    bias.
+
+    Examples:
+        >>> sample = np.arange(1000.0)
+        >>> psi(sample, sample)
+        0.0
+        >>> round(psi(sample, sample + 500), 1)
+        3.5
+    """
+    known = reference[~np.isnan(reference)]
+    cuts = np.linspace(0, 1, bins + 1)[1:-1]
+    edges = np.unique(np.quantile(known, cuts)) if len(known) else known
+    counts = [_binned(sample, edges) for sample in (reference, current)]
+    r, c = (
+        np.maximum(count, 0.5) / len(s)
+        for count, s in zip(counts, (reference, current), strict=True)
+    )
+    used = int(np.count_nonzero(counts[0] + counts[1]))
+    bias = (used - 1) * (1 / len(reference) + 1 / len(current))
+    return max(0.0, float(np.sum((c - r) * np.log(c / r))) - bias)
+
+
+def ks(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
+    """Kolmogorov-Smirnov distance: the largest gap between the two empirical distributions.
+
+    Args:
+        reference: shape (n,); NaN are left out.
+        current: shape (m,); NaN are left out.
+
+    Returns:
+        A distance in [0, 1]; NaN when a sample has no known value.
+
+    Examples:
+        >>> ks(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+        0.5
+    """
+    r, c = (np.sort(sample[~np.isnan(sample)]) for sample in (reference, current))
+    if not len(r) or not len(c):
+        return float("nan")
+    points = np.concatenate([r, c])
+    gaps = np.searchsorted(r, points, side="right") / len(r) - np.searchsorted(
+        c, points, side="right"
+    ) / len(c)
+    return float(np.abs(gaps).max())
+
+
+def measure(reference: pl.DataFrame, current: pl.DataFrame, policy: DriftPolicy) -> pl.DataFrame:
+    """Drift of every column that both frames have.
+
+    Args:
+        reference: a sample of the champion's training rows, one numeric column per feature.
+        current: the rows under test; `policy.min_rows` or more.
+        policy: bins and bounds.
+
+    Returns:
+        One row per feature, largest PSI first: feature, psi, ks, null_share_reference, null_share,
+        median_reference, median, unit_factor (a power of ten when the median jumped by about that
+        much, else 1).
+    """
+    shared = [name for name in reference.columns if name in current.columns]
+    rows = [
+        _compared(name, _values(reference, name), _values(current, name), policy) for name in shared
+    ]
+    return pl.DataFrame(rows, schema=DRIFT_COLUMNS).sort("psi", "feature", descending=[True, False])
+
+
+DRIFT_COLUMNS: dict[str, pl.DataType] = {
+    "feature": pl.String(),
+    "psi": pl.Float64(),
+    "ks": pl.Float64(),
+    "null_share_reference": pl.Float64(),
+    "null_share": pl.Float64(),
+    "median_reference": pl.Float64(),
+    "median": pl.Float64(),
+    "unit_factor": pl.Float64(),
+}
+"""Columns of `measure`'s result."""
+
+
+def unit_factor(median_reference: float, median: float, tolerance: float) -> float:
+    """The power of ten by which a quantity seems to be expressed differently, else 1.
+
+    Only factors of 100 and more (or 0.01 and less) are named: prices do move by ten.
+
+    Examples:
+        >>> unit_factor(2500.0, 240000.0, 0.25)
+        100.0
+        >>> unit_factor(2500.0, 4000.0, 0.25)
+        1.0
+    """
+    if not (median_reference > 0 and median > 0):
+        return 1.0
+    exponent = round(float(np.log10(median / median_reference)))
+    near = abs(median / median_reference / 10.0**exponent - 1) <= tolerance
+    return float(10.0**exponent) if abs(exponent) >= 2 and near else 1.0
+
+
+def _values(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    return frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _binned(sample: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    missing = np.isnan(sample)
+    index = np.searchsorted(edges, sample[~missing], side="right")
+    counts = np.bincount(index, minlength=len(edges) + 1)
+    return np.append(counts, missing.sum()).astype(np.float64)
+
+
+def _compared(
+    name: str, r: NDArray[np.float64], c: NDArray[np.float64], policy: DriftPolicy
+) -> dict[str, object]:
+    medians = [
+        float(np.median(s[~np.isnan(s)])) if (~np.isnan(s)).any() else float("nan") for s in (r, c)
+    ]
+    return {
+        "feature": name,
+        "psi": psi(r, c, policy.bins),
+        "ks": ks(r, c),
+        "null_share_reference": float(np.isnan(r).mean()),
+        "null_share": float(np.isnan(c).mean()),
+        "median_reference": medians[0],
+        "median": medians[1],
+        "unit_factor": unit_factor(medians[0], medians[1], policy.unit_tolerance),
+    }
