@@ -1,0 +1,44 @@
+"""`python -m serving`: the scorer as a process of its own."""
+
+import socket
+import sys
+
+import uvicorn
+
+from fraud_platform.settings import Settings, get_settings
+from serving.app import create_app
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it listens once it does, so that a supervisor can wait for the line."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            sys.stdout.write(f"scorer listening on http://{host}:{port}\n")
+            sys.stdout.flush()
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, answering what is under way first."""
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.scorer_host,
+        port=settings.scorer_port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,  # the decision log is the record; request lines would hold ids
+        log_level="warning",
+        timeout_keep_alive=75,  # longer than the idle time of common connection pools
+        timeout_graceful_shutdown=10,
+    )
+    server = _Announcing(config)
+    server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    run(get_settings())

@@ -1,0 +1,97 @@
+"""Puts the scorer together: settings in, Litestar application out.
+
+The only place of the scorer with a real clock.
+"""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator, Callable
+
+from litestar import Litestar, get
+from litestar.di import Provide
+from litestar.response import Redirect
+
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.settings import Settings
+from serving.champion import ChampionWatch
+from serving.context import Scorer
+from serving.decisions import decide_payment, read_decision
+from serving.docs import OPENAPI
+from serving.engine import Engine
+from serving.health import live, metrics, ready
+from serving.labels import record_labels
+from serving.metrics import Metrics
+from serving.models import read_models
+from serving.refusals import HANDLERS
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970-01-01 UTC, now."""
+    return time.time_ns() // 1_000
+
+
+def create_app(settings: Settings, *, clock: Callable[[], int] = wall_clock) -> Litestar:
+    """The scorer of one installation.
+
+    Args:
+        settings: paths, policies and the polling interval.
+        clock: microseconds since 1970-01-01 UTC; tests pass their own.
+    """
+    scorer = build_scorer(settings, clock)
+    return Litestar(
+        [
+            decide_payment,
+            read_decision,
+            record_labels,
+            read_models,
+            live,
+            ready,
+            metrics,
+            root,
+        ],
+        dependencies={"scorer": Provide(lambda: scorer, sync_to_thread=False, use_cache=True)},
+        exception_handlers=HANDLERS,
+        lifespan=[lambda _: _running(scorer)],
+        logging_config=None,
+        openapi_config=OPENAPI,
+    )
+
+
+def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
+    """The parts of one scorer, not started yet; nothing is opened."""
+    counted = Metrics()
+    champion = ChampionWatch(
+        settings.models_dir,
+        settings.decision,
+        poll_seconds=settings.champion_poll_seconds,
+        metrics=counted,
+    )
+    engine = Engine(
+        EventLog(settings.log_path), lambda: champion.ruling, clock=clock, metrics=counted
+    )
+    return Scorer(settings, engine, champion, counted, clock)
+
+
+@get("/", include_in_schema=False)
+async def root() -> Redirect:
+    """The page that describes the API."""
+    return Redirect("/schema")
+
+
+@contextlib.asynccontextmanager
+async def _running(scorer: Scorer) -> AsyncIterator[None]:
+    """Fold the history, take the champion, serve, and let go in the opposite order."""
+    await scorer.engine.start()
+    await scorer.champion.look()
+    watch = asyncio.create_task(scorer.champion.run())
+    # What lives now lives long: a full collection over the rings would pause every request.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await scorer.engine.stop()

@@ -1,0 +1,28 @@
+"""What every route is handed: the parts of one running scorer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fraud_platform.settings import Settings
+from serving.champion import ChampionWatch
+from serving.engine import Engine
+from serving.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The parts of one running scorer.
+
+    Attributes:
+        settings: configuration of the installation.
+        engine: decides and records.
+        champion: which model decides.
+        metrics: what operators see.
+        clock: microseconds since 1970-01-01 UTC.
+    """
+
+    settings: Settings
+    engine: Engine
+    champion: ChampionWatch
+    metrics: Metrics
+    clock: Callable[[], int]

@@ -1,0 +1,155 @@
+"""The API's own description: what requests look like, and a page that works without the internet.
+
+The page is rendered here from the OpenAPI document: no scripts, no fonts, no other host.
+"""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Operation, RequestBody
+
+from serving.schemas import ErrorOut
+
+REFUSALS: dict[int, ResponseSpec] = {
+    status: ResponseSpec(ErrorOut, description=description)
+    for status, description in {
+        400: "Malformed JSON or not UTF-8",
+        413: "The body is too large",
+        415: "The body is not declared as application/json",
+        422: "A field or a rule is broken, or the id is known with another payload",
+        503: "The event log is unavailable; repeat after Retry-After seconds",
+    }.items()
+}
+"""What both writing routes answer beside their result."""
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
+    "color:#1a1a1a;background:#fff}"
+    "h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}"
+    "code{background:#f3f3f3;padding:.1em .3em;border-radius:3px}"
+    "table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;vertical-align:top;border-bottom:1px solid #eee;"
+    "padding:.3rem .8rem .3rem 0}"
+    "@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}"
+    "code{background:#2a2a2a}td,th,h2{border-color:#333}}"
+)
+
+
+def takes(wire: type[msgspec.Struct], *, many: int = 0) -> type[Operation]:
+    """An operation that documents a body which the route decodes itself.
+
+    Args:
+        wire: the body's type.
+        many: also accepts a list of up to this many; 0 for one object only.
+    """
+    [schema], definitions = msgspec.json.schema_components([wire], ref_template="{name}")
+    shape: dict[str, Any] = definitions[schema["$ref"]]
+    if many:
+        listed = {"type": "array", "items": shape, "minItems": 1, "maxItems": many}
+        shape = {"oneOf": [shape, listed]}
+
+    @dataclass
+    class Documented(Operation):
+        def __post_init__(self) -> None:
+            content: Any = {"application/json": {"schema": shape}}
+            self.request_body = RequestBody(content=content, required=True)
+
+    return Documented
+
+
+class PlainPage(OpenAPIRenderPlugin):
+    """The OpenAPI document as one HTML page."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/")
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page for one document."""
+        info = openapi_schema["info"]
+        operations = [
+            _operation(method, path, operation, openapi_schema)
+            for path, methods in openapi_schema["paths"].items()
+            for method, operation in methods.items()
+        ]
+        title = escape(info["title"])
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+            f"<body><h1>{title}</h1><p>{escape(info.get('description', ''))}</p>"
+            '<p><a href="/schema/openapi.json">OpenAPI document</a> · '
+            '<a href="/health/ready">readiness</a> · <a href="/v1/models">models</a> · '
+            f'<a href="/metrics">metrics</a></p>{"".join(operations)}</body></html>'
+        ).encode()
+
+
+OPENAPI = OpenAPIConfig(
+    title="Fraud platform scorer",
+    version="1",
+    description=(
+        "Decides payments with the verified champion model and records every decision durably "
+        "before it answers."
+    ),
+    path="/schema",
+    render_plugins=[PlainPage(), JsonRenderPlugin()],
+    use_handler_docstrings=True,
+)
+"""For `Litestar(openapi_config=...)`."""
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], document: dict[str, Any]) -> str:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    answers = "".join(
+        f"<tr><td><code>{escape(status)}</code></td><td>{escape(answer['description'])}</td>"
+        f"<td>{_names(answer, document)}</td></tr>"
+        for status, answer in sorted(operation["responses"].items())
+    )
+    return (
+        f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
+        f"<p>{escape(operation.get('description', ''))}</p>{_fields(body.get('schema'))}"
+        f"<h3>Answers</h3><table><tr><th>Status</th><th>When</th><th>Body</th></tr>{answers}</table>"
+    )
+
+
+def _fields(schema: dict[str, Any] | None) -> str:
+    """The body's fields as a table."""
+    if schema is None:
+        return ""
+    note = ""
+    if "oneOf" in schema:
+        note = f"<p>One object, or a list of up to {schema['oneOf'][1]['maxItems']}.</p>"
+        schema = schema["oneOf"][0]
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td>"
+        f"<td>{'yes' if name in schema['required'] else 'no'}</td>"
+        f"<td>{escape(field.get('description', ''))}</td></tr>"
+        for name, field in schema["properties"].items()
+    )
+    head = "<tr><th>Field</th><th>Type</th><th>Required</th><th>Meaning</th></tr>"
+    return f"<h3>Body</h3>{note}<table>{head}{rows}</table>"
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " | ".join(field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(option) for option in field["anyOf"])
+    return str(field.get("format") or field["type"])
+
+
+def _names(answer: dict[str, Any], document: dict[str, Any]) -> str:
+    """The names of an answer's fields, through one reference."""
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    shapes = []
+    for option in schema.get("oneOf", [schema]):
+        name = option.get("$ref", "").rpartition("/")[2]
+        shape = document["components"]["schemas"].get(name, {})
+        shapes.append(
+            ", ".join(f"<code>{escape(field)}</code>" for field in shape.get("properties", {}))
+        )
+    return " or ".join(shape for shape in shapes if shape)

@@ -1,0 +1,93 @@
+"""Route: record verdicts, one or up to a thousand at a time, since chargebacks arrive in files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, post
+from litestar.openapi.datastructures import ResponseSpec
+
+from fraud_platform.errors import PermanentError
+from serving.context import Scorer
+from serving.decoding import read_body, refuse_card_numbers, refuse_repeated_keys
+from serving.docs import REFUSALS, takes
+from serving.group import LabelResult, NewLabel
+from serving.refusals import domain_refusal
+from serving.schemas import (
+    LABELS_DECODER,
+    LabelBatchOut,
+    LabelIn,
+    LabelOut,
+    LabelOutcome,
+    known,
+    microseconds,
+)
+
+_FIELDS = LabelIn.__struct_fields__
+_MAX_BODY = 1024 * 1024
+_ANSWER: Any = LabelOut | LabelBatchOut  # a union of types, which ResponseSpec's typing forgets
+
+
+@post(
+    "/v1/labels",
+    status_code=200,
+    operation_class=takes(LabelIn, many=1_000),
+    request_max_body_size=_MAX_BODY,
+    responses={
+        200: ResponseSpec(_ANSWER, description="What became of the verdicts"),
+        **REFUSALS,
+    },
+)
+async def record_labels(request: Request[Any, Any, Any], scorer: Scorer) -> Response[bytes]:
+    """Record one verdict, or a batch: in a batch one bad verdict does not stop the others."""
+    body = await request.body()
+    wire = read_body(body, request.headers.get("content-type", ""), LABELS_DECODER, _FIELDS)
+    wires = wire if isinstance(wire, list) else [wire]
+    refuse_repeated_keys(body, *wires)
+    for label in wires:
+        refuse_card_numbers(label)
+    received_us = scorer.clock()
+    tolerance_us = scorer.settings.validation.future_tolerance_seconds * 1_000_000
+    results = await scorer.engine.label(
+        [_label_from(label) for label in wires],
+        received_us=received_us,
+        latest_us=received_us + tolerance_us,
+    )
+    answer = _batch(results) if isinstance(wire, list) else _single(results[0])
+    return Response(msgspec.json.encode(answer), media_type=MediaType.JSON)
+
+
+def _label_from(wire: LabelIn) -> NewLabel:
+    known_at = known(wire.known_at)
+    return NewLabel(
+        transaction_id=wire.transaction_id,
+        verdict=wire.verdict,
+        label_source=wire.source,
+        reason=known(wire.reason),
+        known_us=None if known_at is None else microseconds(known_at),
+    )
+
+
+def _single(result: LabelResult | PermanentError) -> LabelOut:
+    if isinstance(result, PermanentError):
+        raise result
+    return LabelOut(seq=result.seq, recorded=result.recorded)
+
+
+def _batch(results: Sequence[LabelResult | PermanentError]) -> LabelBatchOut:
+    outcomes = [_outcome(index, result) for index, result in enumerate(results)]
+    recorded = sum(outcome.recorded is True for outcome in outcomes)
+    refused = sum(outcome.error is not None for outcome in outcomes)
+    return LabelBatchOut(
+        recorded=recorded,
+        known=len(outcomes) - recorded - refused,
+        refused=refused,
+        results=outcomes,
+    )
+
+
+def _outcome(index: int, result: LabelResult | PermanentError) -> LabelOutcome:
+    if isinstance(result, LabelResult):
+        return LabelOutcome(index=index, seq=result.seq, recorded=result.recorded)
+    body = domain_refusal(result).body
+    return LabelOutcome(index=index, error=body.error, message=body.message)

@@ -1,0 +1,31 @@
+"""Route: which model decides now, and which bundles are on disk."""
+
+import asyncio
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+
+from fraud_platform.adapters.model_bundle import Manifest, list_manifests
+from serving.context import Scorer
+from serving.schemas import ModelOut, ModelsOut
+
+
+@get("/v1/models", responses={200: ResponseSpec(ModelsOut, description="Models by version")})
+async def read_models(scorer: Scorer) -> Response[bytes]:
+    """The champion in memory, and all bundles on disk from their manifests."""
+    manifests, damaged = await asyncio.to_thread(list_manifests, scorer.settings.models_dir)
+    ruling = scorer.champion.ruling
+    answer = ModelsOut(
+        mode=ruling.mode,
+        champion=ruling.version,
+        champion_digest=ruling.model_digest,
+        load_error=scorer.champion.load_error,
+        models=[_model(manifest) for manifest in manifests],
+        damaged=damaged,
+    )
+    return Response(msgspec.json.encode(answer), media_type=MediaType.JSON)
+
+
+def _model(manifest: Manifest) -> ModelOut:
+    return ModelOut(**{name: getattr(manifest, name) for name in ModelOut.__struct_fields__})

@@ -1,0 +1,117 @@
+"""Every answer that is not a result: which status, which code, and what the sender should do.
+
+Nothing here ever carries a value from a request: a refused field is named, not repeated.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from fraud_platform.errors import (
+    FraudPlatformError,
+    IdempotencyConflictError,
+    InvalidLabelError,
+    NotReadyError,
+    PermanentError,
+    UnavailableError,
+    UnknownTransactionError,
+)
+from serving.group import AlreadyIngestedError
+from serving.schemas import ErrorOut, FieldOut
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
+
+RETRY_AFTER_SECONDS = 1
+
+_DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
+    AlreadyIngestedError: (422, "already_ingested"),
+    IdempotencyConflictError: (422, "idempotency_conflict"),
+    UnknownTransactionError: (404, "unknown_transaction"),
+    InvalidLabelError: (422, "invalid_label"),
+    PermanentError: (422, "refused"),
+    NotReadyError: (503, "not_ready"),
+    UnavailableError: (503, "log_unavailable"),
+}
+"""First match along the error's ancestry wins."""
+
+_FRAMEWORK: dict[int, tuple[str, str]] = {
+    400: ("malformed_request", "The request cannot be read"),
+    404: ("not_found", "There is nothing under this path"),
+    405: ("method_not_allowed", "This path does not answer that method"),
+    413: ("body_too_large", "The body is larger than this route accepts"),
+}
+
+
+class RefusedError(Exception):
+    """A request that the edge refuses before any domain code sees it."""
+
+    def __init__(self, status: int, body: ErrorOut) -> None:
+        super().__init__(body.message)
+        self.status = status
+        self.body = body
+
+
+def domain_refusal(error: FraudPlatformError) -> RefusedError:
+    """The refusal that stands for an error of the domain or an adapter.
+
+    The text of an `UnavailableError` names files and hosts, so it stays inside; operators read it
+    at /health/ready.
+    """
+    status, code = next(_DOMAIN[cls] for cls in type(error).__mro__ if cls in _DOMAIN)
+    if isinstance(error, UnavailableError):
+        message = "The event log is unavailable, so nothing was decided or recorded"
+        return RefusedError(
+            status, ErrorOut(error=code, message=message, hint="Send the same request again")
+        )
+    return RefusedError(status, ErrorOut(error=code, message=error.message, hint=error.hint))
+
+
+def refused_field(
+    code: str, message: str, *, field: str, found: str, expected: str
+) -> RefusedError:
+    """A 422 about one field."""
+    fields = [FieldOut(field=field, found=found, expected=expected)]
+    return RefusedError(422, ErrorOut(error=code, message=message, fields=fields))
+
+
+def _respond(status: int, body: ErrorOut) -> Response[bytes]:
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
+    return Response(
+        msgspec.json.encode(body), status_code=status, headers=headers, media_type=MediaType.JSON
+    )
+
+
+def _on_refused(_: Request[Any, Any, Any], error: RefusedError) -> Response[bytes]:
+    return _respond(error.status, error.body)
+
+
+def _on_domain(_: Request[Any, Any, Any], error: FraudPlatformError) -> Response[bytes]:
+    refusal = domain_refusal(error)
+    return _respond(refusal.status, refusal.body)
+
+
+def _on_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    code, message = _FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
+    response = _respond(error.status_code, ErrorOut(error=code, message=message))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    LOGGER.error("a request to %s failed on a defect", request.scope["path"], exc_info=error)
+    message = "The scorer failed on its own defect; nothing was decided"
+    hint = "Send the same request again; if it repeats, the scorer's log has the traceback"
+    return _respond(500, ErrorOut(error="internal_error", message=message, hint=hint))
+
+
+HANDLERS: ExceptionHandlersMap = {
+    RefusedError: _on_refused,
+    FraudPlatformError: _on_domain,
+    HTTPException: _on_framework,
+    Exception: _on_defect,
+}
+"""For `Litestar(exception_handlers=...)`."""
