@@ -58,8 +58,7 @@ def inject(
 
     Returns:
         The same columns; those of the user's own are null in added rows. Rows before `since`
-        come first, unchanged and in their order; later rows
-        follow in order of event_timestamp.
+        come first, unchanged and in their order; later rows follow in order of event_timestamp.
 
     Raises:
         DataContractError: the frame lacks a column.
