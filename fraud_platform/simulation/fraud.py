@@ -65,8 +65,8 @@ def commit_frauds(
 ) -> Payments:
     """The genuine payments with frauds among them, in no particular order.
 
-    Compromised terminals turn payments of theirs into frauds; all other kinds add payments. Every
-    kind happens at least once while `rate` is above 0, so a tiny world has more fraud than asked.
+    Compromised terminals turn payments of theirs into frauds; all other kinds add payments. Of
+    each kind at least one is tried while `rate` is above 0, so a tiny world has more than asked.
 
     Args:
         rng: where all chance comes from.
@@ -107,7 +107,8 @@ def _compromise_terminals(
     hit = (since >= 0) & (since < length[genuine.terminal]) & (rng.random(genuine.size) < 0.85)
     takes = np.bincount(genuine.terminal[hit], minlength=n)
     order = rng.permutation(n)
-    order = order[(takes[order] > 0) & (takes[order] <= max(budget / 10, takes[takes > 0].min()))]
+    limit = max(budget / 10, takes[takes > 0].min(initial=genuine.size))
+    order = order[(takes[order] > 0) & (takes[order] <= limit)]
     spent_before = np.cumsum(takes[order]) - takes[order]
     fallen = np.zeros(n, dtype=bool)
     fallen[order[spent_before < budget]] = True
