@@ -236,7 +236,7 @@ def _parsed_lightgbm(payload: bytes) -> Any:
     import lightgbm
 
     try:
-        return lightgbm.Booster(model_str=payload.decode(), params={"verbosity": -1})
+        return lightgbm.Booster(model_str=payload.decode())
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise BundleIntegrityError("The payload is no LightGBM model.") from error
 

@@ -1,0 +1,447 @@
+"""Models on disk: one sealed folder per version, and the pointer to the champion's.
+
+What belongs here: writing a bundle in one step, and refusing every bundle that is not exactly what
+was written. Which version the pointer names is decided in `model_registry`.
+
+A flipped bit in a model file can kill the process or change scores without a word, so digests are
+checked before any library parses a byte. This guards against damage and mix-ups; who wrote the
+bundle is not proven by it.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import uuid
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
+from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.model import Model
+
+MANIFEST = "manifest.json"
+POINTER = "champion.json"
+_GOLDEN, _REFERENCE = "golden.npz", "reference.parquet"
+_MODEL_FILES = {"xgboost": "model.ubj", "lightgbm": "model.txt"}
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model comes from and how its score is cut; the part of the manifest callers know.
+
+    Attributes:
+        review_threshold: lowest score that is reviewed.
+        decline_threshold: lowest score that is declined.
+        trained_as_of: the moment whose knowledge it was trained on, ISO 8601 with zone.
+        training_set_digest: `training_set.digest` of the rows.
+        run_id: the registry's run.
+        report: `EvaluationReport.to_dict` on the test slice.
+    """
+
+    review_threshold: float
+    decline_threshold: float
+    trained_as_of: str
+    training_set_digest: str
+    run_id: str
+    report: dict[str, float]
+
+
+class Manifest(Lineage, frozen=True, kw_only=True):
+    """Everything a scorer must know about one version.
+
+    Attributes:
+        version: the registry's version, which is also the folder's name.
+        model_digest: SHA-256 of the model file.
+        library: "xgboost" or "lightgbm".
+        library_version: the version that wrote the model file; an older one refuses it.
+        feature_names: columns of the matrix, in order.
+        feature_spec_digest: digest of the features' declaration.
+        parameters: what the search chose.
+        rounds: number of trees.
+        files: file name -> SHA-256. The entry of the manifest itself is the digest of the manifest
+            without that entry.
+    """
+
+    version: str
+    model_digest: str
+    library: str
+    library_version: str
+    feature_names: tuple[str, ...]
+    feature_spec_digest: str
+    parameters: dict[str, float | int | str]
+    rounds: int
+    files: dict[str, str]
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which bundle decides.
+
+    Attributes:
+        version: the champion's version.
+        path: its folder, relative to the folder of the pointer.
+        manifest_digest: SHA-256 of its manifest's bytes.
+    """
+
+    version: str
+    path: str
+    manifest_digest: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        manifest: its facts.
+        model: the model, ready to score.
+        path: its folder.
+    """
+
+    manifest: Manifest
+    model: Model
+    path: Path
+
+    def reference(self) -> pl.DataFrame:
+        """A sample of the training features and a column `score`: what drift is measured against.
+
+        Raises:
+            BundleIntegrityError: the file changed since the bundle was verified.
+        """
+        content = _verified_file(self.path, _REFERENCE, self.manifest.files[_REFERENCE])
+        return pl.read_parquet(io.BytesIO(content))
+
+
+def write_bundle(
+    models_dir: Path,
+    version: str,
+    model: Model,
+    lineage: Lineage,
+    *,
+    golden: NDArray[np.float64],
+    reference: pl.DataFrame,
+) -> Path:
+    """Write one version's folder, whole or not at all.
+
+    Writing the same version again with the same content changes nothing.
+
+    Args:
+        models_dir: folder of all bundles; made if absent.
+        version: name of the version: letters, digits, `-`, `_`, `.`.
+        model: the model, over exactly `FEATURE_NAMES`.
+        lineage: the caller's part of the manifest.
+        golden: shape (n, k), n >= 1, rows that every scorer must score to the same bits.
+        reference: rows with a column per feature, without `score`; it is added here.
+
+    Returns:
+        `models_dir / version`.
+
+    Raises:
+        PermanentError: the version exists with other content, or its name is no plain name.
+    """
+    _require_plain_name(version)
+    files = {
+        _MODEL_FILES[model.library]: model.payload,
+        _GOLDEN: _golden_bytes(golden, model.score(golden)),
+        _REFERENCE: _reference_bytes(model, reference),
+    }
+    manifest = Manifest(
+        version=version,
+        model_digest=model.digest,
+        library=model.library,
+        library_version=model.library_version,
+        feature_names=model.feature_names,
+        feature_spec_digest=spec_digest(),
+        parameters=dict(model.parameters),
+        rounds=model.rounds,
+        files={name: _sha256(content) for name, content in files.items()},
+        **msgspec.structs.asdict(lineage),
+    )
+    files[MANIFEST] = _sealed(manifest)
+    return _publish(models_dir, version, files)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Verify a bundle and make it ready to score.
+
+    Checked in this order: the manifest against its own digest, the set of files, every file's
+    digest, the declaration of the features, the library's version, and last that the golden rows
+    get the same bits here.
+
+    Raises:
+        BundleIntegrityError: something differs; the message says what.
+        UnavailableError: the disk does not answer.
+    """
+    manifest = read_manifest(path)
+    contents = _verified_files(path, manifest)
+    _require_our_features(manifest)
+    _require_readable_by_us(manifest)
+    model = Model(
+        library=manifest.library,
+        payload=contents[_MODEL_FILES[manifest.library]],
+        feature_names=manifest.feature_names,
+        library_version=manifest.library_version,
+        parameters=manifest.parameters,
+        rounds=manifest.rounds,
+    )
+    _require_golden_bits(model, contents[_GOLDEN], path)
+    return Bundle(manifest, model, path)
+
+
+def load_pointed(models_dir: Path, pointer: Pointer) -> Bundle:
+    """`load_bundle` of what the pointer names.
+
+    Raises:
+        BundleIntegrityError: the bundle is damaged, or is not the one the pointer was made for.
+    """
+    bundle = load_bundle(models_dir / pointer.path)
+    found = manifest_digest(bundle.path)
+    if (bundle.manifest.version, found) != (pointer.version, pointer.manifest_digest):
+        raise BundleIntegrityError(
+            f"The pointer names version {pointer.version} with manifest "
+            f"{pointer.manifest_digest[:12]}; found version {bundle.manifest.version} with "
+            f"{found[:12]} in {bundle.path}.",
+            hint="publish the champion again from the registry.",
+        )
+    return bundle
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle's folder, checked against its own digest; files are not read.
+
+    Raises:
+        BundleIntegrityError: it is absent, changed, no manifest, or belongs to another version.
+    """
+    content = _read(path / MANIFEST)
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+        intact = content == _sealed(manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleIntegrityError(f"{path / MANIFEST} is no manifest: {error}.") from error
+    if not intact:
+        raise BundleIntegrityError(f"{path / MANIFEST} differs from what was sealed.")
+    if manifest.version != path.name or manifest.library not in _MODEL_FILES:
+        raise BundleIntegrityError(
+            f"{path} holds the manifest of version {manifest.version!r}, library "
+            f"{manifest.library!r}; expected version {path.name!r} and one of "
+            f"{sorted(_MODEL_FILES)}."
+        )
+    return manifest
+
+
+def model_file_name(library: str) -> str:
+    """The name of the model file of a library: UBJSON for XGBoost, text for LightGBM."""
+    return _MODEL_FILES[library]
+
+
+def list_manifests(models_dir: Path) -> tuple[list[Manifest], list[str]]:
+    """The manifests of all bundles, oldest first, and the folders whose manifest is damaged."""
+    manifests, damaged = [], []
+    for path in models_dir.iterdir() if models_dir.is_dir() else ():
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            manifests.append(read_manifest(path))
+        except BundleIntegrityError:
+            damaged.append(path.name)
+    manifests.sort(key=lambda manifest: (len(manifest.version), manifest.version))
+    return manifests, sorted(damaged)
+
+
+def manifest_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a bundle's manifest."""
+    return _sha256(_read(path / MANIFEST))
+
+
+def read_pointer(models_dir: Path) -> Pointer | None:
+    """The pointer, or None while nothing was published.
+
+    Raises:
+        BundleIntegrityError: the file is no pointer.
+    """
+    path = models_dir / POINTER
+    if not path.exists():
+        return None
+    try:
+        pointer = msgspec.json.decode(_read(path), type=Pointer)
+        _require_plain_name(pointer.path)
+    except (msgspec.MsgspecError, UnicodeDecodeError, PermanentError) as error:
+        raise BundleIntegrityError(
+            f"{path} is no pointer: {error}.",
+            hint="publish the champion again from the registry.",
+        ) from error
+    return pointer
+
+
+def write_pointer(models_dir: Path, pointer: Pointer) -> None:
+    """Replace the pointer; a reader sees the old one or the new one, also after a power cut."""
+    models_dir.mkdir(parents=True, exist_ok=True)
+    part = models_dir / f".{POINTER}.{uuid.uuid4().hex}"
+    _write_durably(part, msgspec.json.encode(pointer))
+    part.replace(models_dir / POINTER)
+    _sync_folder(models_dir)
+
+
+def _sealed(manifest: Manifest) -> bytes:
+    """The one form of a manifest on disk, with its own digest among the files'."""
+    files = {name: value for name, value in manifest.files.items() if name != MANIFEST}
+    bare = msgspec.structs.replace(manifest, files=files)
+    own = _sha256(msgspec.json.encode(bare, order="deterministic"))
+    complete = msgspec.structs.replace(bare, files={**files, MANIFEST: own})
+    return msgspec.json.encode(complete, order="deterministic")
+
+
+def _verified_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    expected = {_MODEL_FILES[manifest.library], _GOLDEN, _REFERENCE, MANIFEST}
+    found = {entry.name for entry in path.iterdir()}
+    if found != expected or set(manifest.files) != expected:
+        raise BundleIntegrityError(
+            f"{path} holds {sorted(found)} and its manifest lists {sorted(manifest.files)}; "
+            f"expected {sorted(expected)} in both."
+        )
+    names = expected - {MANIFEST}
+    contents = {name: _verified_file(path, name, manifest.files[name]) for name in names}
+    if manifest.model_digest != manifest.files[_MODEL_FILES[manifest.library]]:
+        raise BundleIntegrityError(f"{path}: model_digest is not the digest of the model file.")
+    return contents
+
+
+def _verified_file(path: Path, name: str, expected: str) -> bytes:
+    content = _read(path / name)
+    found = _sha256(content)
+    if found != expected:
+        raise BundleIntegrityError(
+            f"{path / name} has SHA-256 {found[:12]}; the manifest says {expected[:12]}.",
+            hint="restore the folder, or promote or roll back to another version.",
+        )
+    return content
+
+
+def _read(path: Path) -> bytes:
+    # A link would let the content change behind the verified folder.
+    if path.is_symlink() or not path.is_file():
+        raise BundleIntegrityError(f"{path} is missing or no regular file.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _require_our_features(manifest: Manifest) -> None:
+    expected = spec_digest()
+    if manifest.feature_spec_digest != expected or manifest.feature_names != FEATURE_NAMES:
+        raise BundleIntegrityError(
+            f"Version {manifest.version} was trained on {len(manifest.feature_names)} features of "
+            f"declaration {manifest.feature_spec_digest[:12]}; this code computes "
+            f"{len(FEATURE_NAMES)} of {expected[:12]}.",
+            hint="retrain, or run the code that the version was trained with.",
+        )
+
+
+def _require_readable_by_us(manifest: Manifest) -> None:
+    if manifest.library == "xgboost":
+        import xgboost as library
+    else:
+        import lightgbm as library
+    if _release(manifest.library_version) > _release(library.__version__):
+        raise BundleIntegrityError(
+            f"Version {manifest.version} was written by {manifest.library} "
+            f"{manifest.library_version}; installed is the older {library.__version__}.",
+            hint="install the locked dependencies of the training side.",
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:3])
+
+
+def _require_golden_bits(model: Model, content: bytes, path: Path) -> None:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            features, expected = arrays["features"], arrays["scores"]
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise BundleIntegrityError(f"{path / _GOLDEN} holds no golden rows: {error}.") from error
+    if features.dtype != np.float64 or features.shape[1:] != (len(model.feature_names),):
+        raise BundleIntegrityError(f"{path / _GOLDEN} has features of shape {features.shape}.")
+    found = model.score(features)
+    if not len(found) or found.tobytes() != expected.tobytes():
+        raise BundleIntegrityError(
+            f"{path}: {int(np.sum(found != expected))} of {len(expected)} golden rows score "
+            "differently here than where the model was trained.",
+            hint="use the same library versions and kind of machine on both sides.",
+        )
+
+
+def _golden_bytes(features: NDArray[np.float64], scores: NDArray[np.float64]) -> bytes:
+    if not len(features):
+        raise PermanentError("A bundle needs at least one golden row; found none.")
+    buffer = io.BytesIO()
+    np.savez(buffer, features=features, scores=scores)
+    return buffer.getvalue()
+
+
+def _reference_bytes(model: Model, reference: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    model.scored(reference.select(model.feature_names)).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _publish(models_dir: Path, version: str, files: dict[str, bytes]) -> Path:
+    target = models_dir / version
+    if target.exists():
+        return _same_or_refused(target, files)
+    part = models_dir / f".{version}.{uuid.uuid4().hex}"
+    part.mkdir(parents=True)
+    for name, content in files.items():
+        _write_durably(part / name, content)
+    _sync_folder(part)
+    try:
+        part.rename(target)
+    except OSError:
+        # Another process published this version between the look and the rename.
+        shutil.rmtree(part)
+        return _same_or_refused(target, files)
+    _sync_folder(models_dir)
+    return target
+
+
+def _same_or_refused(target: Path, files: dict[str, bytes]) -> Path:
+    if _read(target / MANIFEST) != files[MANIFEST]:
+        raise PermanentError(
+            f"{target} already holds another bundle; a version is written once.",
+            hint="register the model again to get a new version.",
+        )
+    return target
+
+
+def _require_plain_name(name: str) -> None:
+    if (
+        not name
+        or name.startswith(".")
+        or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
+        raise PermanentError(f"{name!r} is no version; expected letters, digits, '-', '_', '.'.")
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

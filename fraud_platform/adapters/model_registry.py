@@ -1,0 +1,412 @@
+"""MLflow as the record of trainings and the holder of aliases.
+
+**Invariant:** only this module moves an alias or the champion's pointer, and only after the bundle
+passed its verification.
+
+MLflow keeps runs, versions and aliases; what is scored are the bundles (`model_bundle`). MLflow's
+own model loaders are never used: they run classes named in a file, and check no digest. All calls
+go through `MlflowClient` with explicit addresses, so a run that someone else has open in this
+process is neither used nor disturbed.
+
+The alias `champion` is the truth, the pointer file its copy for scorers. Both move under one file
+lock, alias first; whoever dies between the two leaves a difference that `publish`, or the next
+move, heals. The lock holds for the processes of one machine.
+"""
+
+import fcntl
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fraud_platform.adapters.evaluation_plots import precision_recall_figure, reliability_figure
+from fraud_platform.adapters.model_bundle import (
+    Bundle,
+    Lineage,
+    Pointer,
+    load_bundle,
+    manifest_digest,
+    model_file_name,
+    read_pointer,
+    write_bundle,
+    write_pointer,
+)
+from fraud_platform.errors import NoChampionError, PermanentError, RegistryUnavailableError
+from fraud_platform.evaluation import EvaluationReport
+from fraud_platform.features.spec import spec_digest
+from fraud_platform.model import Model
+
+REGISTERED_MODEL = "fraud"
+EXPERIMENT = "fraud"
+CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
+
+_PERMANENT_CODES = frozenset(
+    {
+        "BAD_REQUEST",
+        "CUSTOMER_UNAUTHORIZED",
+        "INVALID_PARAMETER_VALUE",
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+        "UNAUTHENTICATED",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a training run came from; becomes the run's tags.
+
+    Attributes:
+        training_set_digest: `training_set.digest` of its rows.
+        trained_as_of: ISO 8601 with zone.
+        code_commit: commit of the code, with a mark if the tree was dirty; None if unknown.
+        dagster_run_id: the Dagster run that trained it, or None.
+        parent_run_id: an MLflow run to hang this one under (dagster-mlflow's), or None.
+    """
+
+    training_set_digest: str
+    trained_as_of: str
+    code_commit: str | None = None
+    dagster_run_id: str | None = None
+    parent_run_id: str | None = None
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the run; unknown facts have none."""
+        tags = {
+            "fraud/training_set_digest": self.training_set_digest,
+            "fraud/trained_as_of": self.trained_as_of,
+            "fraud/feature_spec_digest": spec_digest(),
+            "mlflow.source.git.commit": self.code_commit,
+            "dagster.run_id": self.dagster_run_id,
+            "mlflow.parentRunId": self.parent_run_id,
+        }
+        return {name: value for name, value in tags.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version: its number, the run that made it, the aliases that point at it."""
+
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+
+
+class ModelRegistry:
+    """Runs, versions, aliases and the champion's pointer. Cheap to make; connects on first use.
+
+    Args:
+        uri: MLflow tracking and registry address; None for SQLite under `home`.
+        home: folder of MLflow's database and artifacts when `uri` is None.
+        models_dir: folder of the bundles, the pointer and the lock.
+
+    Every method may raise `RegistryUnavailableError` (try again), or `PermanentError` for a request
+    that MLflow refuses.
+    """
+
+    def __init__(self, uri: str | None, home: Path, models_dir: Path) -> None:
+        self._home = home.resolve()
+        self._uri = uri
+        self._models_dir = models_dir.resolve()
+
+    @property
+    def tracking_uri(self) -> str:
+        """The address in use, for an MLflow UI or dagster-mlflow."""
+        return self._uri or f"sqlite:///{self._home / 'mlflow.db'}"
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of the bundles."""
+        return self._models_dir
+
+    def log_training(
+        self, model: Model, report: EvaluationReport, scored: pl.DataFrame, provenance: Provenance
+    ) -> str:
+        """Record one training as an MLflow run: tags, parameters, metrics, plots, model file.
+
+        Args:
+            model: what was trained.
+            report: its evaluation on the test slice.
+            scored: the test rows with `is_fraud` and `score`, for the plots.
+            provenance: tags.
+
+        Returns:
+            The run's id.
+        """
+        client = self._client
+        with _translated("record a training"):
+            run = client.create_run(
+                self._experiment(),
+                run_name=f"{model.library} {provenance.trained_as_of}",
+                tags=provenance.tags(),
+            )
+            run_id = str(run.info.run_id)
+            status = "FAILED"
+            try:
+                self._log_facts(run_id, int(run.info.start_time), model, report)
+                self._log_files(run_id, model, report, scored)
+                status = "FINISHED"
+            finally:
+                client.set_terminated(run_id, status)
+        return run_id
+
+    def register(
+        self,
+        model: Model,
+        lineage: Lineage,
+        *,
+        golden: NDArray[np.float64],
+        reference: pl.DataFrame,
+    ) -> str:
+        """Give a logged training a version number and write its bundle; moves no alias.
+
+        Registering the same run again returns its version, and writes the bundle if that is still
+        missing.
+
+        Args:
+            model: the model of the run.
+            lineage: the bundle's facts; `lineage.run_id` is the run from `log_training`.
+            golden: rows that every scorer must score to the same bits.
+            reference: sample of the training features.
+        """
+        client = self._client
+        with _translated("register a model"):
+            self._ensure_registered_model()
+            found = client.search_model_versions(
+                f"name='{REGISTERED_MODEL}' and run_id='{lineage.run_id}'"
+            )
+            if found:
+                version = str(found[0].version)
+            else:
+                run = client.get_run(lineage.run_id)
+                created = client.create_model_version(
+                    REGISTERED_MODEL,
+                    source=f"{run.info.artifact_uri}/model",
+                    run_id=lineage.run_id,
+                    tags={"fraud/model_digest": model.digest, "fraud/library": model.library},
+                )
+                version = str(created.version)
+        write_bundle(self._models_dir, version, model, lineage, golden=golden, reference=reference)
+        return version
+
+    def set_challenger(self, version: str) -> None:
+        """Point the alias `challenger` at a version whose bundle is sound.
+
+        Raises:
+            BundleIntegrityError: the bundle is damaged or missing.
+        """
+        load_bundle(self._models_dir / version)
+        with self._moving() as client:
+            client.set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
+
+    def promote(self, version: str) -> Pointer:
+        """Make a version the champion; the champion so far becomes `previous_champion`.
+
+        Promoting the champion moves nothing, but publishes its pointer if that is behind.
+
+        Raises:
+            BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
+        """
+        with self._moving() as client:
+            load_bundle(self._models_dir / version)
+            aliases = _aliases(client)
+            champion = aliases.get(CHAMPION)
+            if champion != version:
+                if champion is not None:
+                    client.set_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION, champion)
+                client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
+            if aliases.get(CHALLENGER) == version:
+                client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
+            return self._point_at(version)
+
+    def roll_back(self, from_version: str | None = None) -> Pointer:
+        """Make `previous_champion` the champion again, and forget that there was another.
+
+        A second roll-back therefore never brings the bad version back: it finds nothing to return
+        to and raises. With `from_version` a repeated call is a no-op: once the champion is another
+        version, only its pointer is published.
+
+        Raises:
+            NoChampionError: there is no earlier champion to return to.
+            BundleIntegrityError: the earlier champion's bundle is damaged; nothing has moved.
+        """
+        with self._moving() as client:
+            aliases = _aliases(client)
+            champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS_CHAMPION)
+            if champion is not None and from_version not in (None, champion):
+                return self._point_at(champion)
+            if champion is None or previous in (None, champion):
+                raise NoChampionError(
+                    f"The champion is {champion or 'none'} and no earlier champion is recorded.",
+                    hint="promote a version by name, or retrain.",
+                )
+            load_bundle(self._models_dir / previous)
+            client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, previous)
+            client.delete_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION)
+            return self._point_at(previous)
+
+    def publish(self) -> Pointer | None:
+        """Make the pointer agree with the alias `champion`; None while there is no champion.
+
+        Heals a move that was killed between alias and pointer.
+        """
+        with self._moving() as client:
+            champion = _aliases(client).get(CHAMPION)
+            return None if champion is None else self._point_at(champion)
+
+    def champion(self) -> Bundle | None:
+        """The verified bundle of the alias `champion`, or None while there is none."""
+        version = self.alias(CHAMPION)
+        return None if version is None else load_bundle(self._models_dir / version)
+
+    def bundle(self, version: str) -> Bundle:
+        """The verified bundle of a version."""
+        return load_bundle(self._models_dir / version)
+
+    def alias(self, name: str) -> str | None:
+        """The version an alias points at, or None."""
+        with _translated("read an alias"):
+            return _aliases(self._client).get(name)
+
+    def versions(self) -> list[ModelVersion]:
+        """Every registered version, oldest first."""
+        with _translated("list versions"):
+            aliases = _aliases(self._client)
+            found = self._client.search_model_versions(f"name='{REGISTERED_MODEL}'")
+        return [
+            ModelVersion(
+                version=str(entry.version),
+                run_id=str(entry.run_id),
+                aliases=tuple(sorted(a for a, v in aliases.items() if v == str(entry.version))),
+            )
+            for entry in sorted(found, key=lambda entry: int(entry.version))
+        ]
+
+    @cached_property
+    def _client(self) -> Any:  # mlflow is skipped by the type checker
+        from mlflow import MlflowClient
+
+        # Building a new database is announced line by line at INFO.
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with _translated("connect"), _locked(self._home / ".connect.lock"):
+            client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+            # Two processes must not build the same database: ask something while locked.
+            client.get_experiment_by_name(EXPERIMENT)
+        return client
+
+    @contextmanager
+    def _moving(self) -> Iterator[Any]:
+        client = self._client
+        with _locked(self._models_dir / ".registry.lock"), _translated("move an alias"):
+            yield client
+
+    def _point_at(self, version: str) -> Pointer:
+        bundle = load_bundle(self._models_dir / version)
+        pointer = Pointer(
+            version=version, path=version, manifest_digest=manifest_digest(bundle.path)
+        )
+        if read_pointer(self._models_dir) != pointer:
+            write_pointer(self._models_dir, pointer)
+        return pointer
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None if self._uri else (self._home / "artifacts").as_uri()
+        try:
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
+
+    def _ensure_registered_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(REGISTERED_MODEL)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _log_facts(
+        self, run_id: str, started_ms: int, model: Model, report: EvaluationReport
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        parameters = {**model.parameters, "library": model.library, "rounds": model.rounds}
+        numbers = report.to_dict()
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, started_ms, 0) for name, value in numbers.items()],
+            params=[Param(name, str(value)) for name, value in parameters.items()],
+        )
+        self._client.set_tag(run_id, "fraud/model_digest", model.digest)
+        self._client.set_tag(run_id, "fraud/library_version", model.library_version)
+
+    def _log_files(
+        self, run_id: str, model: Model, report: EvaluationReport, scored: pl.DataFrame
+    ) -> None:
+        client = self._client
+        client.log_figure(run_id, precision_recall_figure(scored), "plots/precision_recall.png")
+        client.log_figure(run_id, reliability_figure(scored), "plots/reliability.png")
+        client.log_text(run_id, report.to_markdown(), "evaluation.md")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / model_file_name(model.library)
+            path.write_bytes(model.payload)
+            client.log_artifact(run_id, str(path), "model")
+
+
+def _aliases(client: Any) -> Mapping[str, str]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_registered_model(REGISTERED_MODEL).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {str(name): str(version) for name, version in found.items()}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        # Released by the operating system when the file closes, also after a kill.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in _PERMANENT_CODES:
+            raise PermanentError(f"The registry refused to {action}: {error.message}") from error
+        raise RegistryUnavailableError(
+            f"The registry could not {action}: {error.message}"
+        ) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise RegistryUnavailableError(
+            f"The registry could not {action}: {type(error).__name__}.",
+            hint="check the address in FRAUD_MLFLOW_URI, the disk and its permissions.",
+        ) from error

@@ -1,0 +1,325 @@
+import shutil
+import sqlite3
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fraud_platform.adapters import model_registry
+from fraud_platform.adapters.model_bundle import Lineage, load_pointed, read_pointer
+from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.errors import (
+    BundleIntegrityError,
+    NoChampionError,
+    PermanentError,
+    RegistryUnavailableError,
+)
+from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport, evaluate
+from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.model import LIBRARIES, Model, ModelPolicy, fit, matrix
+
+POLICY = ModelPolicy(trials=1, max_rounds=8, early_stopping_rounds=4)
+PROVENANCE = Provenance(
+    training_set_digest="d" * 64,
+    trained_as_of="2026-01-22T00:00:00+00:00",
+    code_commit="c" * 40,
+    dagster_run_id="dagster-run",
+)
+
+
+@cache
+def rows(seed: int) -> pl.DataFrame:
+    """900 rows over 21 days with every feature the platform computes; the first decides."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(900, len(FEATURE_NAMES)))
+    start = pl.datetime(2026, 1, 1, time_zone="UTC", time_unit="us")
+    return pl.DataFrame(
+        {
+            "card_id": [f"c{row % 90}" for row in range(900)],
+            "amount_minor": [1000] * 900,
+            "is_fraud": values[:, 0] > 1.0,
+            "slice": ["train"] * 900,
+        }
+        | {name: values[:, column] for column, name in enumerate(FEATURE_NAMES)}
+    ).select(
+        (start + pl.duration(minutes=pl.int_range(900) * 33)).alias("event_timestamp"), pl.all()
+    )
+
+
+@cache
+def trained(library: str, seed: int) -> tuple[Model, pl.DataFrame, EvaluationReport]:
+    model = fit(library, rows(seed), POLICY)
+    scored = model.scored(rows(99))
+    return model, scored, evaluate(scored, EvaluationPolicy())
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory) -> Path:
+    """MLflow's database without content: building it takes seconds, copying it none."""
+    home = tmp_path_factory.mktemp("mlflow")
+    assert ModelRegistry(None, home, home / "models").alias("champion") is None
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def registry(new_database, tmp_path) -> ModelRegistry:
+    home = tmp_path / "mlflow"
+    home.mkdir()
+    shutil.copy(new_database, home / "mlflow.db")
+    return ModelRegistry(None, home, tmp_path / "models")
+
+
+def register(
+    registry: ModelRegistry, *, seed: int = 1, library: str = "xgboost", run_id: str | None = None
+) -> str:
+    model, scored, report = trained(library, seed)
+    run_id = run_id or registry.log_training(model, report, scored, PROVENANCE)
+    lineage = Lineage(
+        review_threshold=report.review_threshold,
+        decline_threshold=report.decline_threshold,
+        trained_as_of=PROVENANCE.trained_as_of,
+        training_set_digest=PROVENANCE.training_set_digest,
+        run_id=run_id,
+        report=report.to_dict(),
+    )
+    golden = matrix(rows(99), FEATURE_NAMES)[:16]
+    return registry.register(model, lineage, golden=golden, reference=rows(seed).head(50))
+
+
+def state(registry: ModelRegistry) -> tuple[str | None, str | None, str | None]:
+    """(champion, previous champion, version the pointer names); the pointer's bundle is sound."""
+    pointer = read_pointer(registry.models_dir)
+    if pointer is not None:
+        assert load_pointed(registry.models_dir, pointer).manifest.version == pointer.version
+    return (
+        registry.alias("champion"),
+        registry.alias("previous_champion"),
+        pointer.version if pointer else None,
+    )
+
+
+def test_nothing_is_there_at_first(registry):
+    assert state(registry) == (None, None, None)
+    assert (registry.champion(), registry.publish(), registry.versions()) == (None, None, [])
+    with pytest.raises(NoChampionError):
+        registry.roll_back()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_training_leaves_tags_parameters_metrics_plots_and_the_models_bytes(registry, library):
+    from mlflow import MlflowClient
+
+    model, scored, report = trained(library, 1)
+    run_id = registry.log_training(model, report, scored, PROVENANCE)
+    client = MlflowClient(tracking_uri=registry.tracking_uri)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["fraud/training_set_digest"] == "d" * 64
+    assert run.data.tags["fraud/feature_spec_digest"] == spec_digest()
+    assert run.data.tags["mlflow.source.git.commit"] == "c" * 40
+    assert run.data.tags["dagster.run_id"] == "dagster-run"
+    assert run.data.params["library"] == library
+    assert run.data.metrics["average_precision"] == report.average_precision
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    name = {"xgboost": "model.ubj", "lightgbm": "model.txt"}[library]
+    assert (folder / "model" / name).read_bytes() == model.payload
+    for picture in ("precision_recall", "reliability"):
+        assert (folder / "plots" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    assert "average precision" in (folder / "evaluation.md").read_text()
+
+
+def test_a_run_that_is_open_in_this_process_is_not_touched_and_becomes_the_parent(registry):
+    import mlflow
+
+    model, scored, report = trained("xgboost", 1)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(registry.tracking_uri)
+    try:
+        with mlflow.start_run() as outer:
+            child = registry.log_training(
+                model,
+                report,
+                scored,
+                Provenance(
+                    training_set_digest="d" * 64,
+                    trained_as_of="2026-01-22T00:00:00+00:00",
+                    parent_run_id=outer.info.run_id,
+                ),
+            )
+            assert mlflow.active_run().info.run_id == outer.info.run_id
+        client = mlflow.MlflowClient(tracking_uri=registry.tracking_uri)
+        assert client.get_run(child).data.tags["mlflow.parentRunId"] == outer.info.run_id
+        assert client.get_run(outer.info.run_id).data.metrics == {}
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_registering_a_run_again_gives_the_same_version_and_a_missing_bundle_back(registry):
+    version = register(registry)
+    (entry,) = registry.versions()
+    shutil.rmtree(registry.models_dir / version)
+    assert register(registry, run_id=entry.run_id) == version
+    assert registry.bundle(version).manifest.run_id == entry.run_id
+
+
+def test_registering_moves_no_alias(registry):
+    register(registry)
+    assert state(registry) == (None, None, None)
+
+
+def test_a_promotion_and_a_roll_back_restore_the_previous_version_everywhere(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2, library="lightgbm")
+    registry.promote(one)
+    assert state(registry) == (one, None, one)
+    registry.promote(two)
+    assert state(registry) == (two, one, two)
+    assert registry.champion().model == trained("lightgbm", 2)[0]
+    assert registry.roll_back().version == one
+    assert state(registry) == (one, None, one)
+    assert registry.champion().model == trained("xgboost", 1)[0]
+
+
+def test_promoting_the_champion_moves_nothing(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    for version in (one, two, two):
+        registry.promote(version)
+    assert state(registry) == (two, one, two)
+
+
+def test_a_second_roll_back_never_brings_the_bad_version_back(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    registry.promote(two)
+    registry.roll_back()
+    with pytest.raises(NoChampionError, match=f"champion is {one}"):
+        registry.roll_back()
+    assert state(registry) == (one, None, one)
+
+
+def test_a_repeated_roll_back_from_a_named_version_is_a_no_op(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    registry.promote(two)
+    assert registry.roll_back(from_version=two) == registry.roll_back(from_version=two)
+    assert state(registry) == (one, None, one)
+
+
+def test_the_challenger_alias_ends_when_the_challenger_is_promoted(registry):
+    version = register(registry)
+    registry.set_challenger(version)
+    assert registry.versions()[0].aliases == ("challenger",)
+    registry.promote(version)
+    assert registry.versions()[0].aliases == ("champion",)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may catch it."""
+
+
+@pytest.fixture
+def killed_before_the_pointer(monkeypatch):
+    """Call something, and die at the moment it would write the pointer."""
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    def call(act, *arguments: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(model_registry, "write_pointer", die)
+            with pytest.raises(Killed):
+                act(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("heal", ["publish", "promote"])
+def test_a_kill_between_alias_and_pointer_is_healed_by_the_next_call(
+    registry, killed_before_the_pointer, heal
+):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    killed_before_the_pointer(registry.promote, two)
+    assert state(registry) == (two, one, one)
+    registry.publish() if heal == "publish" else registry.promote(two)
+    assert state(registry) == (two, one, two)
+
+
+def test_a_kill_in_a_roll_back_is_healed_by_asking_again(registry, killed_before_the_pointer):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    registry.promote(two)
+    killed_before_the_pointer(registry.roll_back, two)
+    assert state(registry) == (one, None, two)
+    registry.roll_back(from_version=two)
+    assert state(registry) == (one, None, one)
+
+
+def test_a_damaged_bundle_is_not_promoted_and_nothing_moves(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    (registry.models_dir / two / "model.ubj").write_bytes(b"junk")
+    for act in (registry.promote, registry.set_challenger):
+        with pytest.raises(BundleIntegrityError):
+            act(two)
+    assert state(registry) == (one, None, one)
+
+
+def test_a_damaged_previous_champion_is_not_rolled_back_to(registry):
+    one, two = register(registry, seed=1), register(registry, seed=2)
+    registry.promote(one)
+    registry.promote(two)
+    (registry.models_dir / one / "golden.npz").unlink()
+    with pytest.raises(BundleIntegrityError):
+        registry.roll_back()
+    assert state(registry) == (two, one, two)
+
+
+def test_a_version_that_was_never_registered_cannot_be_promoted(registry):
+    with pytest.raises(BundleIntegrityError, match="missing"):
+        registry.promote("7")
+
+
+def test_a_bundle_that_mlflow_does_not_know_cannot_be_promoted(registry):
+    version = register(registry)
+    with sqlite3.connect(registry.tracking_uri.removeprefix("sqlite:///")) as database:
+        database.execute("DELETE FROM model_versions")
+    with pytest.raises(PermanentError, match="refused to move an alias"):
+        registry.promote(version)
+    assert state(registry) == (None, None, None)
+
+
+def test_two_processes_that_promote_at_once_leave_alias_and_pointer_in_agreement(
+    registry, tmp_path
+):
+    versions = [register(registry, seed=1), register(registry, seed=2)]
+    program = (
+        "import sys; from pathlib import Path;"
+        "from fraud_platform.adapters.model_registry import ModelRegistry;"
+        "registry = ModelRegistry(None, Path(sys.argv[1]), Path(sys.argv[2]));"
+        "[registry.promote(version) for version in sys.argv[3].split(',') * 4]"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "mlflow"), str(tmp_path / "models")]
+    orders = [",".join(versions), ",".join(reversed(versions))]
+    racers = [subprocess.Popen([*arguments, order]) for order in orders]
+    assert [racer.wait(timeout=300) for racer in racers] == [0, 0]
+    champion, previous, pointed = state(registry)
+    assert champion == pointed
+    assert {champion, previous} == set(versions)
+
+
+def test_a_file_that_is_no_database_is_unavailable_not_empty(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    registry = ModelRegistry(None, tmp_path, tmp_path / "models")
+    with pytest.raises(RegistryUnavailableError):
+        registry.alias("champion")
+
+
+def test_a_home_that_cannot_be_written_is_unavailable(tmp_path):
+    (tmp_path / "home").write_text("a file where a folder should be")
+    registry = ModelRegistry(None, tmp_path / "home", tmp_path / "models")
+    with pytest.raises(RegistryUnavailableError):
+        registry.alias("champion")

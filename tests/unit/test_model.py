@@ -1,0 +1,170 @@
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from fraud_platform.errors import (
+    BundleIntegrityError,
+    DataContractError,
+    LabelsNotMatureError,
+    PermanentError,
+)
+from fraud_platform.evaluation import average_precision
+from fraud_platform.model import LIBRARIES, Model, ModelPolicy, fit, matrix
+
+NAMES = ("signal", "noise", "often_unknown")
+POLICY = ModelPolicy(trials=2, max_rounds=20, early_stopping_rounds=5)
+both = pytest.mark.parametrize("library", LIBRARIES)
+
+
+@cache
+def rows(days: int = 21, n: int = 1500, part: str = "train", seed: int = 1) -> pl.DataFrame:
+    """Fraud follows `signal`; `often_unknown` is null in a third of the rows."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(n, 3))
+    values[random.random(n) < 1 / 3, 2] = np.nan
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    seconds = np.sort(random.integers(0, days * 86_400, n)).tolist()
+    return pl.DataFrame(
+        {
+            "transaction_id": [f"t{row}" for row in range(n)],
+            "event_timestamp": [start + timedelta(seconds=second) for second in seconds],
+            "card_id": [f"c{row % 50}" for row in range(n)],
+            "amount_minor": [100] * n,
+            "is_fraud": values[:, 0] + random.normal(scale=0.5, size=n) > 1.6,
+            "slice": [part] * n,
+            **{name: values[:, column] for column, name in enumerate(NAMES)},
+        }
+    ).with_columns(pl.col(NAMES).fill_nan(None))
+
+
+@cache
+def fitted(library: str) -> Model:
+    return fit(library, rows(), POLICY)
+
+
+@both
+def test_training_twice_gives_the_same_bytes(library):
+    again = fit(library, rows(), POLICY)
+    assert again.payload == fitted(library).payload
+    assert again == fitted(library)
+
+
+@both
+def test_the_number_of_threads_does_not_change_the_bytes(library):
+    policy = ModelPolicy(trials=2, max_rounds=20, early_stopping_rounds=5, threads=2)
+    assert fit(library, rows(), policy).digest == fitted(library).digest
+
+
+@both
+def test_a_single_row_scores_as_in_the_batch_bit_for_bit(library):
+    model, features = fitted(library), matrix(rows(), NAMES)
+    batch = model.score(features)
+    single = np.array([model.score(features[row : row + 1])[0] for row in range(200)])
+    assert single.tobytes() == batch[:200].tobytes()
+    assert batch.dtype == np.float64
+    assert 0 <= batch.min() <= batch.max() <= 1
+
+
+@both
+def test_a_value_scores_as_its_float32_rounding(library):
+    model, features = fitted(library), matrix(rows(), NAMES)
+    rounded = features.astype(np.float32).astype(np.float64)
+    assert model.score(features).tobytes() == model.score(rounded).tobytes()
+
+
+@both
+def test_a_model_read_back_from_json_scores_the_same_bits(library):
+    model, features = fitted(library), matrix(rows(), NAMES)
+    back = msgspec.json.decode(msgspec.json.encode(model), type=Model)
+    assert back == model
+    assert back.score(features).tobytes() == model.score(features).tobytes()
+
+
+@both
+def test_it_learns_what_there_is_to_learn(library):
+    fresh = rows(seed=2)
+    scores = fitted(library).scored(fresh)["score"].to_numpy()
+    assert average_precision(fresh["is_fraud"].to_numpy(), scores) > 0.7
+
+
+@both
+def test_contributions_name_the_feature_that_matters_and_add_up(library):
+    model, features = fitted(library), matrix(rows(), NAMES)[:200]
+    parts, scores = model.contributions(features), model.score(features)
+    assert parts.shape == (200, 3)
+    assert np.abs(parts).mean(axis=0).argmax() == 0
+    # The margin is log(p / (1 - p)); what is left after the sum is one constant, the bias.
+    bias = np.log(scores / (1 - scores)) - parts.sum(axis=1)
+    assert np.ptp(bias) < 1e-4
+
+
+@both
+def test_an_amount_beyond_float32_is_scored_not_refused(library):
+    model = fitted(library)
+    huge = np.array([[1e300, 0.0, np.nan], [3.0e38, 0.0, np.nan]])
+    assert model.score(huge)[0] == model.score(huge)[1]
+
+
+@both
+def test_no_rows_give_no_scores(library):
+    assert fitted(library).score(np.empty((0, 3))).shape == (0,)
+
+
+@both
+def test_a_matrix_of_another_width_is_refused(library):
+    with pytest.raises(DataContractError, match=r"expected \(n, 3\)"):
+        fitted(library).score(np.zeros((1, 2)))
+
+
+@both
+def test_the_test_slice_is_never_read(library):
+    mixed = pl.concat([rows(), rows(seed=3, part="test")])
+    assert fit(library, mixed, POLICY).digest == fitted(library).digest
+
+
+@both
+def test_progress_counts_the_trials_and_the_last_fit(library):
+    seen: list[tuple[str, int, int]] = []
+    fit(library, rows(), POLICY, progress=lambda *step: seen.append(step))
+    assert seen == [(f"fit {library}", step, 3) for step in (1, 2, 3)]
+
+
+@both
+def test_a_train_slice_whose_last_days_hold_no_fraud_waits(library):
+    late = pl.col("event_timestamp") > datetime(2026, 1, 14, tzinfo=UTC)
+    honest = rows().with_columns(is_fraud=pl.col("is_fraud") & ~late)
+    with pytest.raises(LabelsNotMatureError, match=r"judging rows .* 0 frauds"):
+        fit(library, honest, POLICY)
+
+
+@both
+def test_a_short_train_slice_is_cut_in_thirds(library):
+    assert fit(library, rows(days=3), POLICY).rounds >= 1
+
+
+def test_the_payload_is_the_librarys_own_format_and_never_a_pickle():
+    assert fitted("xgboost").payload[:2] == b"{L"  # UBJSON object
+    assert fitted("lightgbm").payload.startswith(b"tree\nversion=")
+    assert b"num_threads" not in fitted("lightgbm").payload
+
+
+def test_an_xgboost_payload_that_is_no_model_is_an_integrity_error():
+    broken = Model(
+        library="xgboost",
+        payload=b"junk",
+        feature_names=NAMES,
+        library_version="3.2.0",
+        parameters={},
+        rounds=1,
+    )
+    with pytest.raises(BundleIntegrityError):
+        broken.score(np.zeros((1, 3)))
+
+
+def test_an_unknown_library_is_refused():
+    with pytest.raises(PermanentError, match="catboost"):
+        fit("catboost", rows(), POLICY)
