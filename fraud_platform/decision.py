@@ -66,9 +66,9 @@ UNUSABLE_SCORE = "R98"
 NOTHING_STANDS_OUT = "R99"
 
 GENERAL_REASONS: Mapping[str, str] = {
-    NO_MODEL: "No verified model is loaded; a person must look",
-    UNUSABLE_SCORE: "The model gave no usable score; a person must look",
-    NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up",
+    NO_MODEL: "No verified model is loaded; a person must look.",
+    UNUSABLE_SCORE: "The model gave no usable score; a person must look.",
+    NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up.",
 }
 """Reason code -> text, for reasons that belong to no feature."""
 

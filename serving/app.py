@@ -24,7 +24,7 @@ from serving.health import live, metrics, ready
 from serving.labels import record_labels
 from serving.metrics import Metrics
 from serving.models import read_models
-from serving.refusals import HANDLERS
+from serving.refusals import Refusals
 
 
 def wall_clock() -> int:
@@ -52,7 +52,7 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wall_clock) -> 
             root,
         ],
         dependencies={"scorer": Provide(lambda: scorer, sync_to_thread=False, use_cache=True)},
-        exception_handlers=HANDLERS,
+        exception_handlers=Refusals(scorer.metrics.refused).handlers(),
         lifespan=[lambda _: _running(scorer)],
         logging_config=None,
         openapi_config=OPENAPI,

@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 
 from fraud_platform.events import Transaction
 from fraud_platform.validation import RULES, ValidationPolicy, check_transaction
@@ -34,7 +36,9 @@ _MAX_BODY = 64 * 1024
     request_max_body_size=_MAX_BODY,
     responses={200: ResponseSpec(DecisionOut, description="The durable decision"), **REFUSALS},
 )
-async def decide_payment(request: Request[Any, Any, Any], scorer: Scorer) -> Response[bytes]:
+async def decide_payment(
+    request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
+) -> Response[bytes]:
     """Decide on one payment; the same payment again gets its first decision."""
     body = await request.body()
     wire = read_body(body, request.headers.get("content-type", ""), TRANSACTION_DECODER, _FIELDS)
@@ -52,7 +56,9 @@ async def decide_payment(request: Request[Any, Any, Any], scorer: Scorer) -> Res
         404: ResponseSpec(ErrorOut, description="No scorer decided on this payment"),
     },
 )
-async def read_decision(transaction_id: str, scorer: Scorer) -> Response[bytes]:
+async def read_decision(
+    transaction_id: FromPath[str], scorer: NamedDependency[Scorer]
+) -> Response[bytes]:
     """The recorded decision on a payment."""
     decision = scorer.engine.decision(transaction_id)
     if decision is None:

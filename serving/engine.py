@@ -78,7 +78,7 @@ class Engine:
         self._rings = FeatureRings()
         self._pending: list[_Waiting] = []
         self._is_scheduled = False
-        self._is_ahead = False  # the rings hold events that the log may not
+        self._is_ahead = False  # the rings may hold events that the log does not
         self._wake = asyncio.Event()
         self._maintenance: asyncio.Task[None] | None = None
         self.fault: LogUnavailableError | None = None
@@ -89,12 +89,13 @@ class Engine:
         return self._rings.last_seq
 
     async def start(self) -> None:
-        """Fold the history that windows may see, then serve.
-
-        Raises:
-            LogUnavailableError: the log cannot be read.
-        """
-        self._rings = await self._folded()
+        """Fold the history that windows may see, then serve; refuse while there is no log."""
+        self._is_ahead = True
+        try:
+            self._rings = await self._folded()
+            self._is_ahead = False
+        except LogUnavailableError as error:
+            self._fail(error)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def stop(self) -> None:

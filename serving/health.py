@@ -2,13 +2,13 @@
 
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.context import Scorer
 from serving.refusals import RETRY_AFTER_SECONDS
 from serving.schemas import HealthOut
-
-_EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
 
 
 @get("/health/live", responses={200: ResponseSpec(HealthOut, description="The loop turns")})
@@ -24,7 +24,7 @@ async def live() -> Response[bytes]:
         503: ResponseSpec(HealthOut, description="What keeps it from that"),
     },
 )
-async def ready(scorer: Scorer) -> Response[bytes]:
+async def ready(scorer: NamedDependency[Scorer]) -> Response[bytes]:
     """Whether this scorer may receive traffic; the body says why not."""
     ruling, problems = scorer.champion.ruling, []
     if ruling.model is None:
@@ -46,7 +46,7 @@ async def ready(scorer: Scorer) -> Response[bytes]:
     )
 
 
-@get("/metrics", media_type=_EXPOSITION, include_in_schema=False)
-async def metrics(scorer: Scorer) -> bytes:
+@get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False)
+async def metrics(scorer: NamedDependency[Scorer]) -> bytes:
     """Prometheus text exposition."""
     return scorer.metrics.page()

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.errors import PermanentError
@@ -38,7 +39,9 @@ _ANSWER: Any = LabelOut | LabelBatchOut  # a union of types, which ResponseSpec'
         **REFUSALS,
     },
 )
-async def record_labels(request: Request[Any, Any, Any], scorer: Scorer) -> Response[bytes]:
+async def record_labels(
+    request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
+) -> Response[bytes]:
     """Record one verdict, or a batch: in a batch one bad verdict does not stop the others."""
     body = await request.body()
     wire = read_body(body, request.headers.get("content-type", ""), LABELS_DECODER, _FIELDS)

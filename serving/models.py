@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.adapters.model_bundle import Manifest, list_manifests
@@ -12,7 +13,7 @@ from serving.schemas import ModelOut, ModelsOut
 
 
 @get("/v1/models", responses={200: ResponseSpec(ModelsOut, description="Models by version")})
-async def read_models(scorer: Scorer) -> Response[bytes]:
+async def read_models(scorer: NamedDependency[Scorer]) -> Response[bytes]:
     """The champion in memory, and all bundles on disk from their manifests."""
     manifests, damaged = await asyncio.to_thread(list_manifests, scorer.settings.models_dir)
     ruling = scorer.champion.ruling

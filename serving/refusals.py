@@ -4,6 +4,7 @@ Nothing here ever carries a value from a request: a refused field is named, not 
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -78,40 +79,50 @@ def refused_field(
     return RefusedError(422, ErrorOut(error=code, message=message, fields=fields))
 
 
-def _respond(status: int, body: ErrorOut) -> Response[bytes]:
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
-    return Response(
-        msgspec.json.encode(body), status_code=status, headers=headers, media_type=MediaType.JSON
-    )
+class Refusals:
+    """Turns every exception of a request into a counted JSON answer.
 
+    Args:
+        count: called with the code of each refusal.
+    """
 
-def _on_refused(_: Request[Any, Any, Any], error: RefusedError) -> Response[bytes]:
-    return _respond(error.status, error.body)
+    def __init__(self, count: Callable[[str], None]) -> None:
+        self._count = count
 
+    def handlers(self) -> ExceptionHandlersMap:
+        """For `Litestar(exception_handlers=...)`."""
+        return {
+            RefusedError: self._on_refused,
+            FraudPlatformError: self._on_domain,
+            HTTPException: self._on_framework,
+            Exception: self._on_defect,
+        }
 
-def _on_domain(_: Request[Any, Any, Any], error: FraudPlatformError) -> Response[bytes]:
-    refusal = domain_refusal(error)
-    return _respond(refusal.status, refusal.body)
+    def _respond(self, status: int, body: ErrorOut) -> Response[bytes]:
+        self._count(body.error)
+        return Response(
+            msgspec.json.encode(body),
+            status_code=status,
+            headers={"retry-after": str(RETRY_AFTER_SECONDS)} if status == 503 else {},
+            media_type=MediaType.JSON,
+        )
 
+    def _on_refused(self, _: Request[Any, Any, Any], error: RefusedError) -> Response[bytes]:
+        return self._respond(error.status, error.body)
 
-def _on_framework(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    code, message = _FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
-    response = _respond(error.status_code, ErrorOut(error=code, message=message))
-    response.headers.update(error.headers or {})
-    return response
+    def _on_domain(self, _: Request[Any, Any, Any], error: FraudPlatformError) -> Response[bytes]:
+        refusal = domain_refusal(error)
+        return self._respond(refusal.status, refusal.body)
 
+    def _on_framework(self, _: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        known = _FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
+        response = self._respond(error.status_code, ErrorOut(error=known[0], message=known[1]))
+        response.headers.update(error.headers or {})
+        return response
 
-def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    LOGGER.error("a request to %s failed on a defect", request.scope["path"], exc_info=error)
-    message = "The scorer failed on its own defect; nothing was decided"
-    hint = "Send the same request again; if it repeats, the scorer's log has the traceback"
-    return _respond(500, ErrorOut(error="internal_error", message=message, hint=hint))
-
-
-HANDLERS: ExceptionHandlersMap = {
-    RefusedError: _on_refused,
-    FraudPlatformError: _on_domain,
-    HTTPException: _on_framework,
-    Exception: _on_defect,
-}
-"""For `Litestar(exception_handlers=...)`."""
+    def _on_defect(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        handler = request.scope.get("route_handler")
+        LOGGER.error("%s failed on a defect", handler, exc_info=error)
+        message = "The scorer failed on a defect of its own"
+        hint = "Send the same request again: a payment is decided at most once"
+        return self._respond(500, ErrorOut(error="internal_error", message=message, hint=hint))

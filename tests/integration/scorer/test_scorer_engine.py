@@ -1,0 +1,261 @@
+"""The engine over a real log: groups, conflicts, restarts, and a log that fails."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from fraud_platform.adapters.event_log import EventLog, microseconds
+from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.decision import DecisionPolicy
+from fraud_platform.errors import IdempotencyConflictError, LogUnavailableError
+from fraud_platform.events import Transaction
+from serving.engine import Engine
+from serving.group import DecisionResult, NewLabel
+from serving.metrics import Metrics
+from serving.ruling import rules_only, ruling_of
+
+T0 = microseconds(datetime(2026, 3, 1, tzinfo=UTC))
+HOUR = 3_600_000_000
+
+
+def transaction(number, **changes):
+    """Few cards and terminals, so that most payments have a past."""
+    drawn = Transaction(
+        f"t{number}",
+        T0 + number * HOUR // 4,
+        f"c{number % 7}",
+        f"m{number % 3}",
+        (number * 7919) % 9_000,
+        "EUR",
+    )
+    return drawn._replace(**changes)
+
+
+@pytest.fixture
+def ruling(publish):
+    return ruling_of(load_bundle(publish("1")), DecisionPolicy())
+
+
+@pytest.fixture
+def engine(tmp_path, ruling):
+    def build(name="log"):
+        log = EventLog(tmp_path / name / "events.db")
+        clock = iter(range(T0, 2 * T0)).__next__
+        return Engine(log, lambda: ruling, clock=clock, metrics=Metrics())
+
+    return build
+
+
+async def decided(engine, *transactions):
+    """Ask for all of them in one turn of the loop, so that they form one group."""
+    asked = [engine.decide(asked, received_us=T0) for asked in transactions]
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def run(engine, story):
+    async def whole():
+        await engine.start()
+        try:
+            return await story(engine)
+        finally:
+            await engine.stop()
+
+    return asyncio.run(whole())
+
+
+def facts(results):
+    """What must not depend on grouping, restarts or failures."""
+    return [
+        (r.decision.transaction_id, r.decision.seq, r.decision.features, r.decision.score)
+        for r in results
+    ]
+
+
+async def one_by_one(engine, numbers):
+    return [(await decided(engine, transaction(n)))[0] for n in numbers]
+
+
+def test_a_group_decides_as_if_payments_had_come_one_by_one(engine):
+    async def together(one):
+        return await decided(one, *(transaction(n) for n in range(60)))
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(60)))
+    assert facts(run(engine("together"), together)) == facts(alone)
+
+
+def test_a_payment_is_in_the_past_of_the_next_one_of_its_own_group(engine):
+    async def story(one):
+        return await decided(one, transaction(0), transaction(7), transaction(14))
+
+    counts = [r.decision.features[4] for r in run(engine(), story)]
+    assert counts == [0.0, 0.0, 0.0], "7 payments are 105 minutes: beyond card_..._1h"
+    again = [r.decision.features[5] for r in run(engine("b"), story)]
+    assert again == [0.0, 1.0, 2.0]
+
+
+def test_concurrent_requests_for_one_payment_are_decided_once(engine):
+    async def story(one):
+        return await decided(one, *[transaction(0)] * 20)
+
+    results = run(engine(), story)
+    assert [r.replayed for r in results] == [False] + [True] * 19
+    assert len({r.decision for r in results}) == 1
+
+
+def test_one_id_with_two_payloads_in_one_group_is_a_conflict_for_the_second(engine):
+    async def story(one):
+        return await decided(one, transaction(0), transaction(0, amount_minor=1), transaction(1))
+
+    first, second, third = run(engine(), story)
+    assert isinstance(first, DecisionResult)
+    assert isinstance(second, IdempotencyConflictError)
+    assert third.decision.seq == 2, "the refused one took no place in the log"
+
+
+def test_a_restarted_engine_goes_on_with_the_same_features(engine):
+    whole = run(engine("whole"), lambda one: one_by_one(one, range(80)))
+    first = run(engine("cut"), lambda one: one_by_one(one, range(40)))
+    second = run(engine("cut"), lambda one: one_by_one(one, range(40, 80)))
+    assert facts(first + second) == facts(whole)
+
+
+def test_labels_reach_the_features_of_later_payments(engine):
+    label = NewLabel("t0", "fraud", "chargeback", None, T0 + HOUR)
+    much_later = transaction(1, event_us=T0 + 10 * 24 * HOUR, terminal_id="m0")
+
+    async def story(one):
+        await decided(one, transaction(0))
+        await one.label([label], received_us=T0 + 2 * HOUR, latest_us=T0 + 2 * HOUR)
+        return await decided(one, much_later)
+
+    [result] = run(engine(), story)
+    assert result.decision.features[23] == 1.0, "terminal_fraud_count_7d_delayed"
+
+
+def test_a_label_and_its_payment_may_share_a_group(engine):
+    async def story(one):
+        label = NewLabel("t0", "fraud", "analyst", None, None)
+        asked = (
+            one.decide(transaction(0), received_us=T0),
+            one.label([label], received_us=T0, latest_us=T0),
+        )
+        return await asyncio.gather(*asked)
+
+    _, [label] = run(engine(), story)
+    assert (label.seq, label.recorded) == (2, True)
+
+
+def test_two_scorers_on_one_log_see_each_others_payments(engine):
+    async def story(one):
+        other = engine()
+        await other.start()
+        results = []
+        for n in range(40):
+            results += await decided((one, other)[n % 2], transaction(n))
+        again = await decided(other, transaction(0))
+        await other.stop()
+        assert again[0].replayed
+        return results
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(40)))
+    assert facts(run(engine(), story)) == facts(alone)
+
+
+def fill_disk(engine, pages):
+    """Let SQLite itself report a full disk: no page beyond the bound may be used."""
+    connection = engine._log._connection()
+    used = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {used + pages}")
+
+
+async def until_usable(engine):
+    for _ in range(300):
+        if engine.fault is None:
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("the engine did not recover")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr("serving.engine._RETRY_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_after_a_failed_commit_the_features_hold_only_what_the_log_holds(engine):
+    async def story(one):
+        before = await one_by_one(one, range(40))
+        fill_disk(one, 0)
+        refused = await decided(one, *(transaction(n) for n in range(40, 400)))
+        assert {type(answer) for answer in refused} == {LogUnavailableError}
+        assert one.fault is not None
+        with pytest.raises(LogUnavailableError):
+            await one.decide(transaction(40), received_us=T0)
+        fill_disk(one, 1_000_000)
+        await until_usable(one)
+        return before + await one_by_one(one, range(40, 80))
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(80)))
+    assert facts(run(engine(), story)) == facts(alone)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_log_that_is_away_at_the_start_is_picked_up_when_it_comes_back(engine, tmp_path):
+    (tmp_path / "log").write_text("a file where the folder should be")
+
+    async def story(one):
+        refused = await decided(one, transaction(0))
+        assert isinstance(refused[0], LogUnavailableError)
+        (tmp_path / "log").unlink()
+        await until_usable(one)
+        return await decided(one, transaction(0))
+
+    [result] = run(engine(), story)
+    assert result.decision.seq == 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(tmp_path):
+    rulings = iter([None, rules_only(DecisionPolicy())])  # the first ruling breaks the group
+    log = EventLog(tmp_path / "events.db")
+    engine = Engine(log, lambda: next(rulings), clock=lambda: T0, metrics=Metrics())
+
+    async def story(one):
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        refused = await decided(one, transaction(0))
+        assert isinstance(refused[0], LogUnavailableError)
+        await until_usable(one)
+        return await decided(one, transaction(0))
+
+    [result] = run(engine, story)
+    assert (result.decision.seq, result.decision.decision) == (1, "review")
+
+
+def test_a_long_ingest_is_folded_before_the_next_decision(engine, monkeypatch):
+    monkeypatch.setattr("serving.engine._FAR_BEHIND", 5)
+    monkeypatch.setattr("serving.engine._CHUNK", 3)
+
+    async def story(one):
+        other = engine()
+        await other.start()
+        await one_by_one(other, range(50))
+        await other.stop()
+        return await one_by_one(one, range(50, 55))
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(55)))
+    assert facts(run(engine(), story)) == facts(alone)[50:]
+
+
+def test_the_model_is_read_once_per_group(tmp_path, ruling):
+    read = []
+
+    def current():
+        read.append(1)
+        return ruling
+
+    log = EventLog(tmp_path / "events.db")
+    engine = Engine(log, current, clock=lambda: T0, metrics=Metrics())
+    results = run(engine, lambda one: decided(one, *(transaction(n) for n in range(30))))
+    assert len(read) == 1
+    assert len({r.decision.model_digest for r in results}) == 1

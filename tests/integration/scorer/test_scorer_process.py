@@ -1,0 +1,192 @@
+"""The scorer as a real process: killed, stopped and swapped under traffic."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.events import TransactionEvent
+from fraud_platform.features.rings import FeatureRings
+
+THREADS = 6
+
+
+@dataclass
+class Process:
+    popen: subprocess.Popen[str]
+    url: str
+
+
+@pytest.fixture
+def start(settings):
+    """Starts `python -m serving` on a free port; what still runs at the end is killed."""
+    started = []
+
+    def act() -> Process:
+        environment = {
+            **os.environ,
+            "FRAUD_HOME": str(settings.home),
+            "FRAUD_SCORER_PORT": "0",
+            "FRAUD_CHAMPION_POLL_SECONDS": "0.1",
+            "OMP_NUM_THREADS": "1",
+        }
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "serving"], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        started.append(popen)
+        line = popen.stdout.readline()
+        assert "http://127.0.0.1:" in line, f"printed {line!r}"
+        return Process(popen, line.split()[-1])
+
+    yield act
+    for popen in started:
+        popen.kill()
+        popen.wait()
+
+
+@dataclass
+class Traffic:
+    """Several senders, each with its own numbers, until told to stop."""
+
+    url: str
+    build: Callable[..., dict[str, Any]]
+    first: int = 0
+    answers: dict[int, dict[str, Any]] = field(default_factory=dict)
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def flowing(self) -> Iterator["Traffic"]:
+        threads = [threading.Thread(target=self._send, args=(n,)) for n in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self.stopped.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+
+    def _send(self, offset: int) -> None:
+        # A killed server resets connections: whatever was not answered is not in `answers`.
+        with httpx.Client(base_url=self.url) as client, suppress(httpx.TransportError):
+            for number in count(self.first + offset, THREADS):
+                if self.stopped.is_set():
+                    return
+                answer = client.post("/v1/decisions", json=self.build(number))
+                if answer.status_code == 200:
+                    self.answers[number] = answer.json()
+                else:
+                    self.refusals.append((answer.status_code, answer.text))
+
+
+def past(payment):
+    """Payments of the last days before now, few cards, so that they have a past."""
+    now = datetime.now(UTC)
+
+    def build(number: int, **changes: Any) -> dict[str, Any]:
+        moment = now - timedelta(days=2) + timedelta(seconds=number)
+        return payment(number, event_timestamp=moment.isoformat(), **changes)
+
+    return build
+
+
+def recorded(settings):
+    """Every decision in the log, and the features that a fresh fold of the log gives each."""
+    log, rings, folded = EventLog(settings.log_path), FeatureRings(), {}
+    for event in log.follow(0):
+        if isinstance(event, TransactionEvent):
+            folded[event.transaction.transaction_id] = rings.read(event.transaction)
+        rings.apply(event)
+    decisions = {name: log.decision(name) for name in folded}
+    log.close()
+    return decisions, folded
+
+
+def test_a_killed_scorer_lost_no_acknowledged_decision(start, publish, payment, settings):
+    publish("1")
+    build, acknowledged, first = past(payment), {}, 0
+    for _ in range(3):
+        process = start()
+        with Traffic(process.url, build, first).flowing() as traffic:
+            traffic.wait_for(lambda t=traffic: len(t.answers) >= 60)
+            process.popen.send_signal(signal.SIGKILL)
+        assert not traffic.refusals
+        acknowledged |= traffic.answers
+        first = max(acknowledged) + THREADS * 2
+    process = start()
+    with httpx.Client(base_url=process.url) as client:
+        for number, answer in acknowledged.items():
+            again = client.post("/v1/decisions", json=build(number))
+            assert again.json() == {**answer, "replayed": True}
+        number = next(iter(acknowledged))
+        conflict = client.post("/v1/decisions", json=build(number, amount_minor=1))
+        assert conflict.status_code == 422
+    decisions, folded = recorded(settings)
+    assert {f"t{number}" for number in acknowledged} <= set(decisions)
+    assert all(decision.features == folded[name] for name, decision in decisions.items())
+
+
+def test_a_swap_under_load_drops_no_request(start, publish, payment):
+    publish("1")
+    process = start()
+    with Traffic(process.url, past(payment)).flowing() as traffic:
+        for version in ("2", "1", "2"):
+            seen = len(traffic.answers)
+            publish(version)
+            traffic.wait_for(
+                lambda v=version: list(traffic.answers.values())[-1]["model_version"] == v
+            )
+            traffic.wait_for(lambda n=seen: len(traffic.answers) > n + 30)
+    assert not traffic.refusals
+    assert {answer["mode"] for answer in traffic.answers.values()} == {"champion"}
+    digests = {(a["model_version"], a["model_digest"]) for a in traffic.answers.values()}
+    assert len(digests) == 2, "a version is always the same model"
+    page = httpx.get(f"{process.url}/metrics").text
+    assert "fraud_model_swaps_total 4.0" in page
+
+
+def test_a_terminated_scorer_answers_what_is_under_way_and_leaves(start, publish, payment):
+    publish("1")
+    process = start()
+    with Traffic(process.url, past(payment)).flowing() as traffic:
+        traffic.wait_for(lambda: len(traffic.answers) >= 20)
+        process.popen.terminate()
+        assert process.popen.wait(timeout=15) in {0, -signal.SIGTERM}
+    assert not traffic.refusals
+
+
+def test_senders_of_the_same_payment_at_once_get_one_decision(start, publish, payment, settings):
+    publish("1")
+    process, build = start(), past(payment)
+    body, answers = build(0), []
+
+    def send() -> None:
+        answers.append(httpx.post(f"{process.url}/v1/decisions", json=body).json())
+
+    threads = [threading.Thread(target=send) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({answer["decision_id"] for answer in answers}) == 1
+    assert [answer["replayed"] for answer in answers].count(False) == 1
+    assert len(recorded(settings)[0]) == 1
