@@ -187,7 +187,8 @@ def test_after_a_failed_commit_the_features_hold_only_what_the_log_holds(engine)
     async def story(one):
         before = await one_by_one(one, range(40))
         fill_disk(one, 0)
-        refused = await decided(one, *(transaction(n) for n in range(40, 400)))
+        lost = [transaction(n, transaction_id=f"lost{n}", amount_minor=1) for n in range(40, 400)]
+        refused = await decided(one, *lost)
         assert {type(answer) for answer in refused} == {LogUnavailableError}
         assert one.fault is not None
         with pytest.raises(LogUnavailableError):
