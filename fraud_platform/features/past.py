@@ -74,6 +74,8 @@ class FraudRing:
 
     def count(self, start_us: int, end_us: int, at_us: int) -> int:
         """Transactions of [start, end) that are known to be fraud at `at_us`."""
+        if not self.spans:
+            return 0
         first = bisect_left(self.spans, (start_us,))
         last = bisect_left(self.spans, (end_us,), first)
         return sum(1 for _, _, known, end in self.spans[first:last] if known <= at_us < end)

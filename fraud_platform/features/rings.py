@@ -29,6 +29,9 @@ from fraud_platform.features.spec import (
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 _LATENESS_US = LATENESS // MICROSECOND
+_ENTITIES = ("card", "terminal")
+_NO_PAST = Past()  # of a card or terminal never seen; nothing is ever inserted here
+_NO_PASTS: dict[str, Past] = {}  # of features without a past
 _SWEEP = 2  # pasts visited per event for dropping: more than the one an event can create
 
 
@@ -100,7 +103,12 @@ def _fraud_rate(look: _Look) -> float | None:
     return _ratio(float(look.fraud_count), float(look.last - look.first))
 
 
-_WINDOWED: dict[Function, Callable[[_Look], float | None]] = {
+_VALUES: dict[Function, Callable[[_Look], float | None]] = {
+    Function.AMOUNT: lambda look: float(look.payment.amount_minor),
+    Function.HOUR_OF_DAY: lambda look: float(look.payment.event_us // _HOUR_US % 24),
+    # Day 0 of the epoch was a Thursday, weekday 3 when Monday is 0.
+    Function.IS_WEEKEND: lambda look: float((look.payment.event_us // _DAY_US + 3) % 7 >= 5),
+    Function.IS_NIGHT: lambda look: float(look.payment.event_us // _HOUR_US % 24 <= 6),
     Function.COUNT: _count,
     Function.AMOUNT_SUM: _amount_sum,
     Function.AMOUNT_MEAN: _amount_mean,
@@ -111,14 +119,6 @@ _WINDOWED: dict[Function, Callable[[_Look], float | None]] = {
     Function.SECONDS_SINCE_LAST: _seconds_since_last,
     Function.FRAUD_COUNT: _fraud_count,
     Function.FRAUD_RATE: _fraud_rate,
-}
-
-_PLAIN: dict[Function, Callable[[Transaction], float]] = {
-    Function.AMOUNT: lambda payment: float(payment.amount_minor),
-    Function.HOUR_OF_DAY: lambda payment: float(payment.event_us // _HOUR_US % 24),
-    # Day 0 of the epoch was a Thursday, weekday 3 when Monday is 0.
-    Function.IS_WEEKEND: lambda payment: float((payment.event_us // _DAY_US + 3) % 7 >= 5),
-    Function.IS_NIGHT: lambda payment: float(payment.event_us // _HOUR_US % 24 <= 6),
 }
 
 
@@ -146,11 +146,17 @@ class FeatureRings:
     def __init__(self, features: tuple[Feature, ...] = FEATURES) -> None:
         self.last_seq = 0
         self.newest_us = 0
-        self._features = features
+        self._pasts: dict[str, dict[str, Past]] = {entity: {} for entity in _ENTITIES}
+        self._turns: dict[str, deque[str]] = {entity: deque() for entity in _ENTITIES}
         reach_us = max((feature.reach_us for feature in features), default=0)
         self._horizon_us = reach_us + _LATENESS_US
-        self._pasts: dict[str, dict[str, Past]] = {"card": {}, "terminal": {}}
-        self._turns: dict[str, deque[str]] = {"card": deque(), "terminal": deque()}
+        # Worked out once: which windows to cut, and which function reads which of them.
+        windows = [(feature.entity, feature.reach_us, feature.delay_us) for feature in features]
+        self._windows = list(dict.fromkeys(windows))
+        self._readers = [
+            (_VALUES[feature.function], self._windows.index(window))
+            for feature, window in zip(features, windows, strict=True)
+        ]
 
     def is_late(self, event_us: int) -> bool:
         """Whether a decision of this event time may no longer find its whole window."""
@@ -172,23 +178,15 @@ class FeatureRings:
         Returns:
             One value per feature, in order; None where the feature is undefined.
         """
-        looks: dict[tuple[str, int, int], _Look] = {}
-        values: list[float | None] = []
-        for feature in self._features:
-            plain = _PLAIN.get(feature.function)
-            if plain is not None:
-                values.append(plain(transaction))
-                continue
-            window = (feature.entity, feature.reach_us, feature.delay_us)
-            look = looks.get(window)
-            if look is None:
-                look = looks[window] = self._look(transaction, *window)
-            values.append(_WINDOWED[feature.function](look))
-        return tuple(values)
+        looks = [self._look(transaction, *window) for window in self._windows]
+        return tuple([reader(looks[window]) for reader, window in self._readers])
 
     def _look(self, payment: Transaction, entity: str, reach_us: int, delay_us: int) -> _Look:
-        key, partner = _key_and_partner(payment, entity)
-        past = self._pasts[entity].get(key) or Past()
+        if entity == "card":
+            key, partner = payment.card_id, payment.terminal_id
+        else:
+            key, partner = payment.terminal_id, payment.card_id
+        past = self._pasts.get(entity, _NO_PASTS).get(key, _NO_PAST)
         start_us, end_us = payment.event_us - reach_us, payment.event_us - delay_us
         # Strictly before the end: payments of the same instant do not see each other.
         last = bisect_left(past.ring.times, end_us)
@@ -199,10 +197,10 @@ class FeatureRings:
         self.newest_us = max(self.newest_us, transaction.event_us)
         if transaction.event_us < self.newest_us - self._horizon_us:
             return
-        for entity in self._pasts:
-            key, partner = _key_and_partner(transaction, entity)
-            past = self._past(entity, key)
-            past.ring.insert(transaction.event_us, transaction.amount_minor, partner)
+        card, terminal = transaction.card_id, transaction.terminal_id
+        for entity, key, partner in (("card", card, terminal), ("terminal", terminal, card)):
+            ring = self._past(entity, key).ring
+            ring.insert(transaction.event_us, transaction.amount_minor, partner)
             self._sweep(entity)
 
     def _apply_label(self, label: LabelEvent) -> None:
@@ -230,9 +228,3 @@ class FeatureRings:
                 del pasts[key]
             else:
                 turns.append(key)
-
-
-def _key_and_partner(transaction: Transaction, entity: str) -> tuple[str, str]:
-    if entity == "card":
-        return transaction.card_id, transaction.terminal_id
-    return transaction.terminal_id, transaction.card_id
