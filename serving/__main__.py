@@ -1,5 +1,6 @@
 """`python -m serving`: the scorer as a process of its own."""
 
+import logging
 import socket
 import sys
 
@@ -22,6 +23,7 @@ class _Announcing(uvicorn.Server):
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, answering what is under way first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = uvicorn.Config(
         create_app(settings),
         host=settings.scorer_host,
@@ -31,6 +33,8 @@ def run(settings: Settings) -> None:
         lifespan="on",
         access_log=False,  # the decision log is the record; request lines would hold ids
         log_level="warning",
+        proxy_headers=False,  # nothing here depends on who the client says it is
+        server_header=False,
         timeout_keep_alive=75,  # longer than the idle time of common connection pools
         timeout_graceful_shutdown=10,
     )

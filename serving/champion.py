@@ -62,7 +62,7 @@ class ChampionWatch:
         self._seen, self.load_error = pointer, None
         self.ruling = ruling
         self._metrics.swapped(ruling)
-        LOGGER.warning("model %s decides from now on", ruling.version)
+        LOGGER.info("model %s decides from now on", ruling.version)
         # The garbage collector must not walk the new model's objects in the middle of a request.
         gc.collect()
         gc.freeze()

@@ -224,7 +224,7 @@ class Engine:
             self._rings = await self._folded()
             self._is_ahead = False
         self.fault = None
-        LOGGER.warning("the event log is usable again")
+        LOGGER.info("the event log is usable again")
 
     async def _catch_up(self) -> None:
         while self._log.last_seq() > self._rings.last_seq:

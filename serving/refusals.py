@@ -28,7 +28,7 @@ LOGGER = logging.getLogger("fraud_platform.scorer")
 
 RETRY_AFTER_SECONDS = 1
 
-_DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
+DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
     AlreadyIngestedError: (422, "already_ingested"),
     IdempotencyConflictError: (422, "idempotency_conflict"),
     UnknownTransactionError: (404, "unknown_transaction"),
@@ -39,7 +39,7 @@ _DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
 }
 """First match along the error's ancestry wins."""
 
-_FRAMEWORK: dict[int, tuple[str, str]] = {
+FRAMEWORK: dict[int, tuple[str, str]] = {
     400: ("malformed_request", "The request cannot be read"),
     404: ("not_found", "There is nothing under this path"),
     405: ("method_not_allowed", "This path does not answer that method"),
@@ -62,7 +62,7 @@ def domain_refusal(error: FraudPlatformError) -> RefusedError:
     The text of an `UnavailableError` names files and hosts, so it stays inside; operators read it
     at /health/ready.
     """
-    status, code = next(_DOMAIN[cls] for cls in type(error).__mro__ if cls in _DOMAIN)
+    status, code = next(DOMAIN[cls] for cls in type(error).__mro__ if cls in DOMAIN)
     if isinstance(error, UnavailableError):
         message = "The event log is unavailable, so nothing was decided or recorded"
         return RefusedError(
@@ -115,7 +115,7 @@ class Refusals:
         return self._respond(refusal.status, refusal.body)
 
     def _on_framework(self, _: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        known = _FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
+        known = FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
         response = self._respond(error.status_code, ErrorOut(error=known[0], message=known[1]))
         response.headers.update(error.headers or {})
         return response

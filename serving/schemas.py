@@ -139,7 +139,7 @@ class ModelsOut(Struct, kw_only=True, frozen=True):
     damaged: list[str]
 
 
-class HealthOut(Struct, kw_only=True, frozen=True):
+class HealthOut(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Whether the scorer may receive traffic, and why not."""
 
     status: str

@@ -1,8 +1,10 @@
 """The scorer's application over its real parts: SQLite log, real boosters, real bundles."""
 
 import json
+import re
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_platform.adapters.event_log import EventLog, microseconds
 from fraud_platform.schemas import LABELS, TRANSACTIONS
+from serving import refusals
 from serving.app import create_app
 
 PAN = "4111111111111111"
@@ -420,3 +423,17 @@ def test_every_documented_answer_of_a_decision_is_the_real_one(client, payment):
         "422",
         "503",
     }
+
+
+def test_the_how_to_shows_what_the_scorer_does(client):
+    text = (Path(__file__).parents[3] / "docs" / "read-a-decision.md").read_text()
+    requests = [json.loads(found) for found in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
+    [shown] = [json.loads(found) for found in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    answer = client.post("/v1/decisions", json=requests[0]).json()
+    assert set(answer) == set(shown)
+    assert answer["decision"] in {"review", "decline"}
+    label = client.post("/v1/labels", json={**requests[1], "known_at": "2026-03-02T08:00:00Z"})
+    assert label.json() == {"seq": 2, "recorded": True}
+    codes = {code for _, code in refusals.DOMAIN.values()}
+    codes |= {code for code, _ in refusals.FRAMEWORK.values()}
+    assert {code for code in codes if f"`{code}`" not in text} == set()
