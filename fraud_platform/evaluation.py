@@ -51,6 +51,7 @@ class EvaluationReport:
         recall_at_fpr_5pct: the same for 5 %.
         review_threshold: lowest score that is reviewed, at the policy's `review_fpr` on these rows.
         decline_threshold: lowest score that is declined; never below `review_threshold`.
+        recall: share of frauds at or above `review_threshold`.
         alert_rate: share of transactions at or above `review_threshold`.
         cost_per_transaction: (amount of missed frauds + alerts x review cost) / rows, minor units.
         cost_without_model: amount of all frauds / rows, minor units.
@@ -67,6 +68,7 @@ class EvaluationReport:
     recall_at_fpr_5pct: float
     review_threshold: float
     decline_threshold: float
+    recall: float
     alert_rate: float
     cost_per_transaction: float
     cost_without_model: float
@@ -87,6 +89,7 @@ class EvaluationReport:
             (f"card precision@{self.k}", f"{self.card_precision_at_k:.3f}"),
             ("recall at 1 % FPR", f"{self.recall_at_fpr_1pct:.3f}"),
             ("recall at 5 % FPR", f"{self.recall_at_fpr_5pct:.3f}"),
+            ("recall at the review threshold", f"{self.recall:.3f}"),
             ("alert rate", f"{self.alert_rate:.3%}"),
             ("review threshold", f"{self.review_threshold:.5f}"),
             ("decline threshold", f"{self.decline_threshold:.5f}"),
@@ -141,6 +144,7 @@ def evaluate(rows: pl.DataFrame, policy: EvaluationPolicy) -> EvaluationReport:
         recall_at_fpr_5pct=recall_at_fpr(is_fraud, scores, 0.05),
         review_threshold=review,
         decline_threshold=decline,
+        recall=float(alerted[is_fraud].mean()),
         alert_rate=float(alerted.mean()),
         cost_per_transaction=(missed + policy.review_cost_minor * int(alerted.sum())) / rows.height,
         cost_without_model=int(amounts[is_fraud].sum()) / rows.height,

@@ -8,11 +8,7 @@ checked before any library parses a byte. This guards against damage and mix-ups
 bundle is not proven by it.
 """
 
-import hashlib
 import io
-import os
-import shutil
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +18,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
+from fraud_platform.adapters.sealed_folder import (
+    publish_folder,
+    read_regular,
+    replace_file,
+    sha256,
+)
+from fraud_platform.errors import BundleIntegrityError, PermanentError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model
 
@@ -159,11 +161,11 @@ def write_bundle(
         feature_spec_digest=spec_digest(),
         parameters=dict(model.parameters),
         rounds=model.rounds,
-        files={name: _sha256(content) for name, content in files.items()},
+        files={name: sha256(content) for name, content in files.items()},
         **msgspec.structs.asdict(lineage),
     )
     files[MANIFEST] = _sealed(manifest)
-    return _publish(models_dir, version, files)
+    return publish_folder(models_dir, version, files, seal=MANIFEST)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -217,7 +219,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleIntegrityError: it is absent, changed, no manifest, or belongs to another version.
     """
-    content = _read(path / MANIFEST)
+    content = read_regular(path / MANIFEST)
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
         intact = content == _sealed(manifest)
@@ -255,7 +257,7 @@ def list_manifests(models_dir: Path) -> tuple[list[Manifest], list[str]]:
 
 def manifest_digest(path: Path) -> str:
     """SHA-256 of the bytes of a bundle's manifest."""
-    return _sha256(_read(path / MANIFEST))
+    return sha256(read_regular(path / MANIFEST))
 
 
 def read_pointer(models_dir: Path) -> Pointer | None:
@@ -268,7 +270,7 @@ def read_pointer(models_dir: Path) -> Pointer | None:
     if not path.exists():
         return None
     try:
-        pointer = msgspec.json.decode(_read(path), type=Pointer)
+        pointer = msgspec.json.decode(read_regular(path), type=Pointer)
         _require_plain_name(pointer.path)
     except (msgspec.MsgspecError, UnicodeDecodeError, PermanentError) as error:
         raise BundleIntegrityError(
@@ -280,18 +282,14 @@ def read_pointer(models_dir: Path) -> Pointer | None:
 
 def write_pointer(models_dir: Path, pointer: Pointer) -> None:
     """Replace the pointer; a reader sees the old one or the new one, also after a power cut."""
-    models_dir.mkdir(parents=True, exist_ok=True)
-    part = models_dir / f".{POINTER}.{uuid.uuid4().hex}"
-    _write_durably(part, msgspec.json.encode(pointer))
-    part.replace(models_dir / POINTER)
-    _sync_folder(models_dir)
+    replace_file(models_dir / POINTER, msgspec.json.encode(pointer))
 
 
 def _sealed(manifest: Manifest) -> bytes:
     """The one form of a manifest on disk, with its own digest among the files'."""
     files = {name: value for name, value in manifest.files.items() if name != MANIFEST}
     bare = msgspec.structs.replace(manifest, files=files)
-    own = _sha256(msgspec.json.encode(bare, order="deterministic"))
+    own = sha256(msgspec.json.encode(bare, order="deterministic"))
     complete = msgspec.structs.replace(bare, files={**files, MANIFEST: own})
     return msgspec.json.encode(complete, order="deterministic")
 
@@ -312,24 +310,14 @@ def _verified_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
 
 
 def _verified_file(path: Path, name: str, expected: str) -> bytes:
-    content = _read(path / name)
-    found = _sha256(content)
+    content = read_regular(path / name)
+    found = sha256(content)
     if found != expected:
         raise BundleIntegrityError(
             f"{path / name} has SHA-256 {found[:12]}; the manifest says {expected[:12]}.",
             hint="restore the folder, or promote or roll back to another version.",
         )
     return content
-
-
-def _read(path: Path) -> bytes:
-    # A link would let the content change behind the verified folder.
-    if path.is_symlink() or not path.is_file():
-        raise BundleIntegrityError(f"{path} is missing or no regular file.")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _require_our_features(manifest: Manifest) -> None:
@@ -391,34 +379,6 @@ def _reference_bytes(model: Model, reference: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _publish(models_dir: Path, version: str, files: dict[str, bytes]) -> Path:
-    target = models_dir / version
-    if target.exists():
-        return _same_or_refused(target, files)
-    part = models_dir / f".{version}.{uuid.uuid4().hex}"
-    part.mkdir(parents=True)
-    for name, content in files.items():
-        _write_durably(part / name, content)
-    _sync_folder(part)
-    try:
-        part.rename(target)
-    except OSError:
-        # Another process published this version between the look and the rename.
-        shutil.rmtree(part)
-        return _same_or_refused(target, files)
-    _sync_folder(models_dir)
-    return target
-
-
-def _same_or_refused(target: Path, files: dict[str, bytes]) -> Path:
-    if _read(target / MANIFEST) != files[MANIFEST]:
-        raise PermanentError(
-            f"{target} already holds another bundle; a version is written once.",
-            hint="register the model again to get a new version.",
-        )
-    return target
-
-
 def _require_plain_name(name: str) -> None:
     if (
         not name
@@ -426,22 +386,3 @@ def _require_plain_name(name: str) -> None:
         or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     ):
         raise PermanentError(f"{name!r} is no version; expected letters, digits, '-', '_', '.'.")
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -129,6 +129,16 @@ class ModelRegistry:
         """Folder of the bundles."""
         return self._models_dir
 
+    def experiment_name(self) -> str:
+        """The experiment's name, after making sure that it exists with our place for artifacts.
+
+        Call it before another tool opens `tracking_uri`: a tool that creates the experiment itself
+        would have its artifacts land in the working directory.
+        """
+        with _translated("open the experiment"):
+            self._experiment()
+        return EXPERIMENT
+
     def log_training(
         self, model: Model, report: EvaluationReport, scored: pl.DataFrame, provenance: Provenance
     ) -> str:
@@ -196,7 +206,10 @@ class ModelRegistry:
                     tags={"fraud/model_digest": model.digest, "fraud/library": model.library},
                 )
                 version = str(created.version)
-        write_bundle(self._models_dir, version, model, lineage, golden=golden, reference=reference)
+        with _translated("write a bundle"):
+            write_bundle(
+                self._models_dir, version, model, lineage, golden=golden, reference=reference
+            )
         return version
 
     def set_challenger(self, version: str) -> None:
@@ -209,10 +222,13 @@ class ModelRegistry:
         with self._moving() as client:
             client.set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
 
-    def promote(self, version: str) -> Pointer:
+    def promote(self, version: str) -> str:
         """Make a version the champion; the champion so far becomes `previous_champion`.
 
         Promoting the champion moves nothing, but publishes its pointer if that is behind.
+
+        Returns:
+            The champion's version.
 
         Raises:
             BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
@@ -229,12 +245,15 @@ class ModelRegistry:
                 client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
             return self._point_at(version)
 
-    def roll_back(self, from_version: str | None = None) -> Pointer:
+    def roll_back(self, from_version: str | None = None) -> str:
         """Make `previous_champion` the champion again, and forget that there was another.
 
         A second roll-back therefore never brings the bad version back: it finds nothing to return
         to and raises. With `from_version` a repeated call is a no-op: once the champion is another
         version, only its pointer is published.
+
+        Returns:
+            The version that is champion now.
 
         Raises:
             NoChampionError: there is no earlier champion to return to.
@@ -255,8 +274,8 @@ class ModelRegistry:
             client.delete_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION)
             return self._point_at(previous)
 
-    def publish(self) -> Pointer | None:
-        """Make the pointer agree with the alias `champion`; None while there is no champion.
+    def publish(self) -> str | None:
+        """Make the pointer agree with the alias `champion`, and return its version, or None.
 
         Heals a move that was killed between alias and pointer.
         """
@@ -311,14 +330,14 @@ class ModelRegistry:
         with _locked(self._models_dir / ".registry.lock"), _translated("move an alias"):
             yield client
 
-    def _point_at(self, version: str) -> Pointer:
+    def _point_at(self, version: str) -> str:
         bundle = load_bundle(self._models_dir / version)
         pointer = Pointer(
             version=version, path=version, manifest_digest=manifest_digest(bundle.path)
         )
         if read_pointer(self._models_dir) != pointer:
             write_pointer(self._models_dir, pointer)
-        return pointer
+        return version
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException

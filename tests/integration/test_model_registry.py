@@ -158,6 +158,17 @@ def test_a_run_that_is_open_in_this_process_is_not_touched_and_becomes_the_paren
         mlflow.set_tracking_uri(before)
 
 
+def test_a_tool_that_opens_the_experiment_afterwards_keeps_its_artifacts_under_the_home(
+    registry, tmp_path
+):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=registry.tracking_uri)
+    assert registry.experiment_name() == registry.experiment_name() == "fraud"
+    place = client.get_experiment_by_name("fraud").artifact_location
+    assert place == (tmp_path / "mlflow" / "artifacts").as_uri()
+
+
 def test_registering_a_run_again_gives_the_same_version_and_a_missing_bundle_back(registry):
     version = register(registry)
     (entry,) = registry.versions()
@@ -178,7 +189,7 @@ def test_a_promotion_and_a_roll_back_restore_the_previous_version_everywhere(reg
     registry.promote(two)
     assert state(registry) == (two, one, two)
     assert registry.champion().model == trained("lightgbm", 2)[0]
-    assert registry.roll_back().version == one
+    assert registry.roll_back() == one
     assert state(registry) == (one, None, one)
     assert registry.champion().model == trained("xgboost", 1)[0]
 
@@ -204,7 +215,7 @@ def test_a_repeated_roll_back_from_a_named_version_is_a_no_op(registry):
     one, two = register(registry, seed=1), register(registry, seed=2)
     registry.promote(one)
     registry.promote(two)
-    assert registry.roll_back(from_version=two) == registry.roll_back(from_version=two)
+    assert registry.roll_back(from_version=two) == registry.roll_back(from_version=two) == one
     assert state(registry) == (one, None, one)
 
 
@@ -309,6 +320,17 @@ def test_two_processes_that_promote_at_once_leave_alias_and_pointer_in_agreement
     champion, previous, pointed = state(registry)
     assert champion == pointed
     assert {champion, previous} == set(versions)
+
+
+def test_a_models_folder_that_cannot_be_written_is_unavailable_and_heals(registry):
+    register(registry)
+    (entry,) = registry.versions()
+    shutil.rmtree(registry.models_dir)
+    registry.models_dir.write_text("a file where a folder should be")
+    with pytest.raises(RegistryUnavailableError, match="write a bundle"):
+        register(registry, run_id=entry.run_id)
+    registry.models_dir.unlink()
+    assert register(registry, run_id=entry.run_id) == entry.version
 
 
 def test_a_file_that_is_no_database_is_unavailable_not_empty(tmp_path):

@@ -115,7 +115,7 @@ def test_the_cost_is_missed_frauds_plus_alerts():
     # One alert (200) catches a; b's 1000 are lost; 10 rows. Without a model 2000 are lost.
     assert report.cost_per_transaction == 120.0
     assert report.cost_without_model == 200.0
-    assert (report.rows, report.frauds, report.alert_rate) == (10, 2, 0.1)
+    assert (report.frauds, report.recall, report.alert_rate) == (2, 0.5, 0.1)
 
 
 def test_the_decline_threshold_is_never_below_the_review_threshold():

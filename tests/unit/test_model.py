@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -67,6 +69,15 @@ def test_a_single_row_scores_as_in_the_batch_bit_for_bit(library):
     assert single.tobytes() == batch[:200].tobytes()
     assert batch.dtype == np.float64
     assert 0 <= batch.min() <= batch.max() <= 1
+
+
+@both
+def test_threads_that_share_a_fresh_model_get_the_same_bits(library):
+    features = matrix(rows(), NAMES)
+    fresh = replace(fitted(library))
+    with ThreadPoolExecutor(4) as pool:
+        scores = list(pool.map(lambda _: fresh.score(features).tobytes(), range(16)))
+    assert set(scores) == {fitted(library).score(features).tobytes()}
 
 
 @both

@@ -18,6 +18,7 @@ REPORT = EvaluationReport(
     recall_at_fpr_5pct=0.7,
     review_threshold=0.1,
     decline_threshold=0.5,
+    recall=0.6,
     alert_rate=0.03,
     cost_per_transaction=50.0,
     cost_without_model=100.0,

@@ -1,0 +1,98 @@
+"""Folders and files that appear whole, stay as they are, and are read back byte for byte.
+
+What belongs here: durability of what is written once. What the bytes mean is `model_bundle`.
+"""
+
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
+
+
+def sha256(content: bytes) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        BundleIntegrityError: it is missing, a link or no file.
+        UnavailableError: the disk does not answer.
+    """
+    # A link would let the content change behind the verified folder.
+    if path.is_symlink() or not path.is_file():
+        raise BundleIntegrityError(f"{path} is missing or no regular file.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def publish_folder(parent: Path, name: str, files: dict[str, bytes], *, seal: str) -> Path:
+    """Write a folder of files, whole or not at all; the same content again changes nothing.
+
+    Args:
+        parent: where the folder goes; made if absent.
+        name: the folder's name.
+        files: file name -> content.
+        seal: the file whose content stands for all (it holds the others' digests).
+
+    Raises:
+        PermanentError: the folder exists with another seal.
+    """
+    target = parent / name
+    if target.exists():
+        return _same_or_refused(target, seal, files[seal])
+    part = parent / f".{name}.{uuid.uuid4().hex}"
+    part.mkdir(parents=True)
+    for file_name, content in files.items():
+        _write_durably(part / file_name, content)
+    _sync_folder(part)
+    try:
+        part.rename(target)
+    except OSError:
+        shutil.rmtree(part)
+        if not target.exists():
+            raise
+        # Another process published this version between the look and the rename.
+        return _same_or_refused(target, seal, files[seal])
+    _sync_folder(parent)
+    return target
+
+
+def _same_or_refused(target: Path, seal: str, content: bytes) -> Path:
+    if read_regular(target / seal) != content:
+        raise PermanentError(
+            f"{target} already holds another bundle; a version is written once.",
+            hint="register the model again to get a new version.",
+        )
+    return target
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file; a reader sees the old or the new content, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    _write_durably(part, content)
+    part.replace(path)
+    _sync_folder(path.parent)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
