@@ -1,0 +1,1 @@
+"""Feast's view of the features, generated from `fraud_platform.features.spec`."""
