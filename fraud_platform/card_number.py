@@ -76,9 +76,8 @@ def mask(text: str) -> str:
         >>> mask("card 4111 1111 1111 1111, 12.50")
         'card [card number ending 1111], 12.50'
     """
-    spans = _merged(sorted(_spans(text)))
-    for start, end in reversed(spans):
-        last_four = "".join(_DIGITS.findall(text[start:end]))[-4:]
+    for start, card_end, end in reversed(_merged(_spans(text))):
+        last_four = "".join(_DIGITS.findall(text[start:card_end]))[-4:]
         text = f"{text[:start]}[card number ending {last_four}]{text[end:]}"
     return text
 
@@ -184,11 +183,12 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Overlapping spans as one: its start, the end of its first span, its end."""
+    merged: list[tuple[int, int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][2]:
+            merged[-1] = (*merged[-1][:2], max(end, merged[-1][2]))
         else:
-            merged.append((start, end))
+            merged.append((start, end, end))
     return merged

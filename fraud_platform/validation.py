@@ -24,7 +24,7 @@ from fraud_platform.card_number import (
     masked_json,
 )
 from fraud_platform.events import Transaction
-from fraud_platform.schemas import PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS, UTC_MICROSECONDS
+from fraud_platform.schemas import PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
@@ -315,24 +315,33 @@ def quarantine(rejected: pl.DataFrame, policy: ValidationPolicy) -> pl.DataFrame
 def transaction_schema(policy: ValidationPolicy | None = None) -> "DataFrameSchema":
     """The contract of `TRANSACTIONS` as a pandera schema: dtypes, nulls, unique ids, all `RULES`.
 
+    It flags what `split` flags, names the rule, and quotes failing rows by their seq only.
+
     Args:
         policy: the bounds; the default policy when None.
     """
     from pandera.polars import Check, Column, DataFrameSchema
 
     bounds = policy or ValidationPolicy()
+    rules = [
+        Check(
+            _pandera_check(rule, bounds),
+            name=rule.name,
+            error=f"{rule.name}: {rule.text}",
+        )
+        for rule in RULES
+    ]
     return DataFrameSchema(
         columns={
             name: Column(
-                UTC_MICROSECONDS if dtype == UTC_MICROSECONDS else dtype,
+                dtype,
                 nullable=name not in TRANSACTIONS.required,
                 unique=name == TRANSACTIONS.key,
+                # Pandera quotes the failing value, and a row may hold a secret: it quotes a seq.
+                checks=rules if name == "seq" else None,
             )
             for name, dtype in TRANSACTIONS.columns.items()
         },
-        checks=[
-            Check(_pandera_check(rule, bounds), name=rule.name, error=rule.text) for rule in RULES
-        ],
         strict=True,
     )
 
@@ -356,7 +365,7 @@ def _details(rows: pl.DataFrame) -> pl.Series:
     return shown.select(detail=sentences).to_series()
 
 
-def _pandera_check(rule: Rule, policy: ValidationPolicy) -> Callable[..., pl.LazyFrame]:
+def _pandera_check(rule: Rule, policy: ValidationPolicy) -> Callable[["PolarsData"], pl.LazyFrame]:
     def check(data: "PolarsData") -> pl.LazyFrame:
         return data.lazyframe.select(rule.expression(policy).fill_null(value=False))
 
