@@ -14,8 +14,10 @@ from typing import Any
 import polars as pl
 
 from fraud_platform.features.spec import FEATURES
+from fraud_platform.schemas import UTC_MICROSECONDS
 
 _PROJECT = "fraud_platform"
+_ENTITIES = ("transaction", "card", "terminal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class FeatureStore:
         feast = self._feast
         from feature_repo.features import build  # after Feast, whose first import is special
 
+        for entity in _ENTITIES:  # Feast warns about sources that do not exist yet
+            self._write(entity, self._stored(entity))
         feast.apply(list(build(self._offline_dir, model_version).values()))
         return len(self.catalogue())
 
@@ -67,8 +71,7 @@ class FeatureStore:
         Returns:
             Number of cards and of terminals whose stored values changed.
         """
-        plain = [feature.name for feature in FEATURES if feature.window is None]
-        self._write("transaction", features.select("transaction_id", "event_timestamp", *plain))
+        self._write("transaction", features.select(_columns("transaction").keys()))
         return {entity: self._push(entity, features) for entity in ("card", "terminal")}
 
     def online(self, card_id: str, terminal_id: str) -> dict[str, float | None]:
@@ -133,11 +136,8 @@ class FeatureStore:
         store = self._feast
         from feast.data_source import PushMode
 
-        key = f"{entity}_id"
-        names = [feature.name for feature in FEATURES if feature.entity == entity]
-        columns = [key, "event_timestamp", "seq", *names]
-        path = self._offline_dir / f"{entity}_features.parquet"
-        stored = pl.read_parquet(path) if path.exists() else features.select(columns).clear()
+        key, columns = f"{entity}_id", list(_columns(entity))
+        stored = self._stored(entity)
         newest = (
             pl.concat([stored, features.select(columns)])
             .sort("event_timestamp", "seq", maintain_order=True)  # recomputed rows come last
@@ -152,6 +152,15 @@ class FeatureStore:
             self._write(entity, newest)
         return changed.height
 
+    def _stored(self, entity: str) -> pl.DataFrame:
+        """Rows behind one view; none if there are none, or of other features than today's."""
+        path = self._offline_dir / f"{entity}_features.parquet"
+        none = pl.DataFrame(schema=_columns(entity))
+        if not path.exists():
+            return none
+        stored = pl.read_parquet(path)
+        return stored if stored.schema == none.schema else none
+
     def _write(self, entity: str, rows: pl.DataFrame) -> None:
         """Replace the file behind one view, whole or not at all."""
         self._offline_dir.mkdir(parents=True, exist_ok=True)
@@ -159,6 +168,17 @@ class FeatureStore:
         unfinished = path.with_suffix(".unfinished")
         rows.write_parquet(unfinished)
         unfinished.replace(path)
+
+
+def _columns(entity: str) -> dict[str, pl.DataType]:
+    """Columns of one entity's file."""
+    names = [feature.name for feature in FEATURES if feature.entity == entity]
+    return {
+        f"{entity}_id": pl.String(),
+        "event_timestamp": UTC_MICROSECONDS,
+        "seq": pl.Int64(),
+        **dict.fromkeys(names, pl.Float64()),
+    }
 
 
 def _import_feast() -> None:

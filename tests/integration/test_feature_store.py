@@ -86,6 +86,15 @@ def test_the_newest_batch_values_are_read_back_and_an_older_push_is_ignored(
     assert store.online("c0", "m1") == batch_values(whole, "c0", "m1")
 
 
+def test_values_of_other_features_than_todays_are_replaced(tmp_path: Path) -> None:
+    store, features = FeatureStore(tmp_path), features_of_days(3)
+    store.apply()
+    path = tmp_path / "offline" / "card_features.parquet"
+    features.select("card_id", "event_timestamp", "seq").write_parquet(path)
+    assert store.push(features) == {"card": 3, "terminal": 2}
+    assert store.online("c1", "m0") == batch_values(features, "c1", "m0")
+
+
 def test_an_unknown_card_has_no_values(store: FeatureStore) -> None:
     values = store.online("nobody", "nowhere")
     assert set(values.values()) == {None}
