@@ -12,7 +12,7 @@ STAGES = (
     "promotion",
     "monitoring",
 )
-"""Stages in the order of the data flow: a stage is a module of this package and a group in the UI."""
+"""Stages in the order of the data flow; a stage is a module here and a group in the UI."""
 
 DATA_ENGINEERING = "team:data-engineering"
 """Owner of ingest, features and labels."""

@@ -1,21 +1,34 @@
 """Windowed features of every transaction, and their entry in the feature catalogue."""
 
+from dataclasses import dataclass
+
 import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day
+from assets.io import by_day, none_of
+from assets.promotion import Reign
 from assets.timing import DAILY, LOOKBACK_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.features import batch, parity
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What Feast lists after one champion, and how many entities got new values."""
+
+    champion_version: str
+    features: int
+    pushed_rows: dict[str, int]
+
 
 decisions = dg.AssetSpec(
     "decisions",
     description="Every answer of the scorer with the features it used, in the event log.",
     kinds={"sqlite", "litestar"},
     owners=[DATA_ENGINEERING],
-    group_name="features",
 )
 
 
@@ -29,51 +42,70 @@ decisions = dg.AssetSpec(
     },
     kinds={"polars", "parquet"},
     owners=[DATA_ENGINEERING],
-    check_specs=[
-        dg.AssetCheckSpec(
-            "every_served_feature_equals_its_batch_value",
-            asset="transaction_features",
-            description="Each vector a scorer used is reproduced from the log, bit for bit.",
-        ),
-        dg.AssetCheckSpec(
-            "every_transaction_has_features",
-            asset="transaction_features",
-            blocking=True,
-            description="No validated transaction of the day is without its features.",
-        ),
-    ],
 )
 def transaction_features(
-    context: dg.AssetExecutionContext,
-    validated_transactions: pl.DataFrame,
-    labels: pl.DataFrame,
-    event_log: dg.ResourceParam[EventLog],
+    context: dg.AssetExecutionContext, validated_transactions: pl.DataFrame, labels: pl.DataFrame
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Feature vector of each transaction as its decision could know it, one row per transaction."""
-    days = days_of(list(context.partition_keys))
-    since, until = start_of(days[0]), end_of(days[-1])
+    since = start_of(days_of(list(context.partition_keys))[0])
     rows = batch.compute(validated_transactions, labels, since=since)
-    served = parity.compare(rows, event_log.decisions(since, until))
-    expected = validated_transactions.filter(pl.col("event_timestamp") >= since).height
     return dg.MaterializeResult(
         value=by_day(rows, "event_timestamp"),
         metadata={
             "dagster/row_count": rows.height,
             "fraud/features": len(FEATURE_NAMES),
             "fraud/feature_spec_digest": spec_digest(),
-            "fraud/served_values_compared": served.values_compared,
-            "fraud/served_values_different": served.mismatches,
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="every_served_feature_equals_its_batch_value",
-                passed=served.mismatches == 0,
-                metadata=served.to_dict(),
-            ),
-            dg.AssetCheckResult(
-                check_name="every_transaction_has_features",
-                passed=rows.height == expected,
-                metadata={"transactions": expected, "feature_rows": rows.height},
-            ),
-        ],
+    )
+
+
+@dg.asset_check(
+    asset=transaction_features,
+    partitions_def=DAILY,
+    blocking=True,
+    additional_ins={"validated_transactions": dg.AssetIn("validated_transactions")},
+)
+def every_transaction_has_features(
+    transaction_features: pl.DataFrame, validated_transactions: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """No validated transaction of the day is without its features."""
+    without = validated_transactions.join(transaction_features, on="transaction_id", how="anti")
+    return none_of(without.height)
+
+
+@dg.asset_check(asset=transaction_features, partitions_def=DAILY)
+def every_served_feature_equals_its_batch_value(
+    context: dg.AssetCheckExecutionContext,
+    transaction_features: pl.DataFrame,
+    event_log: dg.ResourceParam[EventLog],
+) -> dg.AssetCheckResult:
+    """Each vector that a scorer used is reproduced from the log, bit for bit."""
+    days = transaction_features["event_timestamp"].dt.date()
+    if days.is_empty():
+        return none_of(0, values_compared=0)
+    decisions = event_log.decisions(start_of(days.min()), end_of(days.max()))
+    found = parity.compare(transaction_features, decisions)
+    return none_of(found.mismatches + found.missing, **found.to_dict())
+
+
+@dg.asset(partitions_def=DAILY, kinds={"feast", "sqlite"}, owners=[DATA_ENGINEERING])
+def feature_catalogue(
+    champion: Reign,
+    transaction_features: pl.DataFrame,
+    feature_store: dg.ResourceParam[FeatureStore],
+) -> dg.MaterializeResult[Catalogue]:
+    """Feast's view of the features: entities, views, one service per champion, newest batch values.
+
+    For people and batch consumers; a decision never waits for it.
+    """
+    listed = feature_store.apply(champion.version)
+    pushed = feature_store.push(transaction_features)
+    found = Catalogue(champion.version, listed, pushed)
+    return dg.MaterializeResult(
+        value=found,
+        metadata={
+            "fraud/champion_version": champion.version,
+            "fraud/features": listed,
+            "fraud/pushed_rows": pushed,
+        },
     )

@@ -4,9 +4,9 @@ import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day
+from assets.io import by_day, none_of
 from assets.timing import DAILY, ONE_RUN, days_of, end_of, start_of
-from fraud_platform import validation
+from fraud_platform import contract, validation
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.settings import Settings
 
@@ -45,15 +45,6 @@ def raw_transactions(
     backfill_policy=ONE_RUN,
     kinds={"polars", "parquet", "pandera"},
     owners=[DATA_ENGINEERING],
-    check_specs=[
-        dg.AssetCheckSpec(name, asset="validated_transactions", blocking=True, description=text)
-        for name, text in (
-            ("every_row_fits_the_schema", "Columns, types and rules hold (pandera)."),
-            ("every_transaction_id_is_unique", "No id names two rows of a day."),
-            ("no_transaction_is_from_the_future", "No payment happened after it was received."),
-            ("no_row_is_lost", "Valid and quarantined rows add up to the raw rows."),
-        )
-    ],
 )
 def validated_transactions(
     context: dg.AssetExecutionContext,
@@ -68,14 +59,6 @@ def validated_transactions(
             "dagster/row_count": split.valid.height,
             "fraud/quarantined_rows": split.quarantined.height,
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=name, passed=offending == 0, metadata={"offending_rows": offending}
-            )
-            for name, offending in validation.offences(
-                raw_transactions, split, settings.validation
-            ).items()
-        ],
     )
 
 
@@ -106,4 +89,46 @@ def quarantined_transactions(
             "dagster/row_count": rows.height,
             "fraud/rows_by_rule": dict(by_rule.iter_rows()),
         },
+    )
+
+
+@dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
+def every_row_fits_the_schema(
+    validated_transactions: pl.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """Columns, types and rules hold for every row (pandera)."""
+    return none_of(contract.schema_failures(validated_transactions, settings.validation))
+
+
+@dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
+def every_transaction_id_is_unique(validated_transactions: pl.DataFrame) -> dg.AssetCheckResult:
+    """No transaction id names two rows."""
+    return none_of(contract.repeated_ids(validated_transactions))
+
+
+@dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
+def no_transaction_is_from_the_future(
+    validated_transactions: pl.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """No payment happened after the platform received it."""
+    return none_of(contract.from_the_future(validated_transactions, settings.validation))
+
+
+@dg.asset_check(
+    asset=validated_transactions,
+    partitions_def=DAILY,
+    blocking=True,
+    additional_ins={
+        "raw_transactions": dg.AssetIn("raw_transactions"),
+        "quarantined_transactions": dg.AssetIn("quarantined_transactions"),
+    },
+)
+def no_row_is_lost(
+    validated_transactions: pl.DataFrame,
+    raw_transactions: pl.DataFrame,
+    quarantined_transactions: pl.DataFrame,
+) -> dg.AssetCheckResult:
+    """Every raw row is either valid or quarantined."""
+    return none_of(
+        contract.lost_rows(raw_transactions, validated_transactions, quarantined_transactions)
     )

@@ -4,7 +4,7 @@ import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day
+from assets.io import by_day, none_of
 from assets.timing import DAILY, MATURITY_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.labels import mature_by_day
@@ -23,14 +23,6 @@ received_labels = dg.AssetSpec(
     deps=[received_labels],
     kinds={"polars", "parquet"},
     owners=[DATA_ENGINEERING],
-    check_specs=[
-        dg.AssetCheckSpec(
-            "no_label_is_from_the_future",
-            asset="labels",
-            blocking=True,
-            description="No verdict was known before its transaction, nor after it was received.",
-        )
-    ],
 )
 def labels(
     context: dg.AssetExecutionContext, event_log: dg.ResourceParam[EventLog]
@@ -38,24 +30,21 @@ def labels(
     """Verdicts by the UTC day they became known, one row per verdict."""
     days = days_of(list(context.partition_keys))
     rows = event_log.labels(start_of(days[0]), end_of(days[-1]))
-    known = pl.col("label_timestamp")
-    impossible = rows.filter(
-        (known < pl.col("event_timestamp")) | (known > pl.col("received_timestamp"))
-    ).height
     return dg.MaterializeResult(
         value=by_day(rows, "label_timestamp"),
         metadata={
             "dagster/row_count": rows.height,
             "fraud/frauds": rows.filter(pl.col("verdict") == "fraud").height,
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="no_label_is_from_the_future",
-                passed=impossible == 0,
-                metadata={"offending_rows": impossible},
-            )
-        ],
     )
+
+
+@dg.asset_check(asset=labels, partitions_def=DAILY, blocking=True)
+def no_label_is_from_the_future(labels: pl.DataFrame) -> dg.AssetCheckResult:
+    """No verdict was known before its transaction happened, nor after it was received."""
+    known = pl.col("label_timestamp")
+    impossible = (known < pl.col("event_timestamp")) | (known > pl.col("received_timestamp"))
+    return none_of(labels.filter(impossible).height)
 
 
 @dg.asset(

@@ -13,6 +13,9 @@ from fraud_platform.settings import get_settings
 
 _SETTINGS = get_settings()
 
+SENSOR_SECONDS = _SETTINGS.sensor_seconds
+"""How often each sensor looks."""
+
 DAILY = dg.DailyPartitionsDefinition(start_date=_SETTINGS.first_day.isoformat())
 """One partition per UTC day; a key D means "as of the end of day D"."""
 
@@ -24,6 +27,9 @@ LOOKBACK_DAYS = -(-LOOKBACK // timedelta(days=1))
 
 MATURITY_DAYS = _SETTINGS.labels.maturity_days
 """Labels that become mature on day D are those of transactions of day D - MATURITY_DAYS."""
+
+HEALTH_DAYS = _SETTINGS.healing.window_days
+"""Days of evidence that one health report pools."""
 
 SPAN_DAYS = sum(
     (_SETTINGS.training.train_days, _SETTINGS.training.delay_days, _SETTINGS.training.test_days)

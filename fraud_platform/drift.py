@@ -110,6 +110,26 @@ def measure(reference: pl.DataFrame, current: pl.DataFrame, policy: DriftPolicy)
     return pl.DataFrame(rows, schema=DRIFT_COLUMNS).sort("psi", "feature", descending=[True, False])
 
 
+def measure_by_day(
+    reference: pl.DataFrame, current: pl.DataFrame, policy: DriftPolicy
+) -> pl.DataFrame:
+    """`measure` for each UTC day of `current`, by its `event_timestamp`.
+
+    Days with fewer than `policy.min_rows` rows cannot be judged and are left out.
+
+    Returns:
+        `DRIFT_COLUMNS` and day (Date), in day order.
+    """
+    days = current.with_columns(day=pl.col("event_timestamp").dt.date()).sort("day")
+    measured = [
+        measure(reference, rows, policy).with_columns(day=pl.lit(day, pl.Date()))
+        for (day,), rows in days.group_by("day", maintain_order=True)
+        if rows.height >= policy.min_rows
+    ]
+    nothing = pl.DataFrame(schema={**DRIFT_COLUMNS, "day": pl.Date()})
+    return pl.concat([nothing, *measured])
+
+
 DRIFT_COLUMNS: dict[str, pl.DataType] = {
     "feature": pl.String(),
     "psi": pl.Float64(),

@@ -5,7 +5,7 @@ The table of causes is data, read top to bottom; the first match acts, all match
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 
@@ -30,6 +30,8 @@ class HealingPolicy:
     """Tolerated ratio of missed fraud (1 - recall) to the champion's expected one."""
     confidence: float = 0.999
     """Two-sided confidence a harm must reach before it is called one."""
+    window_days: int = 4
+    """Days of evidence pooled before harm is judged."""
     min_rows: int = 200
     """Fewest transactions in the window; below, the day is `blind`."""
     min_frauds: int = 20
@@ -243,7 +245,3 @@ def training_is_due(new_frauds: int, *, first: bool, policy: HealingPolicy) -> s
     """
     needed = policy.first_training_frauds if first else policy.retrain_new_frauds
     return f"{new_frauds} mature frauds, {needed} were needed" if new_frauds >= needed else None
-
-
-EVIDENCE_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Evidence))
-"""Names of `Evidence`, in order."""

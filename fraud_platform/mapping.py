@@ -19,6 +19,7 @@ from fraud_platform.mapping_document import Columns, Csv, LabelColumns, Time, ne
 from fraud_platform.rejections import REJECTION, Broken, divide
 from fraud_platform.schemas import CONTEXT_COLUMNS, PAYLOAD_COLUMNS
 from fraud_platform.source_columns import (
+    decoded,
     read_minor_units,
     read_number,
     read_text,
@@ -131,7 +132,7 @@ class Mapping:
         """
         self.check_columns(raw.columns)
         self.check_token_key(token_key)
-        source = raw.select(self.source_columns)
+        source = decoded(raw.select(self.source_columns))
         if self.tokenize and token_key:
             cards = read_text(source[self.columns.card_id])
             source = source.with_columns(tokens(cards, token_key))

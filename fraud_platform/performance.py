@@ -8,31 +8,55 @@ from statistics import NormalDist
 
 import polars as pl
 
+PERFORMANCE_COLUMNS: dict[str, pl.DataType] = {
+    "day": pl.Date(),
+    "champion_version": pl.String(),
+    "scored_rows": pl.Int64(),  # transactions of this day
+    "scored_alerts": pl.Int64(),  # of them, at or above the champion's review threshold
+    "mature_rows": pl.Int64(),  # transactions whose truth came of age on this day
+    "frauds": pl.Int64(),
+    "alerts": pl.Int64(),
+    "caught_frauds": pl.Int64(),
+    "missed_frauds": pl.Int64(),
+}
+"""Columns of `outcomes_by_day`."""
 
-def outcomes(scores: pl.DataFrame, mature_labels: pl.DataFrame, *, review: float) -> pl.DataFrame:
-    """Count the outcomes of one model on rows whose labels became mature.
+
+def outcomes_by_day(
+    scores: pl.DataFrame, mature_labels: pl.DataFrame, *, version: str, review: float
+) -> pl.DataFrame:
+    """Count what one model does with each day's transactions, and did to those now of age.
 
     Args:
-        scores: transaction_id, score in [0, 1].
-        mature_labels: `schemas.MATURE_LABELS` of the same rows, and perhaps of more.
-        review: the champion's review threshold; a score at or above it is an alert.
+        scores: transaction_id, event_timestamp and score in [0, 1].
+        mature_labels: `schemas.MATURE_LABELS`; those without a score are not counted.
+        version: the model's registry version.
+        review: its review threshold; a score at or above it is an alert.
 
     Returns:
-        One row per as-of day: day (Date), rows, frauds, alerts, caught_frauds, missed_frauds.
+        `PERFORMANCE_COLUMNS`, one row per day that has transactions or labels come of age.
     """
-    joined = mature_labels.join(scores, on="transaction_id", how="inner")
     alert, fraud = pl.col("score") >= review, pl.col("is_fraud")
-    return (
-        joined.group_by(day=(pl.col("as_of_timestamp") - pl.duration(microseconds=1)).dt.date())
-        .agg(
-            rows=pl.len().cast(pl.Int64),
-            frauds=fraud.sum().cast(pl.Int64),
-            alerts=alert.sum().cast(pl.Int64),
-            caught_frauds=(alert & fraud).sum().cast(pl.Int64),
-            missed_frauds=(~alert & fraud).sum().cast(pl.Int64),
-        )
-        .sort("day")
+    scored = scores.group_by(day=pl.col("event_timestamp").dt.date()).agg(
+        scored_rows=pl.len(), scored_alerts=alert.sum()
     )
+    came_of_age = pl.col("as_of_timestamp") - pl.duration(microseconds=1)
+    judged = (
+        mature_labels.join(scores.select("transaction_id", "score"), on="transaction_id")
+        .group_by(day=came_of_age.dt.date())
+        .agg(
+            mature_rows=pl.len(),
+            frauds=fraud.sum(),
+            alerts=alert.sum(),
+            caught_frauds=(alert & fraud).sum(),
+            missed_frauds=(~alert & fraud).sum(),
+        )
+    )
+    both = scored.join(judged, on="day", how="full", coalesce=True)
+    counted = both.with_columns(champion_version=pl.lit(version)).fill_null(0)
+    return counted.select(
+        pl.col(name).cast(dtype) for name, dtype in PERFORMANCE_COLUMNS.items()
+    ).sort("day")
 
 
 def wilson_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:

@@ -82,6 +82,11 @@ def _rejected(
         parts.append(
             rows.filter(here)
             .select("row_number", "transaction_id", "event_timestamp")
-            .with_columns(broken_rule=pl.lit(rule.rule), detail=detail, payload=masked_json(found))
+            .with_columns(
+                pl.col("transaction_id").map_batches(masked, return_dtype=pl.String),
+                broken_rule=pl.lit(rule.rule),
+                detail=detail,
+                payload=masked_json(found),
+            )
         )
     return pl.concat(parts).sort("row_number").cast(REJECTION)  # type: ignore[arg-type]

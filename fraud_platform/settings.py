@@ -1,18 +1,32 @@
 """The one reader of the environment: paths, addresses, secrets and the sum of all policies.
 
 Every field can be set by an environment variable with the prefix `FRAUD_`; a policy's field by its
-path: `FRAUD_PROMOTION__MIN_AVERAGE_PRECISION=0.2`. The domain receives policies, never `Settings`.
+path: `FRAUD_PROMOTION__MIN_AVERAGE_PRECISION=0.2`. What the environment leaves open may stand in
+`settings.json` in the home, so that every process on one home agrees. The domain receives policies,
+never `Settings`.
 """
 
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields
 from datetime import date
 from functools import cache
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
+from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.model import ModelPolicy
@@ -56,6 +70,28 @@ class Settings(BaseSettings):
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the home's `settings.json`."""
+        told = {**env_settings(), **init_settings()}
+        home = Path(told.get("home", cls.model_fields["home"].default))
+        stored = JsonConfigSettingsSource(settings_cls, json_file=home / "settings.json")
+        return init_settings, env_settings, stored
+
+    @property
+    def evaluation(self) -> EvaluationPolicy:
+        """How models are judged: at the working point the decision policy sets."""
+        return EvaluationPolicy(
+            review_fpr=self.decision.review_fpr, decline_fpr=self.decision.decline_fpr
+        )
 
     @property
     def log_path(self) -> Path:
@@ -102,3 +138,32 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process; called by composition roots and entry points only."""
     return Settings()
+
+
+def settings_table() -> str:
+    """Every setting as a Markdown table: variable, default, meaning."""
+    rows = "\n".join(f"| `{name}` | `{default}` | {text} |" for name, default, text in _rows())
+    return f"| variable | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _rows() -> Iterator[tuple[str, object, str]]:
+    for name, field in Settings.model_fields.items():
+        variable = f"FRAUD_{name.upper()}"
+        if field.default_factory is None:
+            unset = "" if field.default is None else field.default
+            yield variable, unset, field.description or ""
+            continue
+        policy: type = field.annotation  # type: ignore[assignment] -- policies are dataclasses
+        meanings = _meanings(policy)
+        for part in fields(policy):
+            yield f"{variable}__{part.name.upper()}", part.default, meanings[part.name]
+
+
+def _meanings(policy: type) -> dict[str, str]:
+    """The docstring under each field of a policy, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(policy))).body[0].body  # type: ignore[attr-defined] -- a class
+    return {
+        field.target.id: " ".join(text.value.value.split())  # type: ignore[attr-defined] -- shape checked below
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }

@@ -44,14 +44,12 @@ def read_text(column: pl.Series) -> pl.Series:
         >>> read_text(pl.Series([" a ", ""])).to_list()
         ['a', None]
     """
-    if column.dtype.is_nested() or column.dtype == pl.Object:
+    if column.dtype.is_nested() or column.dtype in {pl.Object, pl.Duration}:
         raise MappingError(
             f"found {column.dtype} in column {column.name!r}, expected one value per row",
             hint="flatten the column before ingesting the file",
         )
-    if column.dtype == pl.Binary:
-        texts = _decoded(column)
-    elif column.dtype.is_float():
+    if column.dtype.is_float():
         whole = column.is_finite() & (column == column.floor()) & (column.abs() < _EXACT)
         as_whole = column.set((~whole).fill_null(value=True), None).cast(pl.Int64)
         texts = as_whole.cast(pl.String).zip_with(
@@ -61,6 +59,19 @@ def read_text(column: pl.Series) -> pl.Series:
         texts = column.cast(pl.String)
     stripped = texts.str.strip_chars()
     return stripped.set(stripped == "", None)
+
+
+def decoded(source: pl.DataFrame) -> pl.DataFrame:
+    """The same rows with byte columns as text; bytes that are no UTF-8 become U+FFFD."""
+    return source.with_columns(
+        pl.Series(
+            column.name,
+            [None if raw is None else raw.decode(errors="replace") for raw in column],
+            dtype=pl.String,
+        )
+        for column in source.iter_columns()
+        if column.dtype == pl.Binary
+    )
 
 
 def read_number(column: pl.Series, decimal_mark: str = ".") -> pl.Series:
@@ -168,14 +179,6 @@ def plain_value(value: object) -> set[str]:
 def comparable(column: pl.Series) -> pl.Series:
     """Values in the spelling in which label values are compared: lower case, no trailing `.0`."""
     return read_text(column).str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "${1}")
-
-
-def _decoded(column: pl.Series) -> pl.Series:
-    return pl.Series(
-        column.name,
-        [None if raw is None else raw.decode(errors="replace") for raw in column],
-        dtype=pl.String,
-    )
 
 
 def _parsed(column: pl.Series, time_format: str | None) -> tuple[pl.Series, pl.Series]:

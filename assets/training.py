@@ -1,0 +1,234 @@
+"""From mature labels to candidates: the training set, one model per library, the challenger."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from assets import MODEL_RISK
+from assets.io import none_of
+from assets.timing import DAILY, MATURITY_DAYS, SPAN_DAYS, day_of, days_back, end_of
+from fraud_platform import training_set as training_sets
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.model_bundle import Lineage
+from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.evaluation import EvaluationReport, evaluate
+from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.model import Model, fit, matrix
+from fraud_platform.settings import Settings
+
+_GOLDEN_ROWS = 256
+_REFERENCE_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, what it is worth on the test slice, and the run that recorded it."""
+
+    model: Model
+    report: EvaluationReport
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The registered candidate that asks to become champion."""
+
+    version: str
+    library: str
+    run_id: str
+    report: EvaluationReport
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    ins={
+        "transaction_features": dg.AssetIn(
+            partition_mapping=days_back(MATURITY_DAYS + SPAN_DAYS - 1, MATURITY_DAYS)
+        ),
+        "mature_labels": dg.AssetIn(partition_mapping=days_back(SPAN_DAYS - 1)),
+        "validated_transactions": dg.AssetIn(
+            partition_mapping=days_back(MATURITY_DAYS + SPAN_DAYS - 1, MATURITY_DAYS)
+        ),
+    },
+    kinds={"polars", "parquet"},
+    owners=[MODEL_RISK],
+)
+def training_set(
+    context: dg.AssetExecutionContext,
+    transaction_features: pl.DataFrame,
+    mature_labels: pl.DataFrame,
+    validated_transactions: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """Features and truth as known on this day, cut by time into train, delay and test.
+
+    One row per transaction whose label came of age; nothing younger is in it.
+    """
+    as_of = end_of(day_of(context.partition_key))
+    rows = training_sets.build(
+        transaction_features,
+        mature_labels,
+        validated_transactions,
+        as_of=as_of,
+        policy=settings.training,
+    )
+    return dg.MaterializeResult(
+        value=rows.with_columns(partition_day=pl.lit(day_of(context.partition_key))),
+        metadata={
+            "dagster/row_count": rows.height,
+            "fraud/rows_by_slice": dict(rows["slice"].value_counts().sort("slice").iter_rows()),
+            "fraud/frauds": int(rows["is_fraud"].sum()),
+            "fraud/training_set_digest": training_sets.digest(rows),
+            "fraud/feature_spec_digest": spec_digest(),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=training_set,
+    partitions_def=DAILY,
+    blocking=True,
+)
+def no_training_label_is_from_the_future(
+    context: dg.AssetCheckExecutionContext,
+    training_set: pl.DataFrame,
+    event_log: dg.ResourceParam[EventLog],
+) -> dg.AssetCheckResult:
+    """Every fraud of the set has a verdict that the log knew by the end of the set's day."""
+    first = training_set["event_timestamp"].min()
+    as_of = end_of(day_of(context.partition_key))
+    known = event_log.labels(first, as_of).filter(pl.col("verdict") == "fraud")
+    frauds = training_set.filter("is_fraud")
+    return none_of(frauds.join(known, on="transaction_id", how="anti").height)
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    kinds={"xgboost", "mlflow"},
+    owners=[MODEL_RISK],
+)
+def xgboost_model(
+    context: dg.AssetExecutionContext,
+    training_set: pl.DataFrame,
+    registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
+    mlflow: dg.ResourceParam[Any],
+) -> dg.MaterializeResult[Candidate]:
+    """Gradient-boosted trees by XGBoost, parameters searched, judged on the test slice."""
+    return _trained("xgboost", training_set, registry, settings, _of_run(context, mlflow))
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    kinds={"lightgbm", "mlflow"},
+    owners=[MODEL_RISK],
+)
+def lightgbm_model(
+    context: dg.AssetExecutionContext,
+    training_set: pl.DataFrame,
+    registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
+    mlflow: dg.ResourceParam[Any],
+) -> dg.MaterializeResult[Candidate]:
+    """Gradient-boosted trees by LightGBM, parameters searched, judged on the test slice."""
+    return _trained("lightgbm", training_set, registry, settings, _of_run(context, mlflow))
+
+
+@dg.asset(partitions_def=DAILY, kinds={"mlflow"}, owners=[MODEL_RISK])
+def challenger(
+    context: dg.AssetExecutionContext,
+    training_set: pl.DataFrame,
+    xgboost_model: Candidate,
+    lightgbm_model: Candidate,
+    registry: dg.ResourceParam[ModelRegistry],
+) -> dg.MaterializeResult[Challenger]:
+    """The candidate with the higher average precision, registered and sealed as a bundle.
+
+    It carries golden rows, which every scorer must score to the same bits before it serves.
+    """
+    best = max(xgboost_model, lightgbm_model, key=lambda c: c.report.average_precision)
+    version = registry.register(
+        best.model,
+        _lineage(best, training_set, context.partition_key),
+        golden=_golden(training_set),
+        reference=_reference(training_set),
+    )
+    registry.set_challenger(version)
+    return dg.MaterializeResult(
+        value=Challenger(version, best.model.library, best.run_id, best.report),
+        metadata={
+            "fraud/version": version,
+            "fraud/library": best.model.library,
+            "fraud/model_digest": best.model.digest,
+            "fraud/average_precision": best.report.average_precision,
+            "mlflow/run_id": best.run_id,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The Dagster and the MLflow run that a training belongs to, and its day."""
+
+    as_of: str
+    dagster_run_id: str
+    mlflow_run_id: str
+
+
+def _of_run(context: dg.AssetExecutionContext, mlflow: Any) -> _Run:
+    as_of = end_of(day_of(context.partition_key)).isoformat()
+    return _Run(as_of, context.run_id, mlflow.active_run().info.run_id)
+
+
+def _trained(
+    library: str, rows: pl.DataFrame, registry: ModelRegistry, settings: Settings, run: _Run
+) -> dg.MaterializeResult[Candidate]:
+    """Fit one library's model, judge it on the test slice and record both in MLflow."""
+    model = fit(library, rows, settings.model)
+    scored = model.scored(rows.filter(pl.col("slice") == "test"))
+    report = evaluate(scored, settings.evaluation)
+    provenance = Provenance(
+        training_set_digest=training_sets.digest(rows),
+        trained_as_of=run.as_of,
+        code_commit=settings.code_commit,
+        dagster_run_id=run.dagster_run_id,
+        parent_run_id=run.mlflow_run_id,
+    )
+    run_id = registry.log_training(model, report, scored, provenance)
+    return dg.MaterializeResult(
+        value=Candidate(model, report, run_id),
+        metadata={
+            "fraud/average_precision": report.average_precision,
+            "fraud/auc_roc": report.auc_roc,
+            f"fraud/card_precision_at_{report.k}": report.card_precision_at_k,
+            "fraud/rounds": model.rounds,
+            "fraud/model_digest": model.digest,
+            "fraud/evaluation": dg.MetadataValue.md(report.to_markdown()),
+            "mlflow/run_id": run_id,
+        },
+    )
+
+
+def _lineage(best: Candidate, rows: pl.DataFrame, partition_key: str) -> Lineage:
+    return Lineage(
+        review_threshold=best.report.review_threshold,
+        decline_threshold=best.report.decline_threshold,
+        trained_as_of=end_of(day_of(partition_key)).isoformat(),
+        training_set_digest=training_sets.digest(rows),
+        run_id=best.run_id,
+        report=best.report.to_dict(),
+    )
+
+
+def _golden(rows: pl.DataFrame) -> NDArray[np.float64]:
+    return matrix(rows.filter(pl.col("slice") == "test").head(_GOLDEN_ROWS), FEATURE_NAMES)
+
+
+def _reference(rows: pl.DataFrame) -> pl.DataFrame:
+    """An even sample of the train rows: every n-th, so the same set gives the same sample."""
+    train = rows.filter(pl.col("slice") == "train").select(FEATURE_NAMES)
+    return train.gather_every(max(1, train.height // _REFERENCE_ROWS))

@@ -1,0 +1,182 @@
+"""The command `fraud-platform`: what a person or a script can ask of the platform.
+
+Thin: each command reads the settings, calls one thing and prints. Errors of the platform end with
+their message and exit code 1.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+
+from fraud_platform.errors import FraudPlatformError
+from fraud_platform.settings import Settings, get_settings, settings_table
+
+Progress = Callable[[str, int, int], None]
+_PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FraudPlatformError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A self-healing fraud-detection data platform."""
+
+
+@main.command()
+@click.argument("out", type=_PATH)
+@click.option("--seed", default=20_260_105, show_default=True, help="Same seed, same bytes.")
+@click.option("--start", default="2026-01-05", show_default=True, help="First day, UTC.")
+@click.option("--days", default=75, show_default=True)
+@click.option("--customers", default=1_000, show_default=True)
+@click.option("--terminals", default=600, show_default=True)
+@click.option("--scenario", help="Disturb the world: see --list-scenarios.")
+@click.option("--since", help="First disturbed day, UTC; needed with --scenario.")
+@click.option("--strength", default=1.0, show_default=True, help="Of the scenario.")
+@click.option("--list-scenarios", is_flag=True, is_eager=True, callback=lambda *a: _scenarios(*a))
+def simulate(  # noqa: PLR0913 -- one argument per option
+    out: Path,
+    seed: int,
+    start: str,
+    days: int,
+    customers: int,
+    terminals: int,
+    scenario: str | None,
+    since: str | None,
+    strength: float,
+    list_scenarios: bool,
+) -> None:
+    """Write a simulated world of card payments to OUT (Parquet), and its mapping beside it."""
+    from fraud_platform.adapters.world_file import write_world
+    from fraud_platform.simulation.scenarios import Scenario, inject
+    from fraud_platform.simulation.world import World
+    from fraud_platform.simulation.world import simulate as run
+
+    world = World(
+        seed=seed, start=_midnight(start), days=days, customers=customers, terminals=terminals
+    )
+    frame = run(world)
+    if scenario is not None:
+        if since is None:
+            raise click.UsageError("--scenario needs --since")
+        frame = inject(
+            frame, Scenario(scenario), since=_midnight(since), seed=seed, strength=strength
+        )
+    mapping = write_world(frame, out)
+    click.echo(f"{frame.height:,} transactions, {frame['is_fraud'].sum():,} frauds: {out}")
+    click.echo(f"mapping: {mapping}")
+
+
+@main.command()
+@click.argument("path", type=_PATH)
+@click.option("--mapping", "mapping_path", required=True, type=_PATH, help="What columns mean.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
+    """Take a CSV or Parquet file of transactions into the event log."""
+    from fraud_platform.adapters import ingest as door
+    from fraud_platform.adapters.event_log import EventLog
+
+    settings = get_settings()
+    with _progress(quiet=as_json) as progress:
+        summary = door.ingest(
+            path,
+            door.read_mapping(mapping_path),
+            log=EventLog(settings.log_path),
+            policy=settings.validation,
+            received=datetime.now(UTC),
+            token_key=_token_key(settings),
+            progress=progress,
+        )
+    click.echo(json.dumps(summary.to_dict(), indent=1) if as_json else summary.to_text())
+
+
+@main.command()
+def serve() -> None:
+    """Run the scorer on FRAUD_SCORER_HOST and FRAUD_SCORER_PORT."""
+    from serving.__main__ import run
+
+    run(get_settings())
+
+
+@main.command()
+@click.option("--dagster-port", default=3000, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+def up(dagster_port: int, mlflow_port: int) -> None:
+    """Run Dagster's UI and daemon, the scorer and MLflow's UI until Ctrl-C."""
+    from fraud_platform.up import run_until_interrupted
+
+    run_until_interrupted(
+        get_settings(), dagster_port=dagster_port, mlflow_port=mlflow_port, say=click.echo
+    )
+
+
+@main.command()
+@click.option("--data", type=_PATH, help="Your own CSV or Parquet file instead of a simulation.")
+@click.option("--mapping", "mapping_path", type=_PATH, help="What its columns mean.")
+@click.option("--days", default=None, type=int, help="Use the first DAYS days of the data.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def demo(data: Path | None, mapping_path: Path | None, days: int | None, as_json: bool) -> None:
+    """Run the whole loop once: train, serve, drift, notice, retrain, swap."""
+    from fraud_platform.demo import run_demo
+
+    if (data is None) != (mapping_path is None):
+        raise click.UsageError("--data and --mapping go together")
+    closed = run_demo(
+        home=get_settings().home, data=data, mapping_path=mapping_path, days=days, as_json=as_json
+    )
+    sys.exit(0 if closed else 1)
+
+
+@main.command("settings")
+def settings_() -> None:
+    """Print every setting, its default and its meaning, as a Markdown table."""
+    click.echo(settings_table())
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar for people; nothing when a program reads the output."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            task = tasks.setdefault(what, bar.add_task(what, total=total))
+            bar.update(task, completed=done, total=total)  # type: ignore[arg-type] -- rich's id
+
+        yield show
+
+
+def _token_key(settings: Settings) -> bytes | None:
+    return settings.token_key.get_secret_value().encode() if settings.token_key else None
+
+
+def _midnight(day: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    except ValueError as error:
+        raise click.UsageError(f"found {day!r}, expected a day such as 2026-01-05") from error
+
+
+def _scenarios(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from fraud_platform.simulation.scenarios import Scenario
+
+        click.echo("\n".join(scenario.value for scenario in Scenario))
+        ctx.exit()

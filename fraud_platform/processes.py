@@ -1,0 +1,144 @@
+"""The platform's long-running programs as child processes that never outlive their parent."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from fraud_platform.adapters import dagster_home
+from fraud_platform.settings import Settings
+
+Child = subprocess.Popen[bytes]
+"""A running program."""
+
+_PR_SET_PDEATHSIG = 1
+_GRACE_SECONDS = 10
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[Child]:
+    """Run a program for as long as the block lasts, its output in a file.
+
+    It gets its own process group, which is stopped as a whole: politely, then by force.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 -- our own programs
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_born_under(os.getpid()),
+        )
+        try:
+            yield process
+        finally:
+            stop(process)
+
+
+def stop(process: Child) -> None:
+    """Stop a process group: interrupt, wait, kill."""
+    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    # Children of the program may survive its own orderly end; nothing is left of the group after.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of every child: this one's, with the home and Dagster's home in it."""
+    inherited = dict(os.environ)  # noqa: TID251 -- children inherit what configures this process
+    return inherited | {
+        "FRAUD_HOME": str(settings.home.resolve()),
+        "DAGSTER_HOME": str(dagster_home.prepare(settings)),
+        # Boosters and BLAS of several processes would otherwise spin on each other's cores.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONDONTWRITEBYTECODE": "",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def scorer_command() -> list[str]:
+    """The scorer, configured by the environment."""
+    return [sys.executable, "-m", "serving"]
+
+
+def daemon_command() -> list[str]:
+    """Dagster's daemon: sensors, schedules, the run queue and backfills."""
+    return [*_dagster("dagster_daemon"), "run", "-m", "fraud_platform.definitions"]
+
+
+def dagster_command(host: str, port: int) -> list[str]:
+    """Dagster's UI and daemon on one code server."""
+    return [
+        *_dagster("dagster"),
+        *("dev", "-m", "fraud_platform.definitions", "-h", host, "-p", str(port)),
+    ]
+
+
+def mlflow_command(settings: Settings, host: str, port: int) -> list[str]:
+    """MLflow's UI on the registry in use."""
+    uri = (
+        settings.mlflow_uri.get_secret_value()
+        if settings.mlflow_uri
+        else f"sqlite:///{settings.mlflow_dir.resolve() / 'mlflow.db'}"
+    )
+    place = (settings.mlflow_dir / "artifacts").resolve().as_uri()
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)),
+        *("--backend-store-uri", uri, "--artifacts-destination", place, "--workers", "1"),
+    ]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _dagster(program: str) -> list[str]:
+    module = {"dagster": "dagster", "dagster_daemon": "dagster._daemon"}[program]
+    return [sys.executable, "-m", module]
+
+
+def _born_under(parent: int) -> Callable[[], None]:
+    """What a child does before its program starts.
+
+    It takes back the default signal handling, because a shell that starts this in the background
+    has SIGINT ignored and Dagster would then ignore SIGTERM too. On Linux it also asks to be ended
+    when its parent is killed; elsewhere an orphan must be stopped by hand.
+    """
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+    def arm() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before the request was made
+                os._exit(1)
+
+    return arm

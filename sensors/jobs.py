@@ -1,0 +1,90 @@
+"""The runs that people, clocks and sensors start: selections of the graph by stage."""
+
+from datetime import date
+
+import dagster as dg
+
+from assets.timing import DAILY
+from fraud_platform.adapters.model_registry import ModelRegistry
+
+REMEDY_TAG = "fraud/remedy"
+"""Tag of a run that heals; its value is the remedy."""
+
+DAY_TAG = "fraud/day"
+"""Tag of a run that heals: the day of data that called for it."""
+
+
+def _end_mlflow_run(context: dg.HookContext, events: list[dg.DagsterEvent]) -> object:
+    """End the MLflow run with the Dagster run; imported late, MLflow costs seconds to import."""
+    from dagster_mlflow import end_mlflow_on_run_finished
+
+    return end_mlflow_on_run_finished.hook_fn(context, events)
+
+
+END_MLFLOW_RUN = dg.HookDefinition(
+    name="end_mlflow_run", hook_fn=_end_mlflow_run, required_resource_keys={"mlflow"}
+)
+
+daily = dg.define_asset_job(
+    "daily",
+    selection=dg.AssetSelection.assets(
+        "raw_transactions",
+        "validated_transactions",
+        "quarantined_transactions",
+        "transaction_features",
+        "labels",
+        "mature_labels",
+    ),
+    description="Days of the event log into clean tables, features and mature labels.",
+)
+
+retrain = dg.define_asset_job(
+    "retrain",
+    selection=dg.AssetSelection.groups("training", "evaluation", "promotion")
+    | dg.AssetSelection.assets("feature_catalogue"),
+    hooks={END_MLFLOW_RUN},
+    description="Training set, both models, the challenger, its comparison, and the gate.",
+)
+
+monitor = dg.define_asset_job(
+    "monitor",
+    selection=dg.AssetSelection.groups("monitoring"),
+    description="Drift, performance and health of the champion.",
+)
+
+
+VERSION_TAG = "fraud/version"
+"""Tag of a roll-back: the version to leave, so that a repeated run does not go back twice."""
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def restore_previous_champion(
+    context: dg.OpExecutionContext, registry: dg.ResourceParam[ModelRegistry]
+) -> None:
+    """Move the champion alias back to the previous champion, and say so in the graph."""
+    restored = registry.roll_back(context.run_tags.get(VERSION_TAG))
+    context.log_event(
+        dg.AssetMaterialization(
+            "champion",
+            description="Rolled back.",
+            partition=context.partition_key,
+            metadata={"fraud/champion_version": restored, "fraud/remedy": "roll_back"},
+        )
+    )
+
+
+@dg.job(partitions_def=DAILY, description="The champion alias back to the previous champion.")
+def roll_back() -> None:
+    """Undo the last promotion."""
+    restore_previous_champion()
+
+
+JOBS = [daily, retrain, monitor, roll_back]
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Tags of one run over the partitions first to last, both included."""
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }

@@ -1,0 +1,51 @@
+"""The two clocks: weekly retraining and six-hourly monitoring.
+
+They tick by the wall clock but work on the newest day of data, so a stream that lags is served too.
+"""
+
+import dagster as dg
+
+from fraud_platform.adapters.tables import Tables
+from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
+
+
+@dg.schedule(
+    job=retrain,
+    cron_schedule="0 3 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def weekly_retraining(
+    context: dg.ScheduleEvaluationContext, tables: dg.ResourceParam[Tables]
+) -> dg.RunRequest | dg.SkipReason:
+    """Every Monday at 03:00 UTC, a challenger on the newest mature labels."""
+    days = tables.days("mature_labels")
+    if not days:
+        return dg.SkipReason("no label came of age yet")
+    if days[-1] in tables.days("training_set"):
+        return dg.SkipReason(f"a model was already trained as of {days[-1]}")
+    day = days[-1].isoformat()
+    return dg.RunRequest(
+        run_key=f"weekly:{day}",
+        partition_key=day,
+        tags={REMEDY_TAG: "retrain", DAY_TAG: day, "fraud/cause": "weekly"},
+    )
+
+
+@dg.schedule(
+    job=monitor,
+    cron_schedule="0 */6 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def six_hourly_monitoring(
+    context: dg.ScheduleEvaluationContext, tables: dg.ResourceParam[Tables]
+) -> dg.RunRequest | dg.SkipReason:
+    """Every six hours, the newest day judged again with the champion of now."""
+    days = tables.days("transaction_features")
+    if not days:
+        return dg.SkipReason("no day has features yet")
+    return dg.RunRequest(
+        run_key=f"monitor:{context.scheduled_execution_time:%Y-%m-%dT%H}",
+        partition_key=days[-1].isoformat(),
+    )
