@@ -44,7 +44,7 @@ def read_text(column: pl.Series) -> pl.Series:
         >>> read_text(pl.Series([" a ", ""])).to_list()
         ['a', None]
     """
-    if column.dtype.is_nested() or column.dtype in {pl.Object, pl.Duration}:
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Duration):
         raise MappingError(
             f"found {column.dtype} in column {column.name!r}, expected one value per row",
             hint="flatten the column before ingesting the file",

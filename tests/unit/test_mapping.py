@@ -173,7 +173,7 @@ def test_any_iso_time_with_an_offset_is_read_as_python_reads_it(naive, minutes):
     ("time_format", "cell", "moment"),
     [
         ("%d/%m/%Y %H:%M", "02/01/2024 10:05", datetime(2024, 1, 2, 10, 5, tzinfo=UTC)),
-        ("%d/%m/%y %T.%f", "02/01/24 10:05:00.5", datetime(2024, 1, 2, 10, 5, 0, 500000, tzinfo=UTC)),
+        ("%d/%m/%y %T.%f", "02/01/24 10:05:00.5", datetime(2024, 1, 2, 10, 5, 0, 500000, UTC)),
         ("%Y%m%d%H%M%S", 20240102100500, datetime(2024, 1, 2, 10, 5, tzinfo=UTC)),
         ("%d.%m.%Y %H:%M %z", "02.01.2024 10:05 +0100", datetime(2024, 1, 2, 9, 5, tzinfo=UTC)),
         ("epoch_seconds", "1704189900.25", datetime(2024, 1, 2, 10, 5, 0, 250000, UTC)),
