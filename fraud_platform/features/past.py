@@ -27,21 +27,23 @@ class Ring:
 
     def insert(self, event_us: int, amount_minor: int, partner: str) -> None:
         """Add one transaction at its place in event time: O(1) for the newest, O(n) if late."""
+        if not self.times or event_us >= self.times[-1]:
+            self.times.append(event_us)
+            self.sums.append(self.sums[-1] + amount_minor)
+            self.amounts.append(amount_minor)
+            self.partners.append(partner)
+            return
         place = bisect_right(self.times, event_us)
-        total = self.sums[place] + amount_minor
-        if place == len(self.times):
-            self.sums.append(total)
-        else:
-            later = (running + amount_minor for running in self.sums[place + 1 :])
-            self.sums[place + 1 :] = array("q", (total, *later))
+        later = (running + amount_minor for running in self.sums[place:])
+        self.sums[place + 1 :] = array("q", later)
         self.times.insert(place, event_us)
         self.amounts.insert(place, amount_minor)
         self.partners.insert(place, partner)
 
     def drop_before(self, horizon_us: int) -> bool:
         """Forget what happened before the horizon; True if nothing is left."""
-        place = bisect_left(self.times, horizon_us)
-        if place:
+        if self.times and self.times[0] < horizon_us:
+            place = bisect_left(self.times, horizon_us)
             del self.times[:place], self.sums[:place], self.amounts[:place], self.partners[:place]
         return not self.times
 
@@ -82,6 +84,8 @@ class FraudRing:
 
     def drop_before(self, horizon_us: int) -> bool:
         """Forget transactions before the horizon; True if nothing is left."""
+        if not self.verdicts:
+            return True
         for key in [key for key, (event_us, _) in self.verdicts.items() if event_us < horizon_us]:
             del self.verdicts[key]
         del self.spans[: bisect_left(self.spans, (horizon_us,))]
@@ -94,3 +98,8 @@ class Past:
 
     ring: Ring = field(default_factory=Ring)
     frauds: FraudRing = field(default_factory=FraudRing)
+
+    def drop_before(self, horizon_us: int) -> bool:
+        """Forget what happened before the horizon; True if nothing is left."""
+        no_ring = self.ring.drop_before(horizon_us)
+        return self.frauds.drop_before(horizon_us) and no_ring

@@ -31,7 +31,6 @@ _DAY_US = 24 * _HOUR_US
 _LATENESS_US = LATENESS // MICROSECOND
 _ENTITIES = ("card", "terminal")
 _NO_PAST = Past()  # of a card or terminal never seen; nothing is ever inserted here
-_NO_PASTS: dict[str, Past] = {}  # of features without a past
 _SWEEP = 2  # pasts visited per event for dropping: more than the one an event can create
 
 
@@ -178,20 +177,21 @@ class FeatureRings:
         Returns:
             One value per feature, in order; None where the feature is undefined.
         """
-        looks = [self._look(transaction, *window) for window in self._windows]
+        card, terminal = transaction.card_id, transaction.terminal_id
+        sides = {
+            "transaction": (_NO_PAST, ""),
+            "card": (self._pasts["card"].get(card, _NO_PAST), terminal),
+            "terminal": (self._pasts["terminal"].get(terminal, _NO_PAST), card),
+        }
+        looks = []
+        for entity, reach_us, delay_us in self._windows:
+            past, partner = sides[entity]
+            start_us, end_us = transaction.event_us - reach_us, transaction.event_us - delay_us
+            # Strictly before the end: payments of the same instant do not see each other.
+            last = bisect_left(past.ring.times, end_us)
+            first = bisect_left(past.ring.times, start_us, 0, last)
+            looks.append(_Look(transaction, partner, past, start_us, end_us, first, last))
         return tuple([reader(looks[window]) for reader, window in self._readers])
-
-    def _look(self, payment: Transaction, entity: str, reach_us: int, delay_us: int) -> _Look:
-        if entity == "card":
-            key, partner = payment.card_id, payment.terminal_id
-        else:
-            key, partner = payment.terminal_id, payment.card_id
-        past = self._pasts.get(entity, _NO_PASTS).get(key, _NO_PAST)
-        start_us, end_us = payment.event_us - reach_us, payment.event_us - delay_us
-        # Strictly before the end: payments of the same instant do not see each other.
-        last = bisect_left(past.ring.times, end_us)
-        first = bisect_left(past.ring.times, start_us, 0, last)
-        return _Look(payment, partner, past, start_us, end_us, first, last)
 
     def _apply_transaction(self, transaction: Transaction) -> None:
         self.newest_us = max(self.newest_us, transaction.event_us)
@@ -222,9 +222,7 @@ class FeatureRings:
         horizon_us = self.newest_us - self._horizon_us
         for _ in range(min(_SWEEP, len(turns))):
             key = turns.popleft()
-            past = pasts[key]
-            nothing_left = past.ring.drop_before(horizon_us)
-            if past.frauds.drop_before(horizon_us) and nothing_left:
+            if pasts[key].drop_before(horizon_us):
                 del pasts[key]
             else:
                 turns.append(key)

@@ -191,6 +191,13 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 """Names of `FEATURES`, in the same order."""
 
+CALENDAR_NAMES: tuple[str, ...] = tuple(
+    feature.name
+    for feature in FEATURES
+    if feature.function in {Function.HOUR_OF_DAY, Function.IS_WEEKEND, Function.IS_NIGHT}
+)
+"""Features that follow the clock: one day of them never looks like a month of them."""
+
 LOOKBACK: timedelta = max(feature.reach_us for feature in FEATURES) * MICROSECOND
 """Age of the oldest event that any feature may see: history needed before the first row wanted."""
 
