@@ -230,7 +230,7 @@ def _in_commits(
     """
     times = pl.concat([transactions["event_timestamp"], labels["label_timestamp"]]).sort()
     starts = times.gather_every(_COMMIT).unique().sort().to_list()
-    for start, end in zip(starts, [*starts[1:], None], strict=True):
+    for start, end in zip(starts, [*starts, None][1:], strict=True):
         parts = [
             rows.filter(
                 (pl.col(time) >= start)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from fraud_platform.card_number import mask
 from fraud_platform.errors import DataContractError
@@ -32,6 +32,10 @@ _KNOWN_STARTS = {
     b"\xff\xfe": "UTF-16 text: set csv.encoding to utf-16, or save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: set csv.encoding to utf-16, or save it as UTF-8",
 }
+_BROKEN_FILE = (
+    *(OSError, ValueError, TypeError, KeyError, NotImplementedError),  # Python's and pyarrow's
+    *(PolarsError, PanicException),  # Polars panics on a column description that is no UTF-8
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def _parquet(path: Path, mapping: Mapping) -> Iterator[Batch]:
 def _parquet_batches(file: "ParquetFile", mapping: Mapping) -> Iterator[Batch]:
     total, done = max(file.metadata.num_rows, 1), 0
     for batch in file.iter_batches(batch_size=_BATCH, columns=mapping.source_columns):
+        batch.validate(full=True)  # Polars trusts Arrow's text; a damaged page may be no UTF-8
         rows = pl.from_arrow(batch)
         if not isinstance(rows, pl.DataFrame):
             raise TypeError(f"a record batch became {type(rows).__name__}")
@@ -219,7 +224,7 @@ def _translated(path: Path) -> Iterator[None]:
     """What a broken file makes Python, pyarrow and Polars raise, as one error with a hint."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, PolarsError) as error:
+    except _BROKEN_FILE as error:
         raise DataContractError(
             f"found {_shown(path)} unreadable: {mask(str(error))[:200]}",
             hint="check the file's permissions, and whether it was copied or exported completely",
