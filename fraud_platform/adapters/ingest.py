@@ -54,6 +54,17 @@ class IngestSummary:
         """The same as plain numbers, for JSON."""
         return asdict(self)
 
+    def to_text(self) -> str:
+        """The same as aligned lines, for people; rules are indented under their sum."""
+        lines: list[tuple[str, int]] = []
+        for name, value in self.to_dict().items():
+            by_rule = value if isinstance(value, dict) else {}
+            total = sum(by_rule.values()) if isinstance(value, dict) else value
+            lines += [(name.replace("_", " "), total)]
+            lines += [(f"  {rule}", count) for rule, count in by_rule.items()]
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {count:>12,}" for name, count in lines)
+
 
 def read_mapping(path: Path) -> Mapping:
     """The mapping in a YAML file.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -463,3 +464,17 @@ def test_the_handbooks_first_days_are_accepted_whole(tmp_path, log):
     assert (stored["amount_minor"] / 100 - rows["TX_AMOUNT"]).abs().max() < 1e-9
     as_utc = rows["TX_DATETIME"].dt.replace_time_zone("UTC").dt.cast_time_unit("us")
     assert stored["event_timestamp"].equals(as_utc.alias("event_timestamp"))
+
+
+def test_the_example_in_the_docs_does_what_the_docs_say(tmp_path, log):
+    page = (ROOT / "docs" / "bring-your-own-data.md").read_text(encoding="utf-8")
+    blocks = {
+        kind: re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL).group(1)
+        for kind in ("csv", "yaml", "json")
+    }
+    data, mapping = tmp_path / "payments.csv", tmp_path / "payments.yaml"
+    data.write_text(blocks["csv"])
+    mapping.write_text(blocks["yaml"])
+    summary = run(data, log, read_mapping(mapping))
+    assert summary.to_dict() == json.loads(blocks["json"])
+    assert summary.to_text() in page
