@@ -19,11 +19,11 @@ from fraud_platform.mapping_document import Columns, Csv, LabelColumns, Time, ne
 from fraud_platform.rejections import REJECTION, Broken, divide
 from fraud_platform.schemas import CONTEXT_COLUMNS, PAYLOAD_COLUMNS
 from fraud_platform.source_columns import (
-    decoded,
     read_minor_units,
     read_number,
     read_text,
     read_times,
+    sanitized,
 )
 
 _IDS = ("transaction_id", "card_id", "terminal_id")
@@ -132,7 +132,7 @@ class Mapping:
         """
         self.check_columns(raw.columns)
         self.check_token_key(token_key)
-        source = decoded(raw.select(self.source_columns))
+        source = sanitized(raw.select(self.source_columns))
         if self.tokenize and token_key:
             cards = read_text(source[self.columns.card_id])
             source = source.with_columns(tokens(cards, token_key))

@@ -25,6 +25,8 @@ EPOCH_UNITS = {"epoch_seconds": 1e6, "epoch_milliseconds": 1e3, "epoch_microseco
 
 _EXACT = 2.0**53
 _FLOAT_NOISE = 1e-6
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
+"""Begin of these years, seconds since 1970 UTC."""
 _ISO_8601 = (
     r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(:\d{2})?(?:[.,](\d{1,9}))?"
     r"\s?(Z|z|UTC|[+-](?:0\d|1[0-8])(?::?[0-5]\d)?)?$"
@@ -61,16 +63,16 @@ def read_text(column: pl.Series) -> pl.Series:
     return stripped.set(stripped == "", None)
 
 
-def decoded(source: pl.DataFrame) -> pl.DataFrame:
-    """The same rows with byte columns as text; bytes that are no UTF-8 become U+FFFD."""
+def sanitized(source: pl.DataFrame) -> pl.DataFrame:
+    """The same rows without what cannot even be shown.
+
+    Byte columns become text (bytes that are no UTF-8 become U+FFFD), and native times outside the
+    years 1 to 9999 become null: Polars panics when it converts them.
+    """
     return source.with_columns(
-        pl.Series(
-            column.name,
-            [None if raw is None else raw.decode(errors="replace") for raw in column],
-            dtype=pl.String,
-        )
+        _decoded(column) if column.dtype == pl.Binary else _within_the_calendar(column)
         for column in source.iter_columns()
-        if column.dtype == pl.Binary
+        if column.dtype == pl.Binary or isinstance(column.dtype, pl.Datetime | pl.Date)
     )
 
 
@@ -179,6 +181,20 @@ def plain_value(value: object) -> set[str]:
 def comparable(column: pl.Series) -> pl.Series:
     """Values in the spelling in which label values are compared: lower case, no trailing `.0`."""
     return read_text(column).str.to_lowercase().str.replace(r"^(-?\d+)\.0+$", "${1}")
+
+
+def _decoded(column: pl.Series) -> pl.Series:
+    texts = [None if raw is None else raw.decode(errors="replace") for raw in column]
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def _within_the_calendar(column: pl.Series) -> pl.Series:
+    ticks_per_second = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+    unit = column.dtype.time_unit if isinstance(column.dtype, pl.Datetime) else None
+    per_second = ticks_per_second[unit] if unit else 1 / 86_400
+    seconds = column.to_physical().cast(pl.Float64) / per_second
+    outside = (seconds < _YEAR_1) | (seconds >= _YEAR_10000)
+    return column.set(outside, None) if outside.any() else column
 
 
 def _parsed(column: pl.Series, time_format: str | None) -> tuple[pl.Series, pl.Series]:

@@ -199,6 +199,17 @@ def test_naive_times_among_others_are_rejected_row_by_row():
     assert result.rejected["broken_rule"].to_list() == ["event_timestamp_has_a_zone"]
 
 
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_a_native_time_beyond_the_calendar_rejects_its_row_only(unit):
+    ticks = pl.Series("at", [0, 2**62, -(2**62)], dtype=pl.Int64).cast(pl.Datetime(unit))
+    raw = pl.DataFrame([ROW, ROW, ROW]).with_columns(ticks)
+    for zone in ("UTC", "Europe/Paris"):
+        mapping = parse_mapping(DOCUMENT | {"time": {"zone": zone}})
+        result = mapping.apply(raw, token_key=None)
+        assert result.transactions["row_number"].to_list() == [1]
+        assert result.rejected["broken_rule"].to_list() == ["event_timestamp_is_readable"] * 2
+
+
 @pytest.mark.parametrize("cell", [1704189900, 1.5, date(2024, 1, 1)])
 def test_numbers_and_dates_are_no_times_without_a_format(cell):
     with pytest.raises(MappingError, match="epoch_seconds"):
