@@ -1,0 +1,54 @@
+"""What all tests share: a closed environment, and golden files.
+
+Tests never see the developer's own `FRAUD_*` variables or home: partitions, windows and policies
+are the defaults wherever a test does not say otherwise.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+for name in [n for n in os.environ if n.startswith("FRAUD_") and n != "FRAUD_BENCHMARK_DATA"]:
+    del os.environ[name]
+os.environ |= {
+    # A folder that nobody makes, so that no settings.json is found either.
+    "FRAUD_HOME": str(Path(tempfile.gettempdir(), "fraud-platform-tests-have-no-home")),
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+os.environ.pop("DAGSTER_HOME", None)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="Rewrite the files in tests/golden from what the code says now; review the diff.",
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Compares a JSON value with a file in tests/golden, or rewrites the file."""
+
+    def compare(name: str, found: object) -> None:
+        path = GOLDEN / name
+        text = json.dumps(found, indent=1, sort_keys=True) + "\n"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8")
+        expected = json.loads(path.read_text("utf-8")) if path.exists() else None
+        assert json.loads(text) == expected, (
+            f"{name} is no longer what the code says; if the change is meant, run pytest with "
+            "--update-golden and review the diff"
+        )
+
+    return compare

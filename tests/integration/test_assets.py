@@ -1,0 +1,352 @@
+"""The asset graph over real parts: what each run leaves behind, and what stops it."""
+
+import sqlite3
+import struct
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from litestar.testing import TestClient
+
+from fraud_platform.adapters.event_log import microseconds
+from fraud_platform.adapters.feature_store import FeatureStore
+from fraud_platform.adapters.model_bundle import read_pointer
+from fraud_platform.errors import LabelsNotMatureError, NotReadyError
+from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from serving.app import create_app
+
+pytestmark = pytest.mark.xdist_group("graph")
+
+# As in the conftest: the small world's closed days, and the one on which nothing happened yet.
+FIRST_DAY, LAST_DAY, OPEN_DAY = date(2026, 1, 5), date(2026, 2, 3), date(2026, 2, 4)
+LOG_TABLES = ("raw_transactions", "validated_transactions", "quarantined_transactions", "labels")
+DAILY_TABLES = (*LOG_TABLES, "transaction_features", "mature_labels")
+
+
+def every_day(platform, name):
+    return platform.tables.read(name, platform.tables.days(name))
+
+
+def files(platform, *days):
+    """The bytes of the daily tables on some days."""
+    paths = [platform.tables.path(name, day, "parquet") for name in DAILY_TABLES for day in days]
+    return {str(Path(path.parent.name, path.name)): path.read_bytes() for path in paths}
+
+
+def started_steps(result):
+    return {event.step_key for event in result.all_events if event.is_step_start}
+
+
+# --- the daily run ---------------------------------------------------------------------------
+
+
+def test_every_raw_row_is_valid_or_quarantined(story):
+    raw, valid = every_day(story, "raw_transactions"), every_day(story, "validated_transactions")
+    kept_aside = every_day(story, "quarantined_transactions")
+    assert raw.height > 15_000
+    at_the_door = kept_aside.filter(pl.col("transaction_id") == "refused").height
+    assert at_the_door == 1
+    assert raw.height == valid.height + kept_aside.height - at_the_door
+
+
+def test_a_broken_row_of_the_log_is_quarantined_by_its_rule_and_has_no_features(story):
+    aside = every_day(story, "quarantined_transactions").sort("transaction_id")
+    assert aside["transaction_id"].to_list() == ["planted", "refused"]
+    assert aside["broken_rule"].to_list() == ["amount_is_not_negative"] * 2
+    assert story.tables.read("quarantined_transactions", [date(2026, 1, 20)]).height == 1
+    features = every_day(story, "transaction_features")
+    assert not features["transaction_id"].is_in(["planted", "refused"]).any()
+    assert features.height == every_day(story, "validated_transactions").height
+
+
+def test_the_numbers_a_person_asks_for_first_are_metadata_of_the_run(story):
+    # One run over a range: Dagster shows the run's totals on each of its days.
+    shown = story.metadata("raw_transactions", LAST_DAY)
+    assert shown["dagster/row_count"] == every_day(story, "raw_transactions").height
+    assert shown["fraud/cards"] == 301
+    rules = story.metadata("quarantined_transactions", LAST_DAY)["fraud/rows_by_rule"]
+    assert rules == {"amount_is_not_negative": 2}
+
+
+def test_a_day_materialized_again_alone_gives_the_same_bytes(branch):
+    days = (date(2026, 1, 8), date(2026, 1, 25))
+    before = files(branch, *days)
+    for day in days:
+        assert branch.run("daily", day).success
+    assert files(branch, *days) == before
+
+
+def test_labels_mature_after_seven_days_and_not_before(story, small_world):
+    mature = story.tables.read("mature_labels", [date(2026, 1, 20)])
+    assert set(mature["event_timestamp"].dt.date()) == {date(2026, 1, 13)}
+    known = small_world.filter(
+        pl.col("event_timestamp").dt.date() == date(2026, 1, 13),
+        pl.col("label_timestamp") < datetime(2026, 1, 21, tzinfo=UTC),
+    )
+    frauds = mature.filter("is_fraud")["transaction_id"]
+    assert set(frauds) == set(known["transaction_id"])
+
+
+def test_an_impossible_label_stops_everything_that_would_use_it(branch):
+    day = date(2026, 1, 25)
+    payment = branch.tables.read("raw_transactions", [day])["transaction_id"][0]
+    known, received = datetime(2026, 1, 25, 9, tzinfo=UTC), datetime(2026, 1, 25, 8, tzinfo=UTC)
+    branch.log.append(
+        pl.DataFrame(schema=branch.log.transactions(known, known).drop("seq").schema),
+        pl.DataFrame(
+            {
+                "transaction_id": [payment],
+                "verdict": ["fraud"],
+                "label_source": ["analyst"],
+                "reason": pl.Series([None], dtype=pl.String),
+                "label_timestamp": [known],
+                "received_timestamp": [received],
+            }
+        ),
+    )
+    before = files(branch, day)
+    result = branch.run("daily", day, raise_on_error=False)
+    (failed,) = (c for c in result.get_asset_check_evaluations() if not c.passed)
+    assert failed.check_name == "no_label_is_from_the_future"
+    assert failed.metadata["offending_rows"].value == 1
+    assert started_steps(result).isdisjoint({"transaction_features", "mature_labels"})
+    changed = {name for name, content in files(branch, day).items() if content != before[name]}
+    assert changed == {f"labels/{day}.parquet"}, "nothing downstream was written again"
+
+
+def test_a_gap_in_the_history_stops_the_run_and_says_what_to_do(branch):
+    gap = date(2026, 1, 20)
+    branch.tables.path("validated_transactions", gap, "parquet").unlink()
+    with pytest.raises(NotReadyError, match="missing, first 2026-01-20") as error:
+        branch.tables.read("validated_transactions", [date(2026, 1, d) for d in range(15, 26)])
+    assert error.value.hint == f"materialize validated_transactions for {gap} to {gap}"
+    result = branch.run(
+        "daily", date(2026, 1, 25), assets=("transaction_features",), raise_on_error=False
+    )
+    (failure,) = (event for event in result.all_events if event.is_step_failure)
+    assert "found 1 of 21 days of validated_transactions missing" in str(
+        failure.step_failure_data.error
+    )
+
+
+def test_days_before_the_history_are_no_gap(story):
+    before = [FIRST_DAY - timedelta(days=n) for n in (2, 1)]
+    rows = story.tables.read("labels", [*before, FIRST_DAY])
+    assert rows.equals(story.tables.read("labels", [FIRST_DAY]))
+
+
+# --- what the scorer served against what the batch computes ----------------------------------
+
+
+@pytest.fixture
+def served(branch):
+    """The story, after a scorer decided on forty payments of the open day and it was computed."""
+    noon = datetime(2026, 2, 4, 12, tzinfo=UTC)
+    known = every_day(branch, "transaction_features")  # of sound payments only
+    cards, shops = (known[column].unique().sort() for column in ("card_id", "terminal_id"))
+    with TestClient(create_app(branch.settings, clock=lambda: microseconds(noon))) as client:
+        for number in range(40):
+            payment = {
+                "transaction_id": f"live-{number}",
+                "event_timestamp": (noon - timedelta(minutes=90 - number)).isoformat(),
+                "card_id": cards[number % 7],
+                "terminal_id": shops[number % 5],
+                "amount_minor": 900 + 371 * number,
+                "currency": "EUR",
+            }
+            answer = client.post("/v1/decisions", json=payment)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["model_version"] == "1"
+    return branch
+
+
+def parity(evaluations):
+    return next(e for e in evaluations if e.check_name.startswith("every_served_feature"))
+
+
+def test_every_served_feature_equals_its_batch_value(served):
+    result = served.run("daily", OPEN_DAY)
+    check = parity(result.get_asset_check_evaluations())
+    assert check.passed
+    assert check.metadata["decisions_compared"].value == 40
+    assert check.metadata["values_compared"].value == 40 * len(FEATURE_NAMES)
+
+
+def test_one_tampered_feature_value_is_found(served):
+    with sqlite3.connect(served.settings.log_path) as log:
+        (blob,) = log.execute(
+            "SELECT features FROM decisions WHERE transaction_id = 'live-3'"
+        ).fetchone()
+        (amount,) = struct.unpack_from("<d", blob)
+        forged = struct.pack("<d", amount + 1.0) + blob[8:]
+        log.execute("UPDATE decisions SET features = ? WHERE transaction_id = 'live-3'", (forged,))
+    result = served.run("daily", OPEN_DAY)
+    check = parity(result.get_asset_check_evaluations())
+    assert not check.passed
+    assert check.metadata["offending_rows"].value == 1
+    assert check.metadata["first_mismatches"].value == ["live-3"]
+    assert result.success, "the check watches; the day is not held back"
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+def test_the_first_model_that_passes_the_gate_is_champion(story):
+    assert story.registry.alias("champion") == "1"
+    assert story.registry.alias("previous_champion") is None
+    assert story.registry.alias("challenger") is None, "it won: it no longer asks"
+    pointer = read_pointer(story.settings.models_dir)
+    assert pointer is not None
+    assert pointer.version == "1"
+    shown = story.metadata("champion", LAST_DAY)
+    assert shown["fraud/champion_version"] == "1"
+    assert shown["fraud/previous_version"] == "none"
+    assert shown["fraud/verdict"] == "promote"
+
+
+def test_the_training_set_is_cut_by_time_and_holds_no_young_label(story):
+    rows = story.tables.read("training_set", [LAST_DAY])
+    days = {
+        part: (group["event_timestamp"].dt.date().min(), group["event_timestamp"].dt.date().max())
+        for (part,), group in rows.group_by("slice")
+    }
+    # Mature on February 3: payments up to January 27. Seven days each for test and delay.
+    assert days["test"] == (date(2026, 1, 21), date(2026, 1, 27))
+    assert days["delay"] == (date(2026, 1, 14), date(2026, 1, 20))
+    assert days["train"] == (date(2026, 1, 5), date(2026, 1, 13))
+
+
+def test_every_training_is_a_finished_run_with_everything_it_takes_to_repeat_it(story):
+    client = story.registry._client  # MLflow's own, on the same database
+    (version,) = client.search_model_versions("name='fraud'")
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    digest = story.metadata("training_set", LAST_DAY)["fraud/training_set_digest"]
+    assert run.data.tags["fraud/training_set_digest"] == digest
+    assert run.data.tags["fraud/feature_spec_digest"] == spec_digest()
+    assert run.data.tags["fraud/trained_as_of"] == "2026-02-04T00:00:00+00:00"
+    assert run.data.tags["mlflow.source.git.commit"] == "unknown"
+    assert run.data.params["library"] in {"xgboost", "lightgbm"}
+    assert 0 < run.data.metrics["average_precision"] < 1
+    (model,) = client.list_artifacts(run.info.run_id, "model")
+    assert Path(model.path).name in {"model.ubj", "model.txt"}
+    plots = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "plots")}
+    assert plots == {"precision_recall.png", "reliability.png"}
+
+
+def test_both_trainings_hang_under_one_mlflow_run_which_ended_with_dagsters(story):
+    client = story.registry._client
+    experiment = client.get_experiment_by_name("fraud").experiment_id
+    runs = client.search_runs([experiment])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.data.params["library"] for run in children} == {"xgboost", "lightgbm"}
+    assert parent.info.status == "FINISHED"
+    (retrain,) = (r for r in story.instance.get_runs() if r.job_name == "retrain")
+    assert parent.data.tags["dagster_run_id"] == retrain.run_id
+
+
+def test_training_again_gives_the_same_models_and_an_equal_challenger_may_only_watch(story, branch):
+    assert branch.run("retrain", LAST_DAY).success
+    for library in ("xgboost", "lightgbm"):
+        again = branch.metadata(f"{library}_model", LAST_DAY)["fraud/model_digest"]
+        assert again == story.metadata(f"{library}_model", LAST_DAY)["fraud/model_digest"]
+    assert branch.metadata("model_comparison", LAST_DAY)["fraud/verdict"] == "shadow_only"
+    assert branch.registry.alias("champion") == "1"
+    assert branch.registry.alias("challenger") == "2"
+
+
+def test_training_waits_until_labels_are_mature(branch):
+    # On January 20 only the payments up to January 13 came of age: nine days of twenty-one.
+    day = date(2026, 1, 20)
+    with pytest.raises(LabelsNotMatureError, match=r"9 days have mature labels.*at least 21"):
+        branch.run("retrain", day, assets=("training_set",))
+    assert not branch.tables.path("training_set", day, "parquet").exists()
+    assert branch.registry.alias("champion") == "1"
+
+
+def test_the_mlflow_run_of_a_failed_training_does_not_stay_open(branch):
+    result = branch.run("retrain", date(2026, 1, 20), raise_on_error=False)
+    assert not result.success
+    client = branch.registry._client
+    runs = client.search_runs([client.get_experiment_by_name("fraud").experiment_id])
+    (run,) = (run for run in runs if run.data.tags.get("dagster_run_id") == result.run_id)
+    assert run.info.status == "FAILED"
+
+
+def test_the_feature_catalogue_lists_the_service_of_the_champion(story):
+    store = FeatureStore(story.settings.feast_dir)
+    assert sorted(store.service_features("1")) == sorted(FEATURE_NAMES)
+    newest = every_day(story, "transaction_features").filter(
+        pl.col("event_timestamp").dt.date() == LAST_DAY
+    )
+    last = newest.sort("event_timestamp", "seq").tail(1).to_dicts()[0]
+    stored = store.online(last["card_id"], last["terminal_id"])
+    assert stored
+    assert stored == {name: last[name] for name in stored}
+
+
+# --- the champion's bundle -------------------------------------------------------------------
+
+
+def test_the_published_champion_passes_its_golden_rows(branch):
+    check = branch.check("champion", "champion_passes_its_golden_rows", LAST_DAY)
+    assert check.passed
+    assert check.metadata["version"].value == "1"
+
+
+def test_a_damaged_bundle_fails_the_champions_check(branch):
+    (model,) = (branch.settings.models_dir / "1").glob("model.*")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    check = branch.check("champion", "champion_passes_its_golden_rows", LAST_DAY)
+    assert not check.passed
+    assert model.name in check.metadata["problem"].value
+
+
+def test_a_roll_back_restores_the_previous_champion_and_the_graph_says_so(branch):
+    assert branch.run("retrain", LAST_DAY).success
+    branch.registry.promote("2")
+    result = branch.run("roll_back", LAST_DAY, tags={"fraud/version": "2"})
+    assert result.success
+    assert branch.registry.alias("champion") == "1"
+    assert branch.registry.alias("previous_champion") is None
+    pointer = read_pointer(branch.settings.models_dir)
+    assert pointer is not None
+    assert pointer.version == "1"
+    shown = branch.metadata("champion", LAST_DAY)
+    assert shown == {"fraud/champion_version": "1", "fraud/remedy": "roll_back"}
+
+
+# --- monitoring ------------------------------------------------------------------------------
+
+
+def test_people_get_one_self_contained_drift_page_of_the_newest_day(story):
+    (page,) = (story.settings.reports_dir / "drift").iterdir()
+    assert page.name == f"{LAST_DAY}.html"
+    assert "transaction_amount" in page.read_text("utf-8")
+    shown = story.metadata("drift_report", LAST_DAY)
+    assert shown["fraud/page"] == str(page.resolve())
+    assert shown["fraud/max_psi"] == story.tables.read("drift_report", [LAST_DAY])["psi"].max()
+
+
+def test_every_monitored_day_has_a_diagnosis_and_a_remedy(story):
+    days = story.tables.days("health_report")
+    assert days == [date(2026, 1, 31), date(2026, 2, 1), date(2026, 2, 2), LAST_DAY]
+    report = every_day(story, "health_report")
+    assert report["day"].to_list() == days
+    for row in report.iter_rows(named=True):
+        shown = story.metadata("health_report", row["day"])
+        assert (shown["fraud/cause"], shown["fraud/remedy"]) == (row["cause"], row["remedy"])
+        assert row["champion_version"] == "1"
+
+
+def test_monitoring_without_a_champion_says_that_there_is_none(branch):
+    branch.registry._client.delete_registered_model_alias("fraud", "champion")
+    assert branch.run("monitor", LAST_DAY).success
+    report = branch.tables.read("health_report", [LAST_DAY])
+    assert report["cause"].to_list() == ["no_champion"]
+    assert branch.tables.read("drift_report", [LAST_DAY]).is_empty()
