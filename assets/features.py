@@ -1,12 +1,14 @@
 """Windowed features of every transaction, and their entry in the feature catalogue."""
 
 from dataclasses import dataclass
+from datetime import date
 
 import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day, none_of
+from assets.checks import judge, on
+from assets.io import by_day
 from assets.promotion import Reign
 from assets.timing import DAILY, LOOKBACK_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
 from fraud_platform.adapters.event_log import EventLog
@@ -66,11 +68,13 @@ def transaction_features(
     additional_ins={"validated_transactions": dg.AssetIn("validated_transactions")},
 )
 def every_transaction_has_features(
-    transaction_features: pl.DataFrame, validated_transactions: pl.DataFrame
+    context: dg.AssetCheckExecutionContext,
+    transaction_features: pl.DataFrame,
+    validated_transactions: pl.DataFrame,
 ) -> dg.AssetCheckResult:
     """No validated transaction of the day is without its features."""
     without = validated_transactions.join(transaction_features, on="transaction_id", how="anti")
-    return none_of(without.height)
+    return judge(context, lambda day: on(without, day).height)
 
 
 @dg.asset_check(asset=transaction_features, partitions_def=DAILY)
@@ -80,12 +84,13 @@ def every_served_feature_equals_its_batch_value(
     event_log: dg.ResourceParam[EventLog],
 ) -> dg.AssetCheckResult:
     """Each vector that a scorer used is reproduced from the log, bit for bit."""
-    days = transaction_features["event_timestamp"].dt.date()
-    if days.is_empty():
-        return none_of(0, values_compared=0)
-    decisions = event_log.decisions(start_of(days.min()), end_of(days.max()))
-    found = parity.compare(transaction_features, decisions)
-    return none_of(found.mismatches + found.missing, **found.to_dict())
+
+    def different(day: date) -> int:
+        decisions = event_log.decisions(start_of(day), end_of(day))
+        found = parity.compare(on(transaction_features, day), decisions)
+        return found.mismatches + found.missing
+
+    return judge(context, different)
 
 
 @dg.asset(partitions_def=DAILY, kinds={"feast", "sqlite"}, owners=[DATA_ENGINEERING])

@@ -4,7 +4,8 @@ import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day, none_of
+from assets.checks import judge, on
+from assets.io import by_day
 from assets.timing import DAILY, ONE_RUN, days_of, end_of, start_of
 from fraud_platform import contract, validation
 from fraud_platform.adapters.event_log import EventLog
@@ -94,24 +95,36 @@ def quarantined_transactions(
 
 @dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
 def every_row_fits_the_schema(
-    validated_transactions: pl.DataFrame, settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    validated_transactions: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
     """Columns, types and rules hold for every row (pandera)."""
-    return none_of(contract.schema_failures(validated_transactions, settings.validation))
+    policy = settings.validation
+    return judge(
+        context, lambda day: contract.schema_failures(on(validated_transactions, day), policy)
+    )
 
 
 @dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
-def every_transaction_id_is_unique(validated_transactions: pl.DataFrame) -> dg.AssetCheckResult:
+def every_transaction_id_is_unique(
+    context: dg.AssetCheckExecutionContext, validated_transactions: pl.DataFrame
+) -> dg.AssetCheckResult:
     """No transaction id names two rows."""
-    return none_of(contract.repeated_ids(validated_transactions))
+    return judge(context, lambda day: contract.repeated_ids(on(validated_transactions, day)))
 
 
 @dg.asset_check(asset=validated_transactions, partitions_def=DAILY, blocking=True)
 def no_transaction_is_from_the_future(
-    validated_transactions: pl.DataFrame, settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    validated_transactions: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
     """No payment happened after the platform received it."""
-    return none_of(contract.from_the_future(validated_transactions, settings.validation))
+    policy = settings.validation
+    return judge(
+        context, lambda day: contract.from_the_future(on(validated_transactions, day), policy)
+    )
 
 
 @dg.asset_check(
@@ -124,11 +137,15 @@ def no_transaction_is_from_the_future(
     },
 )
 def no_row_is_lost(
+    context: dg.AssetCheckExecutionContext,
     validated_transactions: pl.DataFrame,
     raw_transactions: pl.DataFrame,
     quarantined_transactions: pl.DataFrame,
 ) -> dg.AssetCheckResult:
     """Every raw row is either valid or quarantined."""
-    return none_of(
-        contract.lost_rows(raw_transactions, validated_transactions, quarantined_transactions)
+    return judge(
+        context,
+        lambda day: contract.lost_rows(
+            on(raw_transactions, day), validated_transactions, quarantined_transactions
+        ),
     )

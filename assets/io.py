@@ -1,4 +1,4 @@
-"""How asset values reach the disk and come back, and how a check tells what it counted."""
+"""How asset values reach the disk and come back: table name = asset name."""
 
 from datetime import timedelta
 
@@ -54,10 +54,3 @@ def by_day(frame: pl.DataFrame, time: str, *, lag_days: int = 0) -> pl.DataFrame
     """
     day = pl.col(time).dt.date() + timedelta(days=lag_days)
     return frame.with_columns(partition_day=day)
-
-
-def none_of(offending: int, **numbers: object) -> dg.AssetCheckResult:
-    """Passed when nothing offends; tells how many rows do, and further numbers."""
-    return dg.AssetCheckResult(
-        passed=offending == 0, metadata={"offending_rows": offending, **numbers}
-    )

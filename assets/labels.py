@@ -4,7 +4,8 @@ import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING
-from assets.io import by_day, none_of
+from assets.checks import judge, on
+from assets.io import by_day
 from assets.timing import DAILY, MATURITY_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.labels import mature_by_day
@@ -40,11 +41,14 @@ def labels(
 
 
 @dg.asset_check(asset=labels, partitions_def=DAILY, blocking=True)
-def no_label_is_from_the_future(labels: pl.DataFrame) -> dg.AssetCheckResult:
+def no_label_is_from_the_future(
+    context: dg.AssetCheckExecutionContext, labels: pl.DataFrame
+) -> dg.AssetCheckResult:
     """No verdict was known before its transaction happened, nor after it was received."""
     known = pl.col("label_timestamp")
     impossible = (known < pl.col("event_timestamp")) | (known > pl.col("received_timestamp"))
-    return none_of(labels.filter(impossible).height)
+    wrong = labels.filter(impossible)
+    return judge(context, lambda day: on(wrong, day, "label_timestamp").height)
 
 
 @dg.asset(

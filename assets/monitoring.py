@@ -16,9 +16,10 @@ from assets.timing import (
     days_of,
 )
 from fraud_platform.adapters.drift_page import write_drift_page
-from fraud_platform.adapters.model_bundle import Manifest
+from fraud_platform.adapters.model_bundle import Bundle
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.drift import DRIFT_COLUMNS, measure_by_day
+from fraud_platform.features.spec import CALENDAR_NAMES
 from fraud_platform.health import Champion, assess, health_frame
 from fraud_platform.performance import PERFORMANCE_COLUMNS, outcomes_by_day
 from fraud_platform.settings import Settings
@@ -45,7 +46,7 @@ def drift_report(
     champion = registry.champion()
     if champion is None:
         return _without_champion({**DRIFT_COLUMNS, "day": pl.Date()})
-    reference = champion.reference()
+    reference = champion.reference().drop(CALENDAR_NAMES)
     scored = champion.model.scored(transaction_features)
     found = measure_by_day(reference, scored, settings.drift)
     for (day,), rows in found.group_by("day"):
@@ -73,20 +74,24 @@ def performance_report(
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Alerts of the champion on the day's payments, and its hits and misses on those come of age.
 
-    One row per day; counts only, every rate follows from them.
+    Counts only, every rate follows from them. One row per day for the champion, and one for the
+    previous champion on the same rows: would it have done better?
     """
     champion = registry.champion()
     if champion is None:
         return _without_champion(PERFORMANCE_COLUMNS)
-    manifest = champion.manifest
-    found = outcomes_by_day(
-        champion.model.scored(transaction_features),
-        mature_labels,
-        version=manifest.version,
-        review=manifest.review_threshold,
+    found = pl.concat(
+        outcomes_by_day(
+            judged.model.scored(transaction_features),
+            mature_labels,
+            version=judged.manifest.version,
+            review=judged.manifest.review_threshold,
+        )
+        for judged in (champion, registry.previous_champion())
+        if judged is not None
     )
     wanted = found.filter(pl.col("day").is_in(days_of(list(context.partition_keys))))
-    for row in wanted.iter_rows(named=True):
+    for row in wanted.filter(pl.col("model_version") == champion.manifest.version).to_dicts():
         day = str(row.pop("day"))
         context.add_asset_metadata({f"fraud/{k}": v for k, v in row.items()}, partition_key=day)
     return dg.MaterializeResult(value=wanted.with_columns(partition_day="day"))
@@ -112,7 +117,7 @@ def health_report(
     The sensor `heal` reads the remedy from here and starts the run that heals.
     """
     champion = registry.champion()
-    expected = None if champion is None else _expected(champion.manifest)
+    expected = _expected(champion, registry.previous_champion())
     policies = (settings.drift, settings.healing)
     reports = [
         assess(day, drift_report, performance_report, expected, policies)
@@ -123,6 +128,7 @@ def health_report(
             {
                 "fraud/cause": report.diagnosis.cause,
                 "fraud/remedy": report.diagnosis.remedy.value,
+                "fraud/champion_version": report.evidence.champion_version or "none",
                 "fraud/report": dg.MetadataValue.md(report.to_markdown()),
             },
             partition_key=str(report.day),
@@ -130,13 +136,17 @@ def health_report(
     return dg.MaterializeResult(value=health_frame(reports).with_columns(partition_day="day"))
 
 
-def _expected(manifest: Manifest) -> Champion:
+def _expected(champion: Bundle | None, previous: Bundle | None) -> Champion | None:
     """What the champion promised on its own test rows."""
+    if champion is None:
+        return None
+    manifest = champion.manifest
     return Champion(
         version=manifest.version,
         alert_rate=manifest.report["alert_rate"],
         recall=manifest.report["recall"],
         trained_on=date.fromisoformat(manifest.trained_as_of[:10]) - timedelta(days=1),
+        previous_version=None if previous is None else previous.manifest.version,
     )
 
 
@@ -168,7 +178,7 @@ def _drift_page(
     """Save Evidently's page of the newest measured day and link it."""
     if found.is_empty():
         return dg.MetadataValue.text(f"no day has {settings.drift.min_rows} transactions")
-    newest = found["day"].max()
+    newest = found["day"].to_list()[-1]
     path = settings.reports_dir.resolve() / "drift" / f"{newest}.html"
     rows = scored.filter(pl.col("event_timestamp").dt.date() == newest)
     return dg.MetadataValue.path(write_drift_page(reference, rows, path))

@@ -16,7 +16,10 @@ _SETTINGS = get_settings()
 SENSOR_SECONDS = _SETTINGS.sensor_seconds
 """How often each sensor looks."""
 
-DAILY = dg.DailyPartitionsDefinition(start_date=_SETTINGS.first_day.isoformat())
+FIRST_DAY = _SETTINGS.first_day
+"""The first partition."""
+
+DAILY = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat())
 """One partition per UTC day; a key D means "as of the end of day D"."""
 
 ONE_RUN = dg.BackfillPolicy.single_run()

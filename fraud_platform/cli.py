@@ -128,7 +128,7 @@ def up(dagster_port: int, mlflow_port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def demo(data: Path | None, mapping_path: Path | None, days: int | None, as_json: bool) -> None:
     """Run the whole loop once: train, serve, drift, notice, retrain, swap."""
-    from fraud_platform.demo import run_demo
+    from fraud_platform.demo.story import run_demo
 
     if (data is None) != (mapping_path is None):
         raise click.UsageError("--data and --mapping go together")
@@ -158,7 +158,7 @@ def _progress(*, quiet: bool) -> Iterator[Progress | None]:
 
         def show(what: str, done: int, total: int) -> None:
             task = tasks.setdefault(what, bar.add_task(what, total=total))
-            bar.update(task, completed=done, total=total)  # type: ignore[arg-type] -- rich's id
+            bar.update(task, completed=done, total=total)  # type: ignore[arg-type]  # rich's id
 
         yield show
 

@@ -5,7 +5,7 @@ The table of causes is data, read top to bottom; the first match acts, all match
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
@@ -38,6 +38,9 @@ class HealingPolicy:
     """Fewest mature frauds before missed fraud is judged."""
     release_watch_days: int = 3
     """For this long after a promotion, harm is first blamed on the release."""
+    learn_after_days: int = 17
+    """Days of data from the first sign of a harm until a training set can hold it: younger days are
+    still immature, test or delay, and a model trained earlier would learn only the old world."""
     cooldown_days: int = 3
     """Days of data between two runs of the same remedy."""
     max_remedies_per_week: int = 3
@@ -65,6 +68,8 @@ class Evidence:
         unit_features: features that seem to be expressed in another unit.
         champion_age_days: days since the champion was promoted, in data time.
         major_psi: the drift policy's bound for a major shift.
+        previous_alerts: what `alerts` would be under the previous champion, on the same rows.
+        previous_missed_frauds: what `missed_frauds` would be under it; None without one.
     """
 
     champion_version: str | None
@@ -80,6 +85,8 @@ class Evidence:
     unit_features: tuple[str, ...] = ()
     champion_age_days: int | None = None
     major_psi: float = 0.25
+    previous_alerts: int | None = None
+    previous_missed_frauds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,17 @@ def _shifted(evidence: Evidence) -> bool:
     return evidence.max_psi is not None and evidence.max_psi > evidence.major_psi
 
 
-def _newly_released(evidence: Evidence, policy: HealingPolicy) -> bool:
+def _release_is_to_blame(evidence: Evidence, policy: HealingPolicy) -> bool:
+    """Whether a young champion does a harm that its predecessor would not do on these rows."""
     age = evidence.champion_age_days
-    return age is not None and age <= policy.release_watch_days
+    if age is None or age > policy.release_watch_days or evidence.previous_alerts is None:
+        return False
+    before = replace(
+        evidence,
+        alerts=evidence.previous_alerts,
+        missed_frauds=evidence.previous_missed_frauds or 0,
+    )
+    return _harm(evidence, policy) and not _harm(before, policy)
 
 
 CAUSES: tuple[Cause, ...] = (
@@ -154,7 +169,7 @@ CAUSES: tuple[Cause, ...] = (
         "bad_release",
         Remedy.ROLL_BACK,
         "Harm right after a promotion: go back to the previous champion, then look.",
-        lambda e, p: _harm(e, p) and _newly_released(e, p),
+        _release_is_to_blame,
     ),
     Cause(
         "concept_drift",
@@ -208,20 +223,31 @@ class Act:
     day: date
 
 
-def refusal(remedy: Remedy, day: date, past: Sequence[Act], policy: HealingPolicy) -> str | None:
+def refusal(
+    remedy: Remedy,
+    day: date,
+    past: Sequence[Act],
+    policy: HealingPolicy,
+    first_sign: date | None = None,
+) -> str | None:
     """Why this remedy may not run now, or None when it may.
 
     Args:
         remedy: what the diagnosis asks for.
         day: the day of data it was asked for.
         past: remedies that ran before, in any order.
-        policy: cooldown and weekly budget, both in days of data.
+        policy: patience, cooldown and weekly budget, all in days of data.
+        first_sign: the first day whose report named this remedy, when a report did.
 
     Examples:
         >>> refusal(Remedy.RETRAIN, date(2026, 3, 2), [Act(Remedy.RETRAIN, date(2026, 3, 1))],
         ...         HealingPolicy())
         'retrain ran for 2026-03-01, cooldown is 3 days'
     """
+    if remedy is Remedy.RETRAIN and first_sign is not None:
+        ready = first_sign + timedelta(days=policy.learn_after_days)
+        if day < ready:
+            return f"the harm first showed on {first_sign}, training can learn it from {ready} on"
     same = [act.day for act in past if act.remedy is remedy]
     if same and day - max(same) < timedelta(days=policy.cooldown_days):
         return f"{remedy} ran for {max(same)}, cooldown is {policy.cooldown_days} days"

@@ -21,12 +21,14 @@ class Champion:
         alert_rate: share of transactions at or above its review threshold, in [0, 1].
         recall: share of frauds at or above its review threshold, in [0, 1].
         trained_on: the day it was trained as of.
+        previous_version: the champion before it, or None.
     """
 
     version: str
     alert_rate: float
     recall: float
     trained_on: date
+    previous_version: str | None = None
 
 
 def evidence_of(
@@ -49,9 +51,12 @@ def evidence_of(
         policies: bounds of drift and of harm.
     """
     drift_policy, policy = policies
-    window = performance.filter(
-        pl.col("day").is_between(day - timedelta(days=policy.window_days - 1), day),
-        pl.col("champion_version") == (champion.version if champion else None),
+    pooled = performance.filter(
+        pl.col("day").is_between(day - timedelta(days=policy.window_days - 1), day)
+    )
+    window = pooled.filter(pl.col("model_version") == (champion.version if champion else None))
+    before = pooled.filter(
+        pl.col("model_version") == (champion.previous_version if champion else None)
     )
     drift = drift.filter(pl.col("day") == day)
     rising = pl.col("null_share") - pl.col("null_share_reference")
@@ -72,6 +77,8 @@ def evidence_of(
         unit_features=tuple(broken_units["feature"]),
         champion_age_days=(day - champion.trained_on).days if champion else None,
         major_psi=drift_policy.major_psi,
+        previous_alerts=None if before.is_empty() else int(before["scored_alerts"].sum()),
+        previous_missed_frauds=None if before.is_empty() else int(before["missed_frauds"].sum()),
     )
 
 
@@ -122,6 +129,8 @@ HEALTH_COLUMNS: dict[str, pl.DataType] = {
     "unit_features": pl.List(pl.String()),
     "champion_age_days": pl.Int64(),
     "major_psi": pl.Float64(),
+    "previous_alerts": pl.Int64(),
+    "previous_missed_frauds": pl.Int64(),
 }
 """Columns of `HealthReport.to_row`."""
 

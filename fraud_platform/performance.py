@@ -10,9 +10,9 @@ import polars as pl
 
 PERFORMANCE_COLUMNS: dict[str, pl.DataType] = {
     "day": pl.Date(),
-    "champion_version": pl.String(),
+    "model_version": pl.String(),
     "scored_rows": pl.Int64(),  # transactions of this day
-    "scored_alerts": pl.Int64(),  # of them, at or above the champion's review threshold
+    "scored_alerts": pl.Int64(),  # of them, at or above the model's review threshold
     "mature_rows": pl.Int64(),  # transactions whose truth came of age on this day
     "frauds": pl.Int64(),
     "alerts": pl.Int64(),
@@ -53,7 +53,7 @@ def outcomes_by_day(
         )
     )
     both = scored.join(judged, on="day", how="full", coalesce=True)
-    counted = both.with_columns(champion_version=pl.lit(version)).fill_null(0)
+    counted = both.with_columns(model_version=pl.lit(version)).fill_null(0)
     return counted.select(
         pl.col(name).cast(dtype) for name, dtype in PERFORMANCE_COLUMNS.items()
     ).sort("day")

@@ -153,7 +153,7 @@ def _rows() -> Iterator[tuple[str, object, str]]:
             unset = "" if field.default is None else field.default
             yield variable, unset, field.description or ""
             continue
-        policy: type = field.annotation  # type: ignore[assignment] -- policies are dataclasses
+        policy: type = field.annotation  # type: ignore[assignment]  # policies are dataclasses
         meanings = _meanings(policy)
         for part in fields(policy):
             yield f"{variable}__{part.name.upper()}", part.default, meanings[part.name]
@@ -161,9 +161,9 @@ def _rows() -> Iterator[tuple[str, object, str]]:
 
 def _meanings(policy: type) -> dict[str, str]:
     """The docstring under each field of a policy, on one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(policy))).body[0].body  # type: ignore[attr-defined] -- a class
-    return {
-        field.target.id: " ".join(text.value.value.split())  # type: ignore[attr-defined] -- shape checked below
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(policy))).body
+    found = {}
+    for field, text in itertools.pairwise(ast.iter_child_nodes(declared)):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
+    return found

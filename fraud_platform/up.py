@@ -9,6 +9,7 @@ from types import FrameType
 import httpx
 
 from fraud_platform import processes
+from fraud_platform.adapters.home import occupied
 from fraud_platform.errors import UnavailableError
 from fraud_platform.settings import Settings
 
@@ -44,7 +45,7 @@ def run_until_interrupted(
         ),
     }
     signal.signal(signal.SIGTERM, _interrupt)
-    with ExitStack() as stack:
+    with occupied(settings.home), ExitStack() as stack:
         running = {
             name: stack.enter_context(processes.running(command, environment, logs / f"{name}.log"))
             for name, (command, _, _) in programs.items()

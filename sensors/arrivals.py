@@ -4,9 +4,11 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from assets.timing import MATURITY_DAYS, SENSOR_SECONDS
+from assets.timing import FIRST_DAY, MATURITY_DAYS, SENSOR_SECONDS
 from fraud_platform.adapters.event_log import EventLog
 from sensors.jobs import daily, range_tags
+
+_BEFORE_FIRST_DAY = f"set FRAUD_FIRST_DAY to compute days before {FIRST_DAY}"
 
 
 @dg.sensor(
@@ -20,29 +22,33 @@ def new_transactions(
     """Materialize the days that closed, and closed days that late events changed.
 
     A day is closed when the log has a payment of a later day. The cursor holds the newest log
-    position looked at and the newest day requested.
+    position looked at and the newest day requested. Days before the first partition are left out.
     """
     position, through = _parsed(context.cursor)
     newest = event_log.newest_event_timestamp()
     oldest = event_log.oldest_event_timestamp()
     if newest is None or oldest is None:
         return dg.SkipReason("the event log is empty")
+    if newest.date() < FIRST_DAY:
+        return dg.SkipReason(f"{newest.date()} is the newest day; {_BEFORE_FIRST_DAY}")
     arrivals = event_log.arrivals(position)
     if arrivals.is_empty():
         return dg.SkipReason(f"no event after position {position}")
+    touched = [day for day in arrivals["day"] if day >= FIRST_DAY]
+    if len(touched) < arrivals.height:
+        context.log.warning(f"{arrivals.height - len(touched)} days left out; {_BEFORE_FIRST_DAY}")
+    through = through or max(oldest.date(), FIRST_DAY) - timedelta(days=1)
     closed = newest.date() - timedelta(days=1)
-    ranges = ranges_to_materialize(
-        list(arrivals["day"]), through or oldest.date() - timedelta(days=1), closed, MATURITY_DAYS
-    )
+    ranges = ranges_to_materialize(touched, through, closed, MATURITY_DAYS)
     reached = max(arrivals["last_seq"])
-    cursor = f"{reached}:{max(closed, through or closed)}"
-    if not ranges:
-        return dg.SensorResult(cursor=cursor, skip_reason=f"{newest.date()} is still open")
-    requests = [
-        dg.RunRequest(run_key=f"days:{first}:{last}:{reached}", tags=range_tags(first, last))
-        for first, last in ranges
-    ]
-    return dg.SensorResult(cursor=cursor, run_requests=requests)
+    return dg.SensorResult(
+        cursor=f"{reached}:{max(closed, through)}",
+        run_requests=[
+            dg.RunRequest(run_key=f"days:{first}:{last}:{reached}", tags=range_tags(first, last))
+            for first, last in ranges
+        ],
+        skip_reason=None if ranges else f"{newest.date()} is still open",
+    )
 
 
 def ranges_to_materialize(

@@ -13,17 +13,17 @@ from fraud_platform.adapters.alerts import Alerts
 )
 def run_failures(context: dg.RunFailureSensorContext, alerts: dg.ResourceParam[Alerts]) -> None:
     """Keep one alert per failed run, with the steps that failed and why."""
-    steps = {
-        event.step_key or "run": event.event_specific_data.error_display_string  # type: ignore[union-attr] -- step failures carry their error
-        for event in context.get_step_failure_events()
-    }
+    run = context.dagster_run
+    record = context.instance.get_run_record_by_id(run.run_id)
     alerts.write(
         kind="run_failure",
-        text=f"{context.dagster_run.job_name} failed: {context.failure_event.message}",
+        text=f"{run.job_name} failed: {context.failure_event.message}",
         facts={
-            "run_id": context.dagster_run.run_id,
-            "tags": dict(context.dagster_run.tags),
-            "steps": {name: error.splitlines()[0] for name, error in steps.items()},
+            "run_id": run.run_id,
+            "tags": dict(run.tags),
+            "steps": {
+                event.step_key: str(event.message) for event in context.get_step_failure_events()
+            },
         },
-        at=context.failure_event.timestamp,
+        at=record.end_time if record is not None else None,
     )

@@ -11,7 +11,7 @@ from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Act, Remedy, refusal, training_is_due
 from fraud_platform.settings import Settings
-from sensors.jobs import DAY_TAG, REMEDY_TAG, retrain, roll_back
+from sensors.jobs import DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
 
 _NEWEST = 500
 
@@ -25,6 +25,7 @@ def heal(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],
     registry: dg.ResourceParam[ModelRegistry],
+    tables: dg.ResourceParam[Tables],
 ) -> dg.SensorResult | dg.SkipReason:
     """Start the remedy that the newest new health report names, unless it ran too recently.
 
@@ -44,15 +45,22 @@ def heal(
     newest = max(reports, key=lambda record: record.partition_key or "")
     day = day_of(str(newest.partition_key))
     metadata = newest.asset_materialization.metadata if newest.asset_materialization else {}
-    remedy, cause = Remedy(_text(metadata, "fraud/remedy")), _text(metadata, "fraud/cause")
-    why_not = _why_not(remedy, cause, day, past_acts(context.instance), settings, registry)
+    remedy = Remedy(str(metadata["fraud/remedy"].value))
+    cause = str(metadata["fraud/cause"].value)
+    version = str(metadata["fraud/champion_version"].value)
+    why_not = _why_not(remedy, day, past_acts(context.instance), settings, registry, tables)
     if why_not:
-        return dg.SensorResult(cursor=cursor, skip_reason=why_not)
+        return dg.SensorResult(cursor=cursor, skip_reason=f"{day}: {cause}; {why_not}")
     request = dg.RunRequest(
         run_key=f"health:{remedy}:{day}",
         job_name=remedy.value,
         partition_key=day.isoformat(),
-        tags={REMEDY_TAG: remedy.value, DAY_TAG: day.isoformat(), "fraud/cause": cause},
+        tags={
+            REMEDY_TAG: remedy.value,
+            DAY_TAG: day.isoformat(),
+            VERSION_TAG: version,
+            "fraud/cause": cause,
+        },
     )
     return dg.SensorResult(cursor=cursor, run_requests=[request])
 
@@ -101,20 +109,22 @@ def past_acts(instance: dg.DagsterInstance) -> list[Act]:
 
 def _why_not(
     remedy: Remedy,
-    cause: str,
     day: date,
     past: Sequence[Act],
     settings: Settings,
     registry: ModelRegistry,
+    tables: Tables,
 ) -> str | None:
     if remedy is Remedy.NONE:
-        return f"{day}: {cause}, nothing to run"
+        return "nothing to run"
     if remedy is Remedy.ROLL_BACK and registry.alias("previous_champion") is None:
-        return f"{day}: {cause}, but there is no previous champion to go back to"
-    refused = refusal(remedy, day, past, settings.healing)
-    return f"{day}: {cause}, but {refused}" if refused else None
+        return "there is no previous champion to go back to"
+    return refusal(remedy, day, past, settings.healing, _first_sign(remedy, day, tables))
 
 
-def _text(metadata: object, name: str) -> str:
-    value = metadata[name].value  # type: ignore[index] -- Dagster's metadata mapping
-    return str(value)
+def _first_sign(remedy: Remedy, day: date, tables: Tables) -> date | None:
+    """The first day on which the champion of that day's report was found to need this remedy."""
+    reports = tables.read("health_report", [d for d in tables.days("health_report") if d <= day])
+    version = reports.filter(pl.col("day") == day)["champion_version"].item()
+    signs = reports.filter(pl.col("remedy") == remedy.value, pl.col("champion_version") == version)
+    return signs["day"].min()  # type: ignore[return-value]  # a Date column

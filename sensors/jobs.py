@@ -79,7 +79,7 @@ def roll_back() -> None:
     restore_previous_champion()
 
 
-JOBS = [daily, retrain, monitor, roll_back]
+JOBS = (daily, retrain, monitor, roll_back)
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

@@ -15,14 +15,14 @@ class Alerts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, *, kind: str, text: str, facts: dict[str, object], at: float) -> None:
+    def write(self, *, kind: str, text: str, facts: dict[str, object], at: float | None) -> None:
         """Append one alert.
 
         Args:
             kind: what class of alert this is, e.g. "run_failure".
             text: one sentence for a person.
             facts: what a person needs to look further; plain JSON values.
-            at: seconds since 1970-01-01 UTC.
+            at: seconds since 1970-01-01 UTC, or None when nobody knows.
         """
         line = json.dumps({"at": at, "kind": kind, "text": text, **facts}, ensure_ascii=False)
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,9 +58,11 @@ class LogWriter:
 
     def append_decision(self, decision: Decision) -> None:
         """Append the decision of a transaction that is in the log."""
-        values = decision._replace(  # type: ignore[call-arg] -- stored forms differ from the value's
-            reasons=json.dumps(decision.reasons), features=pack(decision.features)
-        )
+        stored = decision._asdict() | {
+            "reasons": json.dumps(decision.reasons),
+            "features": pack(decision.features),
+        }
+        values = tuple(stored.values())
         marks = ", ".join("?" * len(values))
         self._connection.execute(
             f"INSERT INTO decisions ({_DECISION}) VALUES ({marks})",  # noqa: S608 -- column names are ours
@@ -190,10 +192,10 @@ def unpack(blob: bytes) -> tuple[float | None, ...]:
 
 
 def _decision(row: tuple[object, ...]) -> Decision:
-    stored = Decision(*row)  # type: ignore[arg-type] -- SQLite returns objects; columns are typed
+    stored = Decision(*row)  # type: ignore[arg-type]  # SQLite returns objects; columns are typed
     return stored._replace(
         reasons=tuple(json.loads(str(stored.reasons))),
-        features=unpack(bytes(stored.features)),  # type: ignore[arg-type] -- stored as a blob
+        features=unpack(bytes(stored.features)),  # type: ignore[arg-type]  # stored as a blob
         is_late=bool(stored.is_late),
     )
 

@@ -288,6 +288,11 @@ class ModelRegistry:
         version = self.alias(CHAMPION)
         return None if version is None else load_bundle(self._models_dir / version)
 
+    def previous_champion(self) -> Bundle | None:
+        """The verified bundle of the alias `previous_champion`, or None while there is none."""
+        version = self.alias(PREVIOUS_CHAMPION)
+        return None if version is None else load_bundle(self._models_dir / version)
+
     def bundle(self, version: str) -> Bundle:
         """The verified bundle of a version."""
         return load_bundle(self._models_dir / version)

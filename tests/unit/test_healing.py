@@ -28,6 +28,7 @@ HEALTHY = Evidence(
     champion_age_days=20,
 )
 MISSED = {"missed_frauds": 50}  # expected 18 of 60
+SOUND_BEFORE = {"previous_alerts": 52, "previous_missed_frauds": 20}
 ALERTS = {"alerts": 160}  # expected 50 of 2,000
 
 
@@ -43,7 +44,7 @@ ALERTS = {"alerts": 160}  # expected 50 of 2,000
             Remedy.NONE,
         ),
         ({"null_features": ("card_amount_mean_7d",)}, "upstream_data_breakage", Remedy.NONE),
-        ({"champion_age_days": 1, **ALERTS}, "bad_release", Remedy.ROLL_BACK),
+        ({"champion_age_days": 1, **ALERTS, **SOUND_BEFORE}, "bad_release", Remedy.ROLL_BACK),
         (MISSED, "concept_drift", Remedy.RETRAIN),
         ({"max_psi": 0.6, **ALERTS}, "harmful_shift", Remedy.RETRAIN),
         (ALERTS, "unknown", Remedy.NONE),
@@ -67,6 +68,21 @@ def test_every_cause_in_the_table_can_be_reached():
 def test_all_matching_causes_are_recorded_not_only_the_first():
     found = diagnose(replace(HEALTHY, max_psi=0.6, **MISSED), POLICY)
     assert found.matched == ("concept_drift", "unknown", "benign_shift", "healthy")
+
+
+def test_a_young_champion_is_not_blamed_for_a_harm_its_predecessor_would_do_too():
+    young = replace(HEALTHY, champion_age_days=1, previous_alerts=50, previous_missed_frauds=51)
+    assert diagnose(replace(young, **MISSED), POLICY).cause == "concept_drift"
+
+
+def test_a_retraining_waits_until_the_training_set_can_hold_the_harm():
+    first = date(2026, 3, 1)
+    policy = replace(POLICY, learn_after_days=10)
+    early = refusal(Remedy.RETRAIN, date(2026, 3, 10), [], policy, first_sign=first)
+    assert early is not None
+    assert "2026-03-11" in early
+    assert refusal(Remedy.RETRAIN, date(2026, 3, 11), [], policy, first_sign=first) is None
+    assert refusal(Remedy.ROLL_BACK, date(2026, 3, 2), [], policy, first_sign=first) is None
 
 
 def test_drift_without_harm_never_retrains():

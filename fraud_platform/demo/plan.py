@@ -1,0 +1,189 @@
+"""What the demonstration plays: the data, cut into history, a healthy stretch and a drift.
+
+Pure but for reading the user's file. Playing it is `story`.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from fraud_platform.adapters.ingest import read_mapping
+from fraud_platform.adapters.source_files import read_batches
+from fraud_platform.adapters.world_file import write_world
+from fraud_platform.errors import PermanentError
+from fraud_platform.mapping import Mapping
+from fraud_platform.schemas import PAYLOAD_COLUMNS
+from fraud_platform.simulation.fraud import ChargebackDelay
+from fraud_platform.simulation.scenarios import Scenario, inject
+from fraud_platform.simulation.world import World, simulate
+
+SEED = 20_260_105
+HEALTHY_DAYS = 3
+_SIMULATED_DAYS = 75
+_MARGIN_DAYS = 5  # to notice, and for a second try at the gate
+_LEARNT_DAYS = 6  # days of the new fraud in the train slice before a retraining is worth it
+_TRAIN_DAYS = 14
+_MIN_HISTORY_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The days of the demonstration and the data of each.
+
+    Attributes:
+        payments: PAYLOAD_COLUMNS, is_fraud, label_timestamp and fraud_type: all days from the first
+            streamed one on, the drift injected, in time order.
+        history: file with everything before, in the source's own columns.
+        mapping: what the columns of `history` mean.
+        first_day: the data's first day.
+        stream_from: the first day that is sent to the scorer.
+        drift_from: the first day of the drift.
+        last_day: the last day.
+        maturity_days: days until silence counts as genuine.
+    """
+
+    payments: pl.DataFrame
+    history: Path
+    mapping: Mapping
+    first_day: date
+    stream_from: date
+    drift_from: date
+    last_day: date
+    maturity_days: int
+
+    def settings(self) -> dict[str, object]:
+        """The settings of the demonstration's home: shorter windows, quicker sensors."""
+        slices = {"delay_days": self.maturity_days, "test_days": self.maturity_days}
+        return {
+            "first_day": self.first_day.isoformat(),
+            "sensor_seconds": 5,
+            "champion_poll_seconds": 0.5,
+            "labels": {"maturity_days": self.maturity_days},
+            "training": {"train_days": _TRAIN_DAYS, **slices},
+            "model": {"trials": 3, "validation_days": 4, "validation_gap_days": 2},
+            # Only harm may call for a retraining here, so that the story has one cause.
+            "healing": {
+                "learn_after_days": _learn_after(self.maturity_days),
+                "retrain_new_frauds": 1_000_000,
+            },
+        }
+
+    @property
+    def days_until_learnt(self) -> int:
+        """Days from the drift's first until the train slice holds enough of it."""
+        return self.maturity_days + 2 + _learn_after(self.maturity_days)
+
+    def of(self, day: date) -> pl.DataFrame:
+        """The payments of one day."""
+        return self.payments.filter(pl.col("event_timestamp").dt.date() == day)
+
+
+def make_plan(home: Path, data: Path | None, mapping_path: Path | None, days: int | None) -> Plan:
+    """Simulate a world, or read the user's file, and cut it.
+
+    Args:
+        home: where the history file is written.
+        data: the user's file, or None for a simulation.
+        mapping_path: what its columns mean; given with `data`.
+        days: use only the first so many days.
+
+    Raises:
+        PermanentError: the data are too short for the story.
+    """
+    if data is None or mapping_path is None:
+        world = World(
+            seed=SEED,
+            days=days or _SIMULATED_DAYS,
+            chargeback=ChargebackDelay(median_days=1.5, sigma=0.5, max_days=20.0),
+        )
+        path = home / "demo" / "world.parquet"
+        mapping_path = write_world(simulate(world), path)
+        data = path
+    return _cut(data, read_mapping(mapping_path), days, home / "demo" / "history.parquet")
+
+
+def _cut(path: Path, mapping: Mapping, days: int | None, history: Path) -> Plan:
+    batches = list(read_batches(path, mapping))
+    raw = pl.concat([batch.rows for batch in batches])
+    numbers = pl.concat([batch.numbers for batch in batches])
+    mapped = mapping.apply(raw, token_key=None, row_numbers=numbers)
+    verdicts = mapped.labels.select("row_number", "verdict", "label_timestamp")
+    known = mapped.transactions.join(verdicts, on="row_number", how="left", maintain_order="left")
+    fraud = (pl.col("verdict") == "fraud").fill_null(value=False)
+    payments = known.with_columns(
+        is_fraud=fraud, label_timestamp=pl.when(fraud).then("label_timestamp")
+    ).drop("verdict")
+    first = payments.select(pl.col("event_timestamp").min().dt.date()).item()
+    last = payments.select(pl.col("event_timestamp").max().dt.date()).item()
+    if days is not None:
+        last = min(last, first + timedelta(days=days - 1))
+    maturity = _maturity(payments)
+    stream_from = last - timedelta(days=_tail(maturity) - 1)
+    needed = _TRAIN_DAYS + 3 * maturity + _MIN_HISTORY_DAYS + _tail(maturity)
+    if (stream_from - first).days < _TRAIN_DAYS + 3 * maturity + _MIN_HISTORY_DAYS:
+        raise PermanentError(
+            f"found {(last - first).days + 1} days of data, expected at least {needed}: the story"
+            " needs a history to learn from and a drift to learn",
+            hint="use more days (--days), or data whose labels become known sooner",
+        )
+    drift_from = stream_from + timedelta(days=HEALTHY_DAYS)
+    day = pl.col("event_timestamp").dt.date()
+    later = payments.filter(day.is_between(stream_from, last))["row_number"]
+    beyond = payments.filter(day > last)["row_number"]
+    history.parent.mkdir(parents=True, exist_ok=True)
+    raw.filter(~numbers.is_in(later.implode()) & ~numbers.is_in(beyond.implode())).write_parquet(
+        history
+    )
+    return Plan(
+        payments=_disturbed(payments.filter(day <= last), stream_from, drift_from),
+        history=history,
+        mapping=mapping,
+        first_day=first,
+        stream_from=stream_from,
+        drift_from=drift_from,
+        last_day=last,
+        maturity_days=maturity,
+    )
+
+
+def _disturbed(payments: pl.DataFrame, stream_from: date, drift_from: date) -> pl.DataFrame:
+    """Add a fraud that no model has seen yet, from the drift's first day on."""
+    since = datetime(drift_from.year, drift_from.month, drift_from.day, tzinfo=UTC)
+    frame = payments.select(
+        *PAYLOAD_COLUMNS, "is_fraud", "label_timestamp", fraud_type=pl.lit(None, pl.String)
+    )
+    disturbed = inject(frame, Scenario.NEW_FRAUD_PATTERN, since=since, seed=SEED, strength=2.0)
+    return disturbed.filter(pl.col("event_timestamp").dt.date() >= stream_from)
+
+
+def _maturity(payments: pl.DataFrame) -> int:
+    """Whole days after which 19 of 20 frauds are known, 4 to 14."""
+    delay = payments.filter("is_fraud").select(
+        (pl.col("label_timestamp") - pl.col("event_timestamp"))
+        .dt.total_microseconds()
+        .quantile(0.95)
+    )
+    found: float | None = delay.item()
+    if found is None:
+        raise PermanentError(
+            "found no fraud in the data, expected labels to learn from",
+            hint="name the label column in the mapping: labels: {column: ..., fraud: ...}",
+        )
+    return min(14, max(4, math.ceil(found / 86_400_000_000 - 1e-9)))
+
+
+def _learn_after(maturity: int) -> int:
+    """Days from the first sign until the train slice holds enough of the new fraud.
+
+    A sign shows `maturity` days and about two more after the drift; the train slice ends
+    `maturity` + delay + test days ago, and delay and test are as long as the maturity here.
+    """
+    return 2 * maturity + _LEARNT_DAYS - 2
+
+
+def _tail(maturity: int) -> int:
+    """Days to stream: healthy ones, until the sign, until it can be learnt, and a margin."""
+    return HEALTHY_DAYS + maturity + 2 + _learn_after(maturity) + _MARGIN_DAYS

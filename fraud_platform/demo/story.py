@@ -1,0 +1,324 @@
+"""The demonstration as a sequence: train, serve, stream, drift, notice, retrain, swap.
+
+Everything happens in real processes: Dagster's daemon runs the real sensors on a real instance, the
+scorer is a server of its own. This only sends traffic and watches.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import polars as pl
+
+from fraud_platform import processes
+from fraud_platform.adapters.alerts import Alerts
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.home import (
+    occupied,
+    start_demo_home,
+    write_demo_facts,
+    write_settings,
+)
+from fraud_platform.adapters.ingest import ingest, read_mapping
+from fraud_platform.adapters.model_bundle import Bundle, load_bundle, read_pointer
+from fraud_platform.adapters.tables import Tables
+from fraud_platform.adapters.world_file import write_world
+from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, make_plan
+from fraud_platform.demo.proof import before_and_after, card, span
+from fraud_platform.demo.screen import Screen, model_line
+from fraud_platform.demo.traffic import Traffic
+from fraud_platform.errors import UnavailableError
+from fraud_platform.features import parity
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.healing import Remedy
+from fraud_platform.settings import Settings
+
+REQUESTS_PER_DAY = 500
+"""Payments a day that are sent over HTTP; the others of the day enter by file."""
+
+_PATIENCE_SECONDS = 240
+_LOOK_SECONDS = 0.3
+_TRICKLE = 4  # payments per look while waiting, so that the scorer is never idle
+
+
+def run_demo(
+    *, home: Path, data: Path | None, mapping_path: Path | None, days: int | None, as_json: bool
+) -> bool:
+    """Play the whole loop once and print what happened.
+
+    Args:
+        home: the platform's home; an earlier demonstration in it is replaced.
+        data: the user's file, or None for a simulated world.
+        mapping_path: what its columns mean.
+        days: use the first so many days.
+        as_json: print only the facts, as JSON.
+
+    Returns:
+        Whether the loop closed: drift noticed, model retrained and promoted, scorer swapped, and
+        no request left without an answer.
+
+    Raises:
+        PermanentError: the home is in use or holds something else; the data are too short.
+        UnavailableError: a process ended, or did not do its part in time.
+    """
+    screen = Screen(quiet=as_json)
+    with occupied(home), ExitStack() as stack:
+        start_demo_home(home)
+        plan = make_plan(home, data, mapping_path, days)
+        write_settings(home, plan.settings() | {"scorer_port": processes.free_port()})
+        facts = Story(plan, Settings(home=home), screen, stack).play()
+    write_demo_facts(home, facts)
+    if as_json:
+        screen.print(json.dumps(facts, indent=1))
+    else:
+        screen.table(facts)
+    return bool(facts["loop_closed"])
+
+
+class Story:
+    """One run of the demonstration.
+
+    Args:
+        plan: the days and their data.
+        settings: of the demonstration's home.
+        screen: where people look.
+        stack: ends the processes.
+    """
+
+    def __init__(self, plan: Plan, settings: Settings, screen: Screen, stack: ExitStack) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._screen = screen
+        self._stack = stack
+        self._facts: dict[str, object] = {}
+        self._log = EventLog(settings.log_path)
+        self._tables = Tables(settings.tables_dir)
+        self._running: dict[str, processes.Child] = {}
+        self._traffic = Traffic(f"http://{settings.scorer_host}:{settings.scorer_port}")
+        self._next_day = plan.stream_from
+        self._labels_told = 0
+
+    def play(self) -> dict[str, object]:
+        """Everything, in order; returns the facts."""
+        self._take_history()
+        self._start("daemon", processes.daemon_command())
+        first = self._first_champion()
+        self._start_scorer()
+        while self._next_day < self._plan.drift_from:
+            self._stream_day()
+        self._wait("a health report", lambda: self._report(self._newest_closed()))
+        cause = self._health()[-1]["cause"]
+        self._screen.say(f"{HEALTHY_DAYS} ordinary days streamed; health: {cause}")
+        self._drift_until_promoted(first)
+        return self._conclude(first)
+
+    def _take_history(self) -> None:
+        with self._screen.bar("history into the event log") as progress:
+            summary = ingest(
+                self._plan.history,
+                self._plan.mapping,
+                log=self._log,
+                policy=self._settings.validation,
+                received=datetime.now(UTC),
+                token_key=None,
+                progress=progress,
+            )
+        # One payment of the next day closes the last day of the history.
+        self._enter(self._plan.of(self._next_day).head(1))
+        self._facts["history"] = summary.to_dict()
+        self._screen.say(
+            f"history: {summary.rows_in:,} rows in, {summary.accepted:,} accepted,"
+            f" {sum(summary.quarantined.values()):,} quarantined,"
+            f" {summary.labels_accepted:,} labels"
+        )
+
+    def _first_champion(self) -> Bundle:
+        self._screen.say("Dagster's sensors turn the days into tables and train the first model")
+        self._wait("the first champion", lambda: read_pointer(self._settings.models_dir))
+        champion = self._champion()
+        self._facts["first_champion"] = card(champion)
+        self._screen.say(f"first champion: {model_line(card(champion))}")
+        return champion
+
+    def _start_scorer(self) -> None:
+        self._start("scorer", processes.scorer_command())
+        self._wait("the scorer", self._scorer_is_ready, trickle=False)
+        self._screen.say(f"scorer ready at {self._traffic.address}")
+
+    def _scorer_is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self._traffic.address}/health/ready", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def _drift_until_promoted(self, first: Bundle) -> None:
+        """Stream the new fraud until a retrained model that passed the gate decides."""
+        plan = self._plan
+        self._screen.say(f"from {plan.drift_from} on there is a fraud that no model has seen")
+        learnt = plan.drift_from + timedelta(days=plan.days_until_learnt)
+        while self._next_day < plan.last_day and self._reigns(first):
+            self._stream_day()
+            if self._next_day > learnt:
+                self._wait(f"the verdict on {self._newest_closed()}", self._is_settled)
+        for change in self._health():
+            self._screen.say(f"health from {change['from']}: {change['cause']}")
+
+    def _conclude(self, first: Bundle) -> dict[str, object]:
+        now, plan = self._champion(), self._plan
+        promoted = now.manifest.version != first.manifest.version
+        if promoted:
+            self._screen.say(f"promoted: {model_line(card(now))}")
+            version = now.manifest.version
+            self._wait("the scorer to swap", lambda: self._traffic.last_version == version)
+            self._screen.say("the running scorer now decides with it")
+        days = [d for d in self._tables.days("transaction_features") if d >= plan.stream_from]
+        features = self._tables.read("transaction_features", days)
+        decisions = self._log.decisions(*span(days[0], days[-1]))
+        return self._facts | {
+            "loop_closed": promoted and not self._traffic.failed,
+            "second_champion": card(now),
+            "features": len(FEATURE_NAMES),
+            "labels_told": self._labels_told,
+            "requests_answered": sum(self._traffic.answered.values()),
+            "requests_failed": sum(self._traffic.failed.values()),
+            "failures": dict(self._traffic.failed),
+            "answered_by_version": dict(self._traffic.answered),
+            "outcomes": dict(self._traffic.outcomes),
+            "health": self._health(),
+            "before_and_after": before_and_after(features, plan.payments, first, now),
+            "served_features": parity.compare(features, decisions).to_dict(),
+            "alerts": Alerts(self._settings.alerts_path).read(),
+            "seconds": round(self._screen.elapsed(), 1),
+            "home": str(self._settings.home),
+        }
+
+    def _stream_day(self) -> None:
+        """One day: most payments by file, an even sample over HTTP, then what became known."""
+        day = self._next_day
+        payments = self._unsent(day)
+        over_http = payments.gather_every(max(1, payments.height // REQUESTS_PER_DAY))
+        self._enter(payments.join(over_http, on="transaction_id", how="anti"))
+        with self._screen.bar(f"payments of {day}") as progress:
+            self._traffic.ask(over_http, progress)
+        self._next_day = day + timedelta(days=1)
+        known = self._plan.payments.filter(
+            "is_fraud", pl.col("label_timestamp").dt.date() == day
+        ).filter(pl.col("event_timestamp").dt.date() <= day)
+        self._labels_told += self._traffic.tell(known)
+
+    def _enter(self, payments: pl.DataFrame) -> None:
+        """Payments that reach the platform by file, without their labels."""
+        path = self._settings.home / "demo" / "arrivals.parquet"
+        mapping = write_world(payments.with_columns(is_fraud=pl.lit(value=False)), path)
+        ingest(
+            path,
+            read_mapping(mapping),
+            log=self._log,
+            policy=self._settings.validation,
+            received=datetime.now(UTC),
+            token_key=None,
+        )
+
+    def _unsent(self, day: date) -> pl.DataFrame:
+        """The day's payments that the log does not have yet; waiting may have sent some."""
+        known = self._log.transactions(*span(day, day)).select("transaction_id")
+        payments = self._plan.of(day)
+        return payments.join(known, on="transaction_id", how="anti", maintain_order="left")
+
+    def _newest_closed(self) -> date:
+        """The newest day that is complete: the log has payments of the day after."""
+        newest = self._log.newest_event_timestamp()
+        assert newest is not None  # noqa: S101 -- the history is in
+        return newest.date() - timedelta(days=1)
+
+    def _champion(self) -> Bundle:
+        pointer = read_pointer(self._settings.models_dir)
+        assert pointer is not None  # noqa: S101 -- waited for
+        return load_bundle(self._settings.models_dir / pointer.path)
+
+    def _reigns(self, champion: Bundle) -> bool:
+        return self._champion().manifest.version == champion.manifest.version
+
+    def _report(self, day: date) -> dict[str, object] | None:
+        """The health report of one day, or None while there is none."""
+        if day not in self._tables.days("health_report"):
+            return None
+        return self._tables.read("health_report", [day]).row(0, named=True)
+
+    def _health(self) -> list[dict[str, str]]:
+        """The days on which the diagnosis changed, since streaming began."""
+        days = [d for d in self._tables.days("health_report") if d >= self._plan.stream_from]
+        changes: list[dict[str, str]] = []
+        for row in self._tables.read("health_report", days).iter_rows(named=True):
+            found = {"cause": row["cause"], "remedy": row["remedy"]}
+            if not changes or changes[-1]["cause"] != row["cause"]:
+                changes.append({"from": str(row["day"]), **found})
+        return changes
+
+    def _is_settled(self) -> bool:
+        """Whether the newest closed day was judged, and the remedy it named has run, if it may."""
+        day = self._newest_closed()
+        report = self._report(day)
+        if report is None:
+            return False
+        version = self._champion().manifest.version
+        if report["remedy"] != Remedy.RETRAIN or report["champion_version"] != version:
+            return True
+        tries = [d for d in self._tables.days("champion") if d >= self._plan.stream_from]
+        policy = self._settings.healing
+        learnable = self._first_sign(version) + timedelta(days=policy.learn_after_days)
+        rests = bool(tries) and day - tries[-1] < timedelta(days=policy.cooldown_days)
+        return day < learnable or rests
+
+    def _first_sign(self, version: str) -> date:
+        """The first day whose report asked to replace this version."""
+        reports = self._tables.read("health_report", self._tables.days("health_report"))
+        signs = reports.filter(
+            pl.col("remedy") == Remedy.RETRAIN.value, pl.col("champion_version") == version
+        )
+        first: date = signs["day"].to_list()[0]
+        return first
+
+    def _wait(self, what: str, done: Callable[[], object], *, trickle: bool = True) -> None:
+        """Watch until something is there; the payment system goes on asking meanwhile.
+
+        Raises:
+            UnavailableError: a process ended, a run failed, or it takes too long.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not done():
+            self._must_be_well(what)
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"found nothing of {what} after {_PATIENCE_SECONDS} s",
+                    hint=f"read the logs in {self._settings.home / 'logs'}",
+                )
+            if trickle and "scorer" in self._running:
+                self._traffic.ask(self._unsent(self._next_day).head(_TRICKLE))
+            time.sleep(_LOOK_SECONDS)
+
+    def _must_be_well(self, what: str) -> None:
+        logs = self._settings.home / "logs"
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise UnavailableError(
+                    f"found the {name} ended with code {process.returncode} while waiting for"
+                    f" {what}",
+                    hint=f"read {logs / name}.log",
+                )
+        if alerts := Alerts(self._settings.alerts_path).read():
+            raise UnavailableError(
+                f"found an alert while waiting for {what}: {alerts[-1]['text']}",
+                hint=f"read {self._settings.alerts_path} and {logs}",
+            )
+
+    def _start(self, name: str, command: list[str]) -> None:
+        log = self._settings.home.resolve() / "logs" / f"{name}.log"
+        environment = processes.environment(self._settings)
+        self._running[name] = self._stack.enter_context(
+            processes.running(command, environment, log)
+        )
