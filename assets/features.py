@@ -10,7 +10,16 @@ from assets import DATA_ENGINEERING
 from assets.checks import judge, on
 from assets.io import by_day
 from assets.promotion import Reign
-from assets.timing import DAILY, LOOKBACK_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
+from assets.timing import (
+    DAILY,
+    LOOKBACK_DAYS,
+    ONE_RUN,
+    WHEN_UPSTREAM_IS_SOUND,
+    days_back,
+    days_of,
+    end_of,
+    start_of,
+)
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.features import batch, parity
@@ -93,7 +102,12 @@ def every_served_feature_equals_its_batch_value(
     return judge(context, different)
 
 
-@dg.asset(partitions_def=DAILY, kinds={"feast", "sqlite"}, owners=[DATA_ENGINEERING])
+@dg.asset(
+    partitions_def=DAILY,
+    automation_condition=WHEN_UPSTREAM_IS_SOUND,
+    kinds={"feast", "sqlite"},
+    owners=[DATA_ENGINEERING],
+)
 def feature_catalogue(
     champion: Reign,
     transaction_features: pl.DataFrame,
@@ -101,7 +115,7 @@ def feature_catalogue(
 ) -> dg.MaterializeResult[Catalogue]:
     """Feast's view of the features: entities, views, one service per champion, newest batch values.
 
-    For people and batch consumers; a decision never waits for it.
+    For people and batch consumers; it follows the champion by itself, and no decision waits for it.
     """
     listed = feature_store.apply(champion.version)
     pushed = feature_store.push(transaction_features)

@@ -11,7 +11,6 @@ from assets.timing import (
     HEALTH_DAYS,
     MATURITY_DAYS,
     ONE_RUN,
-    WHEN_UPSTREAM_IS_SOUND,
     days_back,
     days_of,
 )
@@ -28,7 +27,6 @@ from fraud_platform.settings import Settings
 @dg.asset(
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    automation_condition=WHEN_UPSTREAM_IS_SOUND,
     kinds={"polars", "parquet", "evidently"},
     owners=[MODEL_RISK],
 )
@@ -61,7 +59,6 @@ def drift_report(
 @dg.asset(
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    automation_condition=WHEN_UPSTREAM_IS_SOUND,
     ins={"transaction_features": dg.AssetIn(partition_mapping=days_back(MATURITY_DAYS))},
     kinds={"polars", "parquet"},
     owners=[MODEL_RISK],
@@ -100,7 +97,6 @@ def performance_report(
 @dg.asset(
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    automation_condition=WHEN_UPSTREAM_IS_SOUND,
     ins={"performance_report": dg.AssetIn(partition_mapping=days_back(HEALTH_DAYS - 1))},
     kinds={"polars", "parquet"},
     owners=[MODEL_RISK],

@@ -47,14 +47,20 @@ def days_back(first: int, last: int = 0) -> dg.TimeWindowPartitionMapping:
     )
 
 
+_SOUND = dg.AutomationCondition.all_checks_match(
+    dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(),
+    blocking_only=True,
+)
+
 WHEN_UPSTREAM_IS_SOUND = (
     dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    & ~dg.AutomationCondition.any_deps_match(~_SOUND)
 ).with_label("when_upstream_is_sound")
 """Follow the upstream day by day, but never onto data whose blocking checks failed.
 
 Plain `eager()` ignores failed blocking checks of earlier runs, and looks at the newest day only, so
-a late day would never be reported.
+a late day would never be reported. Dagster's own `all_deps_blocking_checks_passed` is content with
+one sound day in a window of days; here each of them must be sound.
 """
 
 

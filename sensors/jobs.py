@@ -34,14 +34,14 @@ daily = dg.define_asset_job(
         "transaction_features",
         "labels",
         "mature_labels",
-    ),
-    description="Days of the event log into clean tables, features and mature labels.",
+    )
+    | dg.AssetSelection.groups("monitoring"),
+    description="Days of the event log into clean tables, features, mature labels and reports.",
 )
 
 retrain = dg.define_asset_job(
     "retrain",
-    selection=dg.AssetSelection.groups("training", "evaluation", "promotion")
-    | dg.AssetSelection.assets("feature_catalogue"),
+    selection=dg.AssetSelection.groups("training", "evaluation", "promotion"),
     hooks={END_MLFLOW_RUN},
     description="Training set, both models, the challenger, its comparison, and the gate.",
 )
@@ -49,7 +49,7 @@ retrain = dg.define_asset_job(
 monitor = dg.define_asset_job(
     "monitor",
     selection=dg.AssetSelection.groups("monitoring"),
-    description="Drift, performance and health of the champion.",
+    description="Drift, performance and health, judged again with the champion of now.",
 )
 
 

@@ -157,7 +157,7 @@ def story(
 ) -> Iterator[Platform]:
     """The small world, ingested, computed, trained on and monitored; read it, never change it.
 
-    Tests that change something take `branch`.
+    Tests that change something take `branch`, or `continued` if they need its runs.
     """
     home = tmp_path_factory.mktemp("story")
     settings = Settings(home=home / "home", model=ModelPolicy(trials=1, max_rounds=60))
@@ -179,6 +179,17 @@ def story(
         story.run("retrain", LAST_DAY)
         story.run_range("monitor", date(2026, 1, 31), LAST_DAY)
         yield story
+
+
+@pytest.fixture
+def continued(story: Platform, tmp_path: Path) -> Iterator[Platform]:
+    """A copy of the story that a test may change, with the history of its Dagster instance."""
+    story.log.close()
+    home = tmp_path / "home"
+    shutil.copytree(story.settings.home, home)
+    settings = story.settings.model_copy(update={"home": home})
+    with dg.DagsterInstance.from_config(str(dagster_home.prepare(settings))) as instance:
+        yield Platform(settings, instance)
 
 
 @pytest.fixture
