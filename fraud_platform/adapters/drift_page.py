@@ -13,13 +13,15 @@ def write_drift_page(reference: pl.DataFrame, current: pl.DataFrame, path: Path)
 
     Args:
         reference: numeric columns, e.g. the champion's training sample.
-        current: the same columns on the rows under test.
+        current: the same columns on the rows under test; one that is empty on either side is left
+            out, because Evidently refuses it.
         path: the HTML file to replace.
     """
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    columns = [name for name in reference.columns if name in current.columns]
+    shared = [name for name in reference.columns if name in current.columns]
+    columns = [n for n in shared if reference[n].count() > 0 and current[n].count() > 0]
     definition = DataDefinition(numerical_columns=columns)
     sides = [
         Dataset.from_pandas(frame.select(columns).to_pandas(), data_definition=definition)

@@ -12,7 +12,6 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from fraud_platform.adapters import dagster_home
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ingest import ingest, read_mapping
@@ -104,6 +103,12 @@ class Platform:
             instance=self.instance, asset_selection=selection, **options
         )
 
+    def materialize(self, asset: str, day: date) -> dg.ExecuteInProcessResult:
+        """Compute one asset of one day with its checks, as automation asks for it."""
+        whole = self.definitions.resolve_implicit_global_asset_job_def()
+        job = whole.get_subset(asset_selection={dg.AssetKey(asset)})
+        return job.execute_in_process(instance=self.instance, partition_key=day.isoformat())
+
     def check(self, asset: str, name: str, day: date) -> dg.AssetCheckEvaluation:
         """Evaluate one check of one day, without materializing anything."""
         key = dg.AssetCheckKey(dg.AssetKey(asset), name)
@@ -157,11 +162,11 @@ def story(
 ) -> Iterator[Platform]:
     """The small world, ingested, computed, trained on and monitored; read it, never change it.
 
-    Tests that change something take `branch`, or `continued` if they need its runs.
+    Tests that change something take `branch`.
     """
     home = tmp_path_factory.mktemp("story")
     settings = Settings(home=home / "home", model=ModelPolicy(trials=1, max_rounds=60))
-    with dg.DagsterInstance.from_config(str(dagster_home.prepare(settings))) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         story = Platform(settings, instance)
         # One broken row comes by file and is refused at the door, one stands in the log.
         rows = pl.concat([small_world, small_world.tail(1).with_columns(**BROKEN)])
@@ -177,19 +182,9 @@ def story(
         story.log.append(negative_payment("planted", date(2026, 1, 20)), NO_VERDICTS)
         story.run_range("daily", FIRST_DAY, LAST_DAY)
         story.run("retrain", LAST_DAY)
+        story.materialize("feature_catalogue", LAST_DAY)
         story.run_range("monitor", date(2026, 1, 31), LAST_DAY)
         yield story
-
-
-@pytest.fixture
-def continued(story: Platform, tmp_path: Path) -> Iterator[Platform]:
-    """A copy of the story that a test may change, with the history of its Dagster instance."""
-    story.log.close()
-    home = tmp_path / "home"
-    shutil.copytree(story.settings.home, home)
-    settings = story.settings.model_copy(update={"home": home})
-    with dg.DagsterInstance.from_config(str(dagster_home.prepare(settings))) as instance:
-        yield Platform(settings, instance)
 
 
 @pytest.fixture
@@ -197,6 +192,6 @@ def branch(story: Platform, tmp_path: Path) -> Iterator[Platform]:
     """A copy of the story that a test may change; its Dagster instance has no history."""
     story.log.close()
     home = tmp_path / "home"
-    shutil.copytree(story.settings.home, home, ignore=shutil.ignore_patterns("dagster"))
+    shutil.copytree(story.settings.home, home)
     with dg.DagsterInstance.ephemeral() as instance:
         yield Platform(story.settings.model_copy(update={"home": home}), instance)
