@@ -11,6 +11,18 @@ from sensors.jobs import daily, range_tags
 _BEFORE_FIRST_DAY = f"set FRAUD_FIRST_DAY to compute days before {FIRST_DAY}"
 
 
+UNDER_WAY = dg.RunsFilter(
+    job_name="daily",
+    statuses=[
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ],
+)
+"""Unfinished runs over days. Windows look back, so days are computed in order, never abreast."""
+
+
 @dg.sensor(
     job=daily,
     minimum_interval_seconds=SENSOR_SECONDS,
@@ -25,29 +37,26 @@ def new_transactions(
     position looked at and the newest day requested. Days before the first partition are left out.
     """
     position, through = _parsed(context.cursor)
-    newest = event_log.newest_event_timestamp()
-    oldest = event_log.oldest_event_timestamp()
-    if newest is None or oldest is None:
+    oldest, newest = event_log.oldest_event_timestamp(), event_log.newest_event_timestamp()
+    if oldest is None or newest is None:
         return dg.SkipReason("the event log is empty")
-    if newest.date() < FIRST_DAY:
-        return dg.SkipReason(f"{newest.date()} is the newest day; {_BEFORE_FIRST_DAY}")
+    if context.instance.get_runs(UNDER_WAY, limit=1):
+        return dg.SkipReason("days are being computed; the next run takes all that arrived since")
     arrivals = event_log.arrivals(position)
     if arrivals.is_empty():
         return dg.SkipReason(f"no event after position {position}")
-    touched = [day for day in arrivals["day"] if day >= FIRST_DAY]
-    if len(touched) < arrivals.height:
-        context.log.warning(f"{arrivals.height - len(touched)} days left out; {_BEFORE_FIRST_DAY}")
-    through = through or max(oldest.date(), FIRST_DAY) - timedelta(days=1)
     closed = newest.date() - timedelta(days=1)
-    ranges = ranges_to_materialize(touched, through, closed, MATURITY_DAYS)
+    ranges = ranges_to_materialize(
+        list(arrivals["day"]), through or oldest.date() - timedelta(days=1), closed, MATURITY_DAYS
+    )
     reached = max(arrivals["last_seq"])
     return dg.SensorResult(
-        cursor=f"{reached}:{max(closed, through)}",
+        cursor=f"{reached}:{max(closed, through or closed)}",
+        skip_reason=None if ranges else f"{newest.date()} is still open",
         run_requests=[
             dg.RunRequest(run_key=f"days:{first}:{last}:{reached}", tags=range_tags(first, last))
             for first, last in ranges
         ],
-        skip_reason=None if ranges else f"{newest.date()} is still open",
     )
 
 

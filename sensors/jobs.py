@@ -25,8 +25,12 @@ END_MLFLOW_RUN = dg.HookDefinition(
     name="end_mlflow_run", hook_fn=_end_mlflow_run, required_resource_keys={"mlflow"}
 )
 
+QUEUE_TAG = "fraud/queue"
+"""Runs with the same value of this tag run one after another (`dagster.yaml`)."""
+
 daily = dg.define_asset_job(
     "daily",
+    tags={QUEUE_TAG: "days"},
     selection=dg.AssetSelection.assets(
         "raw_transactions",
         "validated_transactions",
@@ -41,6 +45,7 @@ daily = dg.define_asset_job(
 
 retrain = dg.define_asset_job(
     "retrain",
+    tags={QUEUE_TAG: "champion"},
     selection=dg.AssetSelection.groups("training", "evaluation", "promotion"),
     hooks={END_MLFLOW_RUN},
     description="Training set, both models, the challenger, its comparison, and the gate.",
@@ -73,7 +78,11 @@ def restore_previous_champion(
     )
 
 
-@dg.job(partitions_def=DAILY, description="The champion alias back to the previous champion.")
+@dg.job(
+    partitions_def=DAILY,
+    tags={QUEUE_TAG: "champion"},
+    description="The champion alias back to the previous champion.",
+)
 def roll_back() -> None:
     """Undo the last promotion."""
     restore_previous_champion()

@@ -6,7 +6,7 @@ scorer is a server of its own. This only sends traffic and watches.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -101,6 +101,7 @@ class Story:
         self._traffic = Traffic(f"http://{settings.scorer_host}:{settings.scorer_port}")
         self._next_day = plan.stream_from
         self._labels_told = 0
+        self._reserve: Iterator[pl.DataFrame] | None = None
 
     def play(self) -> dict[str, object]:
         """Everything, in order; returns the facts."""
@@ -174,7 +175,8 @@ class Story:
             self._screen.say(f"promoted: {model_line(card(now))}")
             version = now.manifest.version
             self._wait("the scorer to swap", lambda: self._traffic.last_version == version)
-            self._screen.say("the running scorer now decides with it")
+            self._stream_day()
+            self._screen.say("the running scorer decides with it; one more day streamed")
         days = [d for d in self._tables.days("transaction_features") if d >= plan.stream_from]
         features = self._tables.read("transaction_features", days)
         decisions = self._log.decisions(*span(days[0], days[-1]))
@@ -198,7 +200,7 @@ class Story:
 
     def _stream_day(self) -> None:
         """One day: most payments by file, an even sample over HTTP, then what became known."""
-        day = self._next_day
+        day, self._reserve = self._next_day, None
         payments = self._unsent(day)
         over_http = payments.gather_every(max(1, payments.height // REQUESTS_PER_DAY))
         self._enter(payments.join(over_http, on="transaction_id", how="anti"))
@@ -298,8 +300,16 @@ class Story:
                     hint=f"read the logs in {self._settings.home / 'logs'}",
                 )
             if trickle and "scorer" in self._running:
-                self._traffic.ask(self._unsent(self._next_day).head(_TRICKLE))
+                self._trickle()
             time.sleep(_LOOK_SECONDS)
+
+    def _trickle(self) -> None:
+        """A few payments of the day that is next."""
+        if self._reserve is None:
+            self._reserve = self._unsent(self._next_day).iter_slices(_TRICKLE)
+        payments = next(self._reserve, None)
+        if payments is not None:
+            self._traffic.ask(payments)
 
     def _must_be_well(self, what: str) -> None:
         logs = self._settings.home / "logs"
