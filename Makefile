@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up bench lock clean
+.PHONY: help setup demo test check up lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -37,9 +37,6 @@ check: setup
 
 up: setup ## Dagster UI, scorer and MLflow UI on localhost
 	@$(BIN)/fraud-platform up
-
-bench: setup ## speed, as ratios
-	@$(BIN)/python -m benchmarks
 
 lock: ## resolve the dependencies anew into requirements.lock
 	@test -x .venv-boot/bin/uv || { $(PYTHON) -m venv .venv-boot && .venv-boot/bin/pip install --quiet uv==$(UV_VERSION); }

@@ -17,6 +17,7 @@ Child = subprocess.Popen[bytes]
 """A running program."""
 
 _PR_SET_PDEATHSIG = 1
+_MARK = "FRAUD_PARENT_HOME"
 _GRACE_SECONDS = 10
 
 
@@ -62,11 +63,36 @@ def stop(process: Child) -> None:
         return
 
 
+def end_strays(home: Path) -> int:
+    """Kill what an earlier parent on this home left behind when it was killed itself.
+
+    A killed parent takes its children along, but not theirs: Dagster's code server and run workers
+    live on for some seconds and would write into the home. They are known by a variable that only
+    `environment` sets. Needs Linux's /proc; elsewhere nothing is done.
+
+    Returns:
+        How many processes were killed.
+    """
+    mark = f"{_MARK}={home.resolve()}".encode()
+    strays = 0
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+                strays += 1
+        except (PermissionError, ProcessLookupError, FileNotFoundError):
+            continue  # another user's, or already gone
+    return strays
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of every child: this one's, with the home and Dagster's home in it."""
     inherited = dict(os.environ)  # noqa: TID251 -- children inherit what configures this process
     return inherited | {
+        _MARK: str(settings.home.resolve()),
         "FRAUD_HOME": str(settings.home.resolve()),
+        "FRAUD_SCORER_HOST": settings.scorer_host,
+        "FRAUD_SCORER_PORT": str(settings.scorer_port),
         "DAGSTER_HOME": str(dagster_home.prepare(settings)),
         # Boosters and BLAS of several processes would otherwise spin on each other's cores.
         "OMP_NUM_THREADS": "1",

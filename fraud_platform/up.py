@@ -46,6 +46,7 @@ def run_until_interrupted(
     }
     signal.signal(signal.SIGTERM, _interrupt)
     with occupied(settings.home), ExitStack() as stack:
+        processes.end_strays(settings.home)
         running = {
             name: stack.enter_context(processes.running(command, environment, logs / f"{name}.log"))
             for name, (command, _, _) in programs.items()

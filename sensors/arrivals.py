@@ -6,7 +6,8 @@ import dagster as dg
 
 from assets.timing import FIRST_DAY, MATURITY_DAYS, SENSOR_SECONDS
 from fraud_platform.adapters.event_log import EventLog
-from sensors.jobs import daily, range_tags
+from fraud_platform.adapters.tables import Tables
+from sensors.jobs import DAILY_TABLES, daily, range_tags
 
 _BEFORE_FIRST_DAY = f"set FRAUD_FIRST_DAY to compute days before {FIRST_DAY}"
 
@@ -29,34 +30,39 @@ UNDER_WAY = dg.RunsFilter(
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def new_transactions(
-    context: dg.SensorEvaluationContext, event_log: dg.ResourceParam[EventLog]
+    context: dg.SensorEvaluationContext,
+    event_log: dg.ResourceParam[EventLog],
+    tables: dg.ResourceParam[Tables],
 ) -> dg.SensorResult | dg.SkipReason:
     """Materialize the days that closed, and closed days that late events changed.
 
-    A day is closed when the log has a payment of a later day. The cursor holds the newest log
-    position looked at and the newest day requested. Days before the first partition are left out.
+    A day is closed when the log has a payment of a later day. Which days are computed is read from
+    the tables, so the days of a run that failed are asked for again with the next day that closes.
+    The cursor is the newest log position looked at; it brings back the days of late events.
     """
-    position, through = _parsed(context.cursor)
     oldest, newest = event_log.oldest_event_timestamp(), event_log.newest_event_timestamp()
     if oldest is None or newest is None:
         return dg.SkipReason("the event log is empty")
+    if newest.date() < FIRST_DAY:
+        return dg.SkipReason(f"{newest.date()} is the newest day; {_BEFORE_FIRST_DAY}")
     if context.instance.get_runs(UNDER_WAY, limit=1):
         return dg.SkipReason("days are being computed; the next run takes all that arrived since")
+    position = int(context.cursor or 0)
     arrivals = event_log.arrivals(position)
-    if arrivals.is_empty():
-        return dg.SkipReason(f"no event after position {position}")
     closed = newest.date() - timedelta(days=1)
-    ranges = ranges_to_materialize(
-        list(arrivals["day"]), through or oldest.date() - timedelta(days=1), closed, MATURITY_DAYS
-    )
-    reached = max(arrivals["last_seq"])
+    touched = [day for day in arrivals["day"] if day >= FIRST_DAY]
+    through = computed_through(tables) or max(oldest.date(), FIRST_DAY) - timedelta(days=1)
+    reached = max(arrivals["last_seq"], default=position)
+    requests = [
+        dg.RunRequest(
+            run_key=f"days:{first}:{last}" if last > through else f"late:{first}:{last}:{reached}",
+            tags=range_tags(first, last),
+        )
+        for first, last in ranges_to_materialize(touched, through, closed, MATURITY_DAYS)
+    ]
+    quiet = f"{newest.date()} is still open" if reached > position else "no new event"
     return dg.SensorResult(
-        cursor=f"{reached}:{max(closed, through or closed)}",
-        skip_reason=None if ranges else f"{newest.date()} is still open",
-        run_requests=[
-            dg.RunRequest(run_key=f"days:{first}:{last}:{reached}", tags=range_tags(first, last))
-            for first, last in ranges
-        ],
+        cursor=str(reached), run_requests=requests, skip_reason=None if requests else quiet
     )
 
 
@@ -88,8 +94,7 @@ def ranges_to_materialize(
     return ranges
 
 
-def _parsed(cursor: str | None) -> tuple[int, date | None]:
-    if not cursor:
-        return 0, None
-    position, through = cursor.split(":")
-    return int(position), date.fromisoformat(through)
+def computed_through(tables: Tables) -> date | None:
+    """The newest day that every table of the daily run has, or None before the first."""
+    days = [tables.days(name) for name in DAILY_TABLES]
+    return min(present[-1] for present in days) if all(days) else None

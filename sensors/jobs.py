@@ -28,18 +28,23 @@ END_MLFLOW_RUN = dg.HookDefinition(
 QUEUE_TAG = "fraud/queue"
 """Runs with the same value of this tag run one after another (`dagster.yaml`)."""
 
+DAILY_TABLES = (
+    "raw_transactions",
+    "validated_transactions",
+    "quarantined_transactions",
+    "transaction_features",
+    "labels",
+    "mature_labels",
+    "drift_report",
+    "performance_report",
+    "health_report",
+)
+"""What a day is turned into, in the order of the data flow."""
+
 daily = dg.define_asset_job(
     "daily",
     tags={QUEUE_TAG: "days"},
-    selection=dg.AssetSelection.assets(
-        "raw_transactions",
-        "validated_transactions",
-        "quarantined_transactions",
-        "transaction_features",
-        "labels",
-        "mature_labels",
-    )
-    | dg.AssetSelection.groups("monitoring"),
+    selection=dg.AssetSelection.assets(*DAILY_TABLES),
     description="Days of the event log into clean tables, features, mature labels and reports.",
 )
 

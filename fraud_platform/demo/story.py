@@ -67,10 +67,12 @@ def run_demo(
     """
     screen = Screen(quiet=as_json)
     with occupied(home), ExitStack() as stack:
+        processes.end_strays(home)
         start_demo_home(home)
         plan = make_plan(home, data, mapping_path, days)
-        write_settings(home, plan.settings() | {"scorer_port": processes.free_port()})
-        facts = Story(plan, Settings(home=home), screen, stack).play()
+        write_settings(home, plan.settings())
+        settings = Settings(home=home, scorer_port=processes.free_port())
+        facts = Story(plan, settings, screen, stack).play()
     write_demo_facts(home, facts)
     if as_json:
         screen.print(json.dumps(facts, indent=1))

@@ -5,6 +5,7 @@ import struct
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 from litestar.testing import TestClient
@@ -15,6 +16,7 @@ from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.adapters.model_bundle import read_pointer
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.schemas import LABELS, TRANSACTIONS
 from serving.app import create_app
 
 pytestmark = pytest.mark.xdist_group("graph")
@@ -38,6 +40,21 @@ def files(platform, *days):
 
 def started_steps(result):
     return {event.step_key for event in result.all_events if event.is_step_start}
+
+
+def accuse_too_early(platform, day):
+    """A verdict that was known at nine and received at eight; no door would let it in."""
+    payment = platform.tables.read("raw_transactions", [day])["transaction_id"][0]
+    known = start_of(day) + timedelta(hours=9)
+    verdict = {
+        "transaction_id": payment,
+        "verdict": "fraud",
+        "label_source": "analyst",
+        "label_timestamp": known,
+        "received_timestamp": known - timedelta(hours=1),
+    }
+    told = LABELS.empty().drop("seq", "event_timestamp", "card_id", "terminal_id")
+    platform.log.append(TRANSACTIONS.empty(), pl.DataFrame([verdict], schema=told.schema))
 
 
 # --- the daily run ---------------------------------------------------------------------------
@@ -79,6 +96,21 @@ def test_a_day_materialized_again_alone_gives_the_same_bytes(branch):
     assert files(branch, *days) == before
 
 
+def test_days_may_be_computed_again_together_and_each_has_its_own_check_result(branch):
+    first, bad, last = (date(2026, 1, day) for day in (24, 25, 26))
+    assert branch.run_range("daily", first, last, assets=("labels",)).success
+    accuse_too_early(branch, bad)
+    again = branch.run_range("daily", first, last, assets=("labels",), raise_on_error=False)
+    assert not again.success
+    results = {e.partition: e.passed for e in again.get_asset_check_evaluations()}
+    assert results == {None: False, str(first): True, str(bad): False, str(last): True}
+    stored = branch.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("labels"), "no_label_is_from_the_future"), limit=100
+    )
+    assert len(stored) == 8, "two runs over three days, and each run as a whole"
+    assert {record.status.value for record in stored} == {"SUCCEEDED", "FAILED"}, "none is pending"
+
+
 def test_labels_mature_after_seven_days_and_not_before(story, small_world):
     mature = story.tables.read("mature_labels", [date(2026, 1, 20)])
     assert set(mature["event_timestamp"].dt.date()) == {date(2026, 1, 13)}
@@ -92,21 +124,7 @@ def test_labels_mature_after_seven_days_and_not_before(story, small_world):
 
 def test_an_impossible_label_stops_everything_that_would_use_it(branch):
     day = date(2026, 1, 25)
-    payment = branch.tables.read("raw_transactions", [day])["transaction_id"][0]
-    known, received = datetime(2026, 1, 25, 9, tzinfo=UTC), datetime(2026, 1, 25, 8, tzinfo=UTC)
-    branch.log.append(
-        pl.DataFrame(schema=branch.log.transactions(known, known).drop("seq").schema),
-        pl.DataFrame(
-            {
-                "transaction_id": [payment],
-                "verdict": ["fraud"],
-                "label_source": ["analyst"],
-                "reason": pl.Series([None], dtype=pl.String),
-                "label_timestamp": [known],
-                "received_timestamp": [received],
-            }
-        ),
-    )
+    accuse_too_early(branch, day)
     before = files(branch, day)
     result = branch.run("daily", day, raise_on_error=False)
     (failed,) = (c for c in result.get_asset_check_evaluations() if not c.passed)

@@ -14,7 +14,7 @@ from fraud_platform.schemas import LABELS, TRANSACTIONS
 from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
 from sensors.healing import heal, label_volume, past_acts
-from sensors.jobs import range_tags
+from sensors.jobs import DAILY_TABLES, range_tags
 from sensors.schedules import six_hourly_monitoring, weekly_retraining
 
 pytestmark = pytest.mark.xdist_group("graph")
@@ -72,6 +72,13 @@ def ranges(tick):
     return [(int(t[f"{key}_start"][8:]), int(t[f"{key}_end"][8:])) for t in tags]
 
 
+def computed(platform, *days):
+    """Pretend that a daily run has filled every table for these days of January."""
+    for name in DAILY_TABLES:
+        for day in days:
+            platform.tables.write(name, january(day), pl.DataFrame({"x": [1]}))
+
+
 # --- new transactions ------------------------------------------------------------------------
 
 
@@ -100,14 +107,16 @@ def test_all_days_that_closed_are_one_run_even_those_without_payments(platform):
 def test_nothing_new_starts_nothing(platform):
     pay(platform, 5, 6)
     tick = platform.tick(new_transactions)
+    computed(platform, 5)
     again = platform.tick(new_transactions, tick.cursor)
     assert again.run_requests == []
-    assert again.skip_message == "no event after position 2"
+    assert again.skip_message == "no new event"
 
 
 def test_payments_of_the_open_day_start_nothing(platform):
     pay(platform, 5, 6)
     tick = platform.tick(new_transactions)
+    computed(platform, 5)
     pay(platform, 6, 6)
     again = platform.tick(new_transactions, tick.cursor)
     assert again.run_requests == []
@@ -118,6 +127,7 @@ def test_a_late_payment_brings_its_day_back_until_its_label_is_mature(platform):
     pay(platform, *range(1, 21))
     tick = platform.tick(new_transactions)
     assert ranges(tick) == [(1, 19)]
+    computed(platform, *range(1, 20))
     pay(platform, 4)
     assert ranges(platform.tick(new_transactions, tick.cursor)) == [(4, 11)]
 
@@ -125,6 +135,7 @@ def test_a_late_payment_brings_its_day_back_until_its_label_is_mature(platform):
 def test_a_late_verdict_brings_back_the_day_it_became_known(platform):
     pay(platform, *range(1, 21))
     tick = platform.tick(new_transactions)
+    computed(platform, *range(1, 20))
     accuse(platform, "t2", day=10)
     assert ranges(platform.tick(new_transactions, tick.cursor)) == [(10, 17)]
 
@@ -132,17 +143,39 @@ def test_a_late_verdict_brings_back_the_day_it_became_known(platform):
 def test_a_late_and_a_new_day_are_two_runs_of_one_tick(platform):
     pay(platform, *range(1, 21))
     tick = platform.tick(new_transactions)
+    computed(platform, *range(1, 20))
     pay(platform, 2, 21)
     late_and_new = platform.tick(new_transactions, tick.cursor)
     assert ranges(late_and_new) == [(2, 9), (20, 20)]
     keys = [request.run_key for request in late_and_new.run_requests]
-    assert keys == ["days:2026-01-02:2026-01-09:22", "days:2026-01-20:2026-01-20:22"]
+    assert keys == ["late:2026-01-02:2026-01-09:22", "days:2026-01-20:2026-01-20"]
 
 
-def test_the_run_key_names_the_days_and_the_position_in_the_log(platform):
+def test_the_days_of_a_run_that_failed_are_asked_for_again_with_the_next_day(platform):
+    pay(platform, 5, 6)
+    tick = platform.tick(new_transactions)
+    assert ranges(tick) == [(5, 5)]
+    # The run failed: no table has the day. The same cause starts no second run ...
+    again = platform.tick(new_transactions, tick.cursor)
+    assert [r.run_key for r in again.run_requests] == [r.run_key for r in tick.run_requests]
+    # ... but the next day that closes brings it along.
+    pay(platform, 7)
+    assert ranges(platform.tick(new_transactions, tick.cursor)) == [(5, 6)]
+
+
+def test_a_late_payment_of_the_newest_computed_day_is_a_cause_of_its_own(platform):
+    pay(platform, 5, 6)
+    tick = platform.tick(new_transactions)
+    computed(platform, 5)
+    pay(platform, 5)
+    (late,) = platform.tick(new_transactions, tick.cursor).run_requests
+    assert late.run_key == "late:2026-01-05:2026-01-05:3"
+
+
+def test_the_run_key_names_the_days(platform):
     pay(platform, 5, 6)
     first = platform.tick(new_transactions)
-    assert [r.run_key for r in first.run_requests] == ["days:2026-01-05:2026-01-05:2"]
+    assert [r.run_key for r in first.run_requests] == ["days:2026-01-05:2026-01-05"]
     # The same tick again, as after a crash before its cursor was stored, starts no second run.
     assert platform.tick(new_transactions).run_requests[0].run_key == first.run_requests[0].run_key
 
@@ -153,6 +186,7 @@ def test_days_before_the_first_partition_are_left_out(platform):
     log_payments(platform, [date(2025, 12, 30)])
     tick = platform.tick(new_transactions)
     assert ranges(tick) == [(1, 3)]
+    computed(platform, 1, 2, 3)
     log_payments(platform, [date(2025, 12, 29)])
     assert platform.tick(new_transactions, tick.cursor).run_requests == []
 
