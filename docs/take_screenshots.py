@@ -17,6 +17,7 @@ repository stays small. A page that does not show what it should within a minute
 import argparse
 import io
 import json
+import shutil
 import tempfile
 import time
 import urllib.request
@@ -27,6 +28,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
@@ -123,7 +125,7 @@ def browser() -> Iterator[Browser]:
             f"--window-size={WIDTH},{HEIGHT}",
         ):
             options.add_argument(flag)
-        driver = webdriver.Chrome(options=options)
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         try:
             yield Browser(driver)
         finally:

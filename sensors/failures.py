@@ -21,9 +21,15 @@ def run_failures(context: dg.RunFailureSensorContext, alerts: dg.ResourceParam[A
         facts={
             "run_id": run.run_id,
             "tags": dict(run.tags),
-            "steps": {
-                event.step_key: str(event.message) for event in context.get_step_failure_events()
-            },
+            "steps": {event.step_key: _why(event) for event in context.get_step_failure_events()},
         },
         at=record.end_time if record is not None else None,
     )
+
+
+def _why(failure: dg.DagsterEvent) -> str:
+    """The message of the error that started it, with its hint; Dagster wraps it in its own."""
+    error = failure.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(failure.message) if error is None else error.message.strip()

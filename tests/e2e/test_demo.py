@@ -1,4 +1,4 @@
-"""The story, as the README tells it: the demonstration in real processes, killed once on the way."""
+"""The story, as the README tells it: the demonstration in real processes, killed once."""
 
 import json
 import os

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dagster._core.scheduler.instigation import TickStatus
 
 from fraud_platform import processes
 from fraud_platform.adapters import dagster_home
+from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ingest import ingest, read_mapping
 from fraud_platform.adapters.tables import Tables
@@ -27,7 +29,8 @@ pytestmark = pytest.mark.xdist_group("postgres")
 
 # The world's days are January 5 to 10; the last one stays open.
 FIRST, LAST = date(2026, 1, 5), date(2026, 1, 9)
-PATIENCE = 150
+BACKFILLED = ("raw_transactions", "validated_transactions", "quarantined_transactions")
+PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +72,6 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-@pytest.fixture(scope="module")
-def daemon(settings: Settings, instance: dg.DagsterInstance) -> Iterator[Path]:
-    """Dagster's daemon at work; its log file."""
-    log = settings.home / "logs" / "daemon.log"
-    command, environment = processes.daemon_command(), processes.environment(settings)
-    with processes.running(command, environment, log):
-        yield log
-
-
 def wait_for(what, condition, log):
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
@@ -86,13 +80,14 @@ def wait_for(what, condition, log):
     return found
 
 
-def request_backfill(settings, instance):
-    """What the button "Materialize" of Dagster's UI does for a range of days."""
+@pytest.fixture(scope="module")
+def backfill_id(settings, instance):
+    """What the button "Materialize" of Dagster's UI asks for, for three days."""
     backfill = PartitionBackfill.from_asset_partitions(
         backfill_id=str(uuid.uuid4())[:8],
         asset_graph=build_definitions(settings).resolve_asset_graph(),
         partition_names=["2026-01-06", "2026-01-07", "2026-01-08"],
-        asset_selection=[dg.AssetKey("raw_transactions"), dg.AssetKey("validated_transactions")],
+        asset_selection=[dg.AssetKey(name) for name in BACKFILLED],
         backfill_timestamp=time.time(),
         tags={},
         dynamic_partitions_store=instance,
@@ -105,55 +100,75 @@ def request_backfill(settings, instance):
     return backfill.backfill_id
 
 
-def runs(instance, job, status):
-    return instance.get_runs(dg.RunsFilter(job_name=job, statuses=[status]))
-
-
-def test_sensors_runs_alerts_and_backfills_work_on_postgresql(settings, instance, request):
-    backfill = request_backfill(settings, instance)
-    log = request.getfixturevalue("daemon")
-
-    def backfilled():
-        found = instance.get_backfill(backfill)
-        return found if found.status is BulkActionStatus.COMPLETED_SUCCESS else None
-
-    (run,) = wait_for(
-        "the daily run", lambda: runs(instance, "daily", dg.DagsterRunStatus.SUCCESS), log
-    )
-    assert run.tags["dagster/sensor_name"] == "new_transactions"
-    assert run.tags["dagster/run_key"].startswith(f"days:{FIRST}:{LAST}:")
-    assert Tables(settings.tables_dir).days("transaction_features")[-1] == LAST
-    wait_for("the backfill", backfilled, log)
-    (whole,) = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
-    assert whole.tags["dagster/asset_partition_range_start"] == "2026-01-06"
-    assert whole.tags["dagster/asset_partition_range_end"] == "2026-01-08"
-    ticks = [
-        tick
-        for state in instance.all_instigator_state()
-        if state.instigator_name == "new_transactions"
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)
+@pytest.fixture(scope="module")
+def doomed_run(settings, instance):
+    """A roll-back although no champion was ever promoted, launched by Dagster's own command."""
+    command = [
+        *(sys.executable, "-m", "dagster", "job", "launch", "-m", "fraud_platform.definitions"),
+        *("-j", "roll_back", "--tags", json.dumps({"dagster/partition": str(LAST)})),
     ]
-    assert TickStatus.SUCCESS in {tick.status for tick in ticks}
+    environment = processes.environment(settings)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+    (run,) = instance.get_runs(dg.RunsFilter(job_name="roll_back"))
+    return run
 
 
-def test_the_history_of_that_stands_in_postgresql_and_nowhere_else(settings, instance, daemon):
-    stored = json.dumps(str(instance.get_ref().storage_data))
-    assert "sqlite" not in stored.lower()
-    assert not list(settings.home.rglob("runs.db"))
+@pytest.fixture(scope="module")
+def daemon(settings: Settings, backfill_id: str, doomed_run: dg.DagsterRun) -> Iterator[Path]:
+    """Dagster's daemon, which finds a backfill and a queued run waiting; its log file."""
+    log = settings.home / "logs" / "daemon.log"
+    command, environment = processes.daemon_command(), processes.environment(settings)
+    with processes.running(command, environment, log):
+        yield log
+
+
+@pytest.fixture(scope="module")
+def daily_run(instance, daemon):
+    """The first run that the daemon's own sensor tick brought to its end."""
+    finished = dg.RunsFilter(job_name="daily", statuses=[dg.DagsterRunStatus.SUCCESS])
+    return wait_for("the daily run", lambda: instance.get_runs(finished), daemon)[-1]
+
+
+def test_a_sensor_tick_launches_the_run_that_computes_the_days(settings, instance, daily_run):
+    assert daily_run.tags["dagster/sensor_name"] == "new_transactions"
+    assert daily_run.tags["dagster/run_key"] == f"days:{FIRST}:{LAST}"
+    assert Tables(settings.tables_dir).days("transaction_features")[-1] == LAST
+    (state,) = (s for s in instance.all_instigator_state() if s.name == "new_transactions")
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+    (tick,) = (tick for tick in ticks if daily_run.run_id in tick.run_ids)
+    assert tick.status is TickStatus.SUCCESS
+
+
+def test_a_backfill_of_several_days_completes_in_one_run(instance, backfill_id, daemon):
+    done = BulkActionStatus.COMPLETED_SUCCESS
+    wait_for("the backfill", lambda: instance.get_backfill(backfill_id).status is done, daemon)
+    (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill_id}))
+    assert run.tags["dagster/asset_partition_range_start"] == "2026-01-06"
+    assert run.tags["dagster/asset_partition_range_end"] == "2026-01-08"
+    for name in BACKFILLED:
+        days = instance.get_materialized_partitions(dg.AssetKey(name))
+        assert {"2026-01-06", "2026-01-07", "2026-01-08"} <= days
+
+
+def test_a_failed_run_reaches_the_alert_file_through_the_daemon(settings, doomed_run, daemon):
+    (alert,) = wait_for("the alert", Alerts(settings.alerts_path).read, daemon)
+    assert alert["run_id"] == doomed_run.run_id
+    assert alert["text"].startswith("roll_back failed")
+    assert "no earlier champion" in alert["steps"]["restore_previous_champion"]
+
+
+def test_runs_and_ticks_stand_in_postgresql_and_nowhere_else(settings, instance, daily_run):
     with instance.run_storage.connect() as connection:
-        (count,) = connection.exec_driver_sql("SELECT count(*) FROM runs").one()
-    assert count >= 2
+        stored = connection.exec_driver_sql("SELECT run_id FROM runs").scalars().all()
+    assert daily_run.run_id in stored
+    with instance.schedule_storage.connect() as connection:
+        (ticks,) = connection.exec_driver_sql("SELECT count(*) FROM job_ticks").one()
+    assert ticks > 0
+    databases = {path.name for path in settings.home.rglob("*.db")}
+    assert databases <= {"events.db", "mlflow.db"}, "Dagster wrote no SQLite file"
 
 
 def test_the_address_of_the_database_is_written_to_no_file(settings, postgres, daemon):
-    address = postgres.encode()
-    written = [path for path in settings.dagster_dir.rglob("*") if path.is_file()]
-    assert written
-    assert not [path for path in written if address in path.read_bytes()]
-    assert address not in daemon.read_bytes()
-
-
-def test_a_failed_run_reaches_the_alert_file_through_the_daemon(settings, instance, daemon):
-    # No day of February has features: a real run that must fail.
-    definitions = build_definitions(settings)
-    assert definitions
+    written = [path for path in settings.home.rglob("*") if path.is_file()]
+    assert settings.dagster_dir / "dagster.yaml" in written
+    assert not [path for path in written if postgres.encode() in path.read_bytes()]

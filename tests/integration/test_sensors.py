@@ -388,6 +388,8 @@ def test_a_failed_run_leaves_one_alert_that_says_which_step_and_why(platform):
     assert alert["run_id"] == failed.run_id
     assert "retrain failed" in alert["text"]
     assert set(alert["steps"]) == {"training_set"}
+    assert "found no day of" in alert["steps"]["training_set"]
+    assert "Hint: materialize" in alert["steps"]["training_set"]
     assert alert["tags"]["dagster/partition"] == "2026-01-10"
     platform.tick(run_failures, tick.cursor)
     assert len(platform.alerts.read()) == 1

@@ -1,0 +1,320 @@
+"""The documentation against the code: commands, settings, names, links and promises.
+
+A command in a `sh` block, or after `$ ` in a `console` block, must have a checker here that looks
+at the program it names. A new program without one fails and says what to do.
+"""
+
+import json
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import pytest
+
+from fraud_platform.cli import main
+from fraud_platform.settings import Settings, settings_table
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+OTHER_VARIABLES = {"DAGSTER_HOME", "OMP_NUM_THREADS", "MLFLOW_DISABLE_TELEMETRY"}
+"""Variables of other programs that the pages set."""
+
+RUN_ELSEWHERE = {
+    # What a command in the docs does, beyond existing, is shown by these.
+    "fraud-platform ingest": "tests/integration/test_ingest.py",
+    "fraud-platform settings": "tests/integration/test_docs.py",
+    "fraud-platform serve": "tests/integration/scorer/test_scorer_process.py",
+    "curl": "tests/integration/scorer/test_scorer.py",
+}
+
+
+def commands_of(page: Path) -> list[str]:
+    """Every command of a page, one string each; a quoted text may span lines."""
+    found: list[str] = []
+    for language, block in BLOCK.findall(page.read_text("utf-8")):
+        if language == "console":
+            found += [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        elif language == "sh":
+            found += joined(block)
+    return found
+
+
+def joined(block: str) -> list[str]:
+    """Lines of a shell block as commands: comments dropped, open quotes and `\\` continued."""
+    found, part = [], ""
+    for line in block.splitlines():
+        part = f"{part}\n{line}" if part else line
+        if part.endswith("\\"):
+            continue
+        try:
+            words = shlex.split(part, comments=True)
+        except ValueError:  # a quote is still open
+            continue
+        if words:
+            found.append(part)
+        part = ""
+    assert not part, f"a quote is not closed in: {part}"
+    return found
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{page.name}: {command.splitlines()[0]}")
+    for page in PAGES
+    for command in dict.fromkeys(commands_of(page))
+]
+
+
+# --- one checker per program -----------------------------------------------------------------
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Let click itself read the words; nothing is run."""
+    try:
+        context = command.make_context(command.name or "", list(words))
+    except click.exceptions.Exit:  # an option such as --list-scenarios that answers and leaves
+        return
+    except click.UsageError as error:
+        pytest.fail(f"`{shlex.join(words)}` of the docs is refused: {error.format_message()}")
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        inner = command.get_command(context, rest[0])
+        assert inner is not None, f"{command.name} has no command {rest[0]!r}"
+        parse(inner, rest[1:])
+
+
+def check_make(words: list[str]) -> None:
+    # PYTHON is never run by a dry run.
+    done = subprocess.run(
+        ["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"the Makefile cannot do it: {done.stderr}"
+
+
+def check_dagster_daemon(words: list[str]) -> None:
+    from dagster._daemon.cli import create_dagster_daemon_cli
+
+    parse(create_dagster_daemon_cli(), words)
+
+
+def check_dagster_webserver(words: list[str]) -> None:
+    from dagster_webserver.cli import create_dagster_webserver_cli
+
+    parse(create_dagster_webserver_cli(), words)
+
+
+def check_mlflow(words: list[str]) -> None:
+    from mlflow.cli import cli
+
+    parse(cli, words)
+
+
+def check_pytest(words: list[str]) -> None:
+    for word in words:
+        assert word.startswith("-") or (ROOT / word).exists(), f"there is no {word}"
+
+
+def check_export(words: list[str]) -> None:
+    name = words[0].partition("=")[0]
+    known = set(re.findall(r"`(FRAUD_\w+)`", settings_table())) | OTHER_VARIABLES
+    assert name in known, f"{name} is no setting; see `fraud-platform settings`"
+
+
+def check_curl(words: list[str]) -> None:
+    from serving.app import create_app
+
+    (address,) = [word for word in words if word.startswith("http")]
+    routes = [route.path for route in create_app(Settings()).routes]
+    patterns = [re.sub(r"\{[^}]*\}", "[^/]+", path) for path in routes]
+    path = urlsplit(address).path
+    assert any(re.fullmatch(p, path) for p in patterns), f"the scorer has no route {path}"
+
+
+def check_script(words: list[str]) -> None:
+    """A Python program: `-c` is run by a test of its own below, a file must exist."""
+    if words[0] == "-c":
+        assert any(words[1] in test for test in SNIPPETS), "give this snippet a test of its own"
+    else:
+        assert (ROOT / words[0]).exists(), f"there is no {words[0]}"
+
+
+def nothing(words: list[str]) -> None:
+    """Git and the shell need no test of ours."""
+
+
+CHECKERS = {
+    "fraud-platform": lambda words: parse(main, words),
+    "make": check_make,
+    "dagster-daemon": check_dagster_daemon,
+    "dagster-webserver": check_dagster_webserver,
+    "mlflow": check_mlflow,
+    "pytest": check_pytest,
+    "export": check_export,
+    "curl": check_curl,
+    "python": check_script,
+    "git": nothing,
+    "cd": nothing,
+}
+
+SERVERS = (ROOT / "docs" / "run-on-servers.md").read_text("utf-8")
+SNIPPETS = re.findall(r"python -c '(.*?)'", SERVERS, re.DOTALL)
+"""Small programs in the page about servers: prepare Dagster's home, back up the log."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_docs_is_one_that_exists(command):
+    words = shlex.split(command, comments=True)
+    while re.match(r"[A-Z_]+=", words[0]):  # VARIABLE=value in front of a command
+        check_export(words[:1])
+        words = words[1:]
+    program = Path(words[0]).name
+    assert program in CHECKERS, (
+        f"the docs use {program!r} and nothing checks it: add a function to CHECKERS in "
+        f"{Path(__file__).relative_to(ROOT)}, and a test that runs the command for real"
+    )
+    CHECKERS[program](words[1:])
+
+
+def test_the_pages_have_commands_to_check():
+    assert len(COMMANDS) >= 15, "the reader of code blocks finds too few; is it broken?"
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_of_the_program_explains_itself_and_is_in_the_docs(name):
+    command = main.commands[name]
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help or option.show_default, f"{name} {option.opts[0]} says nothing"
+    pages = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert f"fraud-platform {name}" in pages, f"describe `fraud-platform {name}` in the README"
+
+
+@pytest.mark.parametrize("path", sorted(set(RUN_ELSEWHERE.values())))
+def test_the_tests_that_run_the_commands_are_there(path):
+    assert (ROOT / path).exists()
+
+
+# --- commands that are run here --------------------------------------------------------------
+
+
+def test_the_snippet_for_dagsters_home_writes_an_instance_file_and_prints_its_folder(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[0]],
+        env={**os.environ, "FRAUD_HOME": str(tmp_path / "home")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (Path(done.stdout.strip()) / "dagster.yaml").is_file()
+
+
+def test_the_snippet_for_a_backup_copies_what_is_committed_while_another_writes(tmp_path):
+    log, copy = tmp_path / "events.db", tmp_path / "copy.db"
+    writer = sqlite3.connect(log)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    writer.execute("INSERT INTO t VALUES (2)")  # not committed
+    subprocess.run([sys.executable, "-c", SNIPPETS[1], str(log), str(copy)], check=True)
+    reader = sqlite3.connect(copy)
+    assert reader.execute("SELECT x FROM t").fetchall() == [(1,)]
+    reader.close()
+    writer.close()
+
+
+# --- what the README must name ---------------------------------------------------------------
+
+
+def test_the_settings_table_of_the_readme_is_the_generated_one():
+    found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", readme(), re.DOTALL)
+    assert found, "the README lost its <!-- settings --> markers"
+    assert found[1] == settings_table(), (
+        "paste the output of `fraud-platform settings` between the markers in README.md"
+    )
+
+
+def test_the_readme_names_every_folder_of_the_top_level():
+    folders = [p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] not in "._"]
+    missing = [name for name in folders if f"`{name}/`" not in readme()]
+    assert not missing, f"say in the README's map what is in {missing}"
+
+
+def test_the_readme_names_every_asset():
+    graph = json.loads((ROOT / "tests/golden/asset_graph.json").read_text("utf-8"))
+    missing = [name for name in graph["assets"] if name not in readme()]
+    assert not missing, f"say in the README where {missing} belong"
+
+
+def test_every_invariant_names_tests_that_exist():
+    """An invariant without a test is a wish."""
+    lines = [line for line in paragraphs(readme()) if line.startswith("* **Invariant:**")]
+    assert len(lines) >= 10
+    tests = {
+        (path.name, name)
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    for line in lines:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", line)
+        assert named, f"name the test that holds: {line}"
+        assert not set(named) - tests, f"no such test: {set(named) - tests}"
+
+
+def test_the_records_of_decisions_are_all_listed():
+    index = (ROOT / "docs/adr/README.md").read_text("utf-8")
+    for record in (ROOT / "docs/adr").glob("0*.md"):
+        assert f"]({record.name})" in index
+        text = record.read_text("utf-8")
+        for part in ("Status:", "Date:", "## Context", "## Decision", "## Consequences"):
+            assert part in text, f"{record.name} has no {part}"
+        assert "## What would change our mind" in text
+
+
+# --- every page ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if urlsplit(target).scheme:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(file), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_page_mentions_a_path_of_the_authors_own_machine(page):
+    private = re.findall(r"(?:/root|/work|/home/\w+|/tmp/\w+|\.\./shared)\b\S*", page.read_text())
+    assert not private
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs/images").glob("*.png")), ids=str)
+def test_pictures_are_small_and_shown(picture):
+    assert picture.stat().st_size < 300_000
+    assert f"docs/images/{picture.name}" in readme()
+
+
+def readme() -> str:
+    return README.read_text("utf-8")
+
+
+def paragraphs(text: str) -> list[str]:
+    """List items and paragraphs on one line each."""
+    return [" ".join(part.split()) for part in re.split(r"\n(?=\* )|\n\n", text)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
