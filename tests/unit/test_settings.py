@@ -1,0 +1,119 @@
+"""Where a setting comes from, who wins, and what is never shown."""
+
+import json
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fraud_platform.settings import Settings, settings_table
+
+HIDDEN = "nobody-may-read-this"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that the environment names."""
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def store(home: Path, **settings: object) -> None:
+    (home / "settings.json").write_text(json.dumps(settings), "utf-8")
+
+
+def test_the_defaults_are_the_policies_own(home):
+    settings = Settings()
+    assert settings.home == home
+    assert settings.first_day == date(2026, 1, 1)
+    assert settings.promotion == type(settings.promotion)()
+    assert settings.dagster_postgres_url is None
+
+
+def test_the_environment_wins_over_the_home_and_an_argument_over_both(home, monkeypatch):
+    store(home, scorer_port=9001, sensor_seconds=7)
+    assert (Settings().scorer_port, Settings().sensor_seconds) == (9001, 7)
+    monkeypatch.setenv("FRAUD_SCORER_PORT", "9002")
+    assert (Settings().scorer_port, Settings().sensor_seconds) == (9002, 7)
+    assert Settings(scorer_port=9003).scorer_port == 9003
+
+
+def test_the_home_given_as_an_argument_is_the_one_whose_file_counts(home, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    store(home, scorer_port=9001)
+    store(other, scorer_port=9002)
+    assert Settings(home=other).scorer_port == 9002
+
+
+def test_one_field_of_a_policy_is_set_by_its_path_and_the_others_stay(home, monkeypatch):
+    monkeypatch.setenv("FRAUD_PROMOTION__MIN_AVERAGE_PRECISION", "0.2")
+    policy = Settings().promotion
+    assert policy.min_average_precision == 0.2
+    assert policy.max_average_precision == type(policy)().max_average_precision
+
+
+def test_the_home_and_the_environment_may_each_set_fields_of_one_policy(home, monkeypatch):
+    store(home, model={"trials": 3, "threads": 2})
+    monkeypatch.setenv("FRAUD_MODEL__TRIALS", "5")
+    assert (Settings().model.trials, Settings().model.threads) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FRAUD_SCORER_PORT", "many"),
+        ("FRAUD_FIRST_DAY", "yesterday"),
+        ("FRAUD_MODEL__TRIALS", "a few"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_name(home, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValidationError, match=variable.split("_")[-1].lower()):
+        Settings()
+
+
+def test_a_misspelt_name_in_the_homes_file_is_refused(home):
+    store(home, scorer_prot=9001)
+    with pytest.raises(ValidationError, match="scorer_prot"):
+        Settings()
+
+
+def test_settings_do_not_change_while_the_platform_runs(home):
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().scorer_port = 1
+
+
+@pytest.mark.parametrize("name", ["token_key", "dagster_postgres_url", "mlflow_uri"])
+def test_a_secret_is_never_shown(home, monkeypatch, name):
+    monkeypatch.setenv(f"FRAUD_{name.upper()}", HIDDEN)
+    settings = Settings()
+    assert getattr(settings, name).get_secret_value() == HIDDEN
+    shown = (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump()))
+    assert not [text for text in shown if HIDDEN in text]
+    assert HIDDEN not in settings_table()
+
+
+def test_the_table_has_a_row_with_a_meaning_for_every_setting():
+    names = []
+    for name, field in Settings.model_fields.items():
+        policy = field.annotation if field.default_factory else None
+        parts = [f"__{part.name.upper()}" for part in fields(policy)] if policy else [""]
+        names += [f"FRAUD_{name.upper()}{part}" for part in parts]
+    rows = [line.split("|")[1:4] for line in settings_table().splitlines()[2:]]
+    assert [row[0].strip(" `") for row in rows] == names
+    assert all(len(meaning.strip()) > 10 for _, _, meaning in rows), "say what the setting does"
+    assert len(names) > 40
+
+
+def test_every_path_lies_in_the_home(home):
+    settings = Settings()
+    paths = [
+        getattr(settings, name)
+        for name, value in vars(Settings).items()
+        if isinstance(value, property) and name.endswith(("_dir", "_path"))
+    ]
+    assert len(paths) >= 7
+    assert all(path.is_relative_to(home) for path in paths)
