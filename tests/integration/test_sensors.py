@@ -123,6 +123,17 @@ def test_payments_of_the_open_day_start_nothing(platform):
     assert again.skip_message == "2026-01-06 is still open"
 
 
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_while_days_are_computed_the_next_ones_wait(platform, status):
+    pay(platform, 5, 6)
+    run = dg.DagsterRun(job_name="daily", run_id=str(uuid.uuid4()), status=status)
+    platform.instance.add_run(run)
+    tick = platform.tick(new_transactions)
+    assert tick.run_requests == []
+    assert tick.skip_message.startswith("days are being computed")
+    assert not tick.cursor, "what arrived is still to be looked at"
+
+
 def test_a_late_payment_brings_its_day_back_until_its_label_is_mature(platform):
     pay(platform, *range(1, 21))
     tick = platform.tick(new_transactions)
