@@ -27,6 +27,7 @@ UNDER_WAY = dg.RunsFilter(
 @dg.sensor(
     job=daily,
     minimum_interval_seconds=SENSOR_SECONDS,
+    description="Starts `daily` on days that closed, and on closed days that late events changed.",
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def new_transactions(

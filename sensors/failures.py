@@ -8,6 +8,7 @@ from fraud_platform.adapters.alerts import Alerts
 
 @dg.run_failure_sensor(
     minimum_interval_seconds=SENSOR_SECONDS,
+    description="Keeps one alert per failed run, with the steps that failed and why.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     monitor_all_code_locations=False,
 )

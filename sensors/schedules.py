@@ -13,6 +13,7 @@ from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
     job=retrain,
     cron_schedule="0 3 * * 1",
     execution_timezone="UTC",
+    description="Every Monday, a challenger on the newest mature labels.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def weekly_retraining(
@@ -36,6 +37,7 @@ def weekly_retraining(
     job=monitor,
     cron_schedule="0 */6 * * *",
     execution_timezone="UTC",
+    description="Judges the newest day again with the champion of now.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def six_hourly_monitoring(
