@@ -7,7 +7,7 @@ Dagster does for a run of a single day. They are events of the run: Dagster take
 outside any run only once per day, so a second run over the same days would fail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 
 import dagster as dg
@@ -20,13 +20,16 @@ from assets.timing import day_of
 
 
 def judge(
-    context: dg.AssetCheckExecutionContext, offending: Callable[[date], int]
+    context: dg.AssetCheckExecutionContext,
+    offending: Callable[[date], int],
+    looked_at: Mapping[str, int] | None = None,
 ) -> dg.AssetCheckResult:
     """Passed when nothing offends on any day of the run.
 
     Args:
         context: of the check.
         offending: how many rows, values or files of a day break the check's sentence.
+        looked_at: what was looked at, counted while `offending` ran: nothing offends in nothing.
     """
     keys = list(context.partition_keys)
     counts = {key: offending(day_of(key)) for key in keys}
@@ -37,6 +40,7 @@ def judge(
         metadata={
             "offending": sum(counts.values()),
             "offending_days": [key for key, count in counts.items() if count],
+            **(looked_at or {}),
         },
     )
 

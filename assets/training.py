@@ -184,7 +184,7 @@ class _Run:
 
 def _of_run(context: dg.AssetExecutionContext, mlflow: Any) -> _Run:
     as_of = end_of(day_of(context.partition_key)).isoformat()
-    return _Run(as_of, context.run_id, mlflow.active_run().info.run_id)
+    return _Run(as_of, context.run.run_id, mlflow.active_run().info.run_id)
 
 
 def _trained(

@@ -136,7 +136,9 @@ def _shifted(evidence: Evidence) -> bool:
 def _release_is_to_blame(evidence: Evidence, policy: HealingPolicy) -> bool:
     """Whether a young champion does a harm that its predecessor would not do on these rows."""
     age = evidence.champion_age_days
-    if age is None or age > policy.release_watch_days or evidence.previous_alerts is None:
+    if age is None or evidence.previous_alerts is None:
+        return False
+    if not 0 <= age <= policy.release_watch_days:
         return False
     before = replace(
         evidence,

@@ -19,6 +19,7 @@ _NEWEST = 500
 @dg.sensor(
     jobs=[retrain, roll_back],
     minimum_interval_seconds=SENSOR_SECONDS,
+    description="Starts the remedy that the newest health report names, unless it must wait.",
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def heal(
@@ -44,6 +45,10 @@ def heal(
     cursor = str(reports[-1].storage_id)
     newest = max(reports, key=lambda record: record.partition_key or "")
     day = day_of(str(newest.partition_key))
+    if day < (last := tables.days("health_report")[-1]):
+        return dg.SensorResult(
+            cursor=cursor, skip_reason=f"{day} was judged again, but {last} is what counts now"
+        )
     metadata = newest.asset_materialization.metadata if newest.asset_materialization else {}
     remedy = Remedy(str(metadata["fraud/remedy"].value))
     cause = str(metadata["fraud/cause"].value)
@@ -68,6 +73,7 @@ def heal(
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=SENSOR_SECONDS,
+    description="Starts a training when enough new frauds came of age.",
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def label_volume(
@@ -102,9 +108,15 @@ def label_volume(
 
 
 def past_acts(instance: dg.DagsterInstance) -> list[Act]:
-    """The remedies that ran or run, from the tags of Dagster's runs, newest first."""
+    """The remedies that ran or run, from the tags of Dagster's runs.
+
+    A run that Dagster retries after a crash carries the same tags; it is one act.
+    """
     runs = instance.get_runs(dg.RunsFilter(tags={REMEDY_TAG: [r.value for r in Remedy]}), limit=50)
-    return [Act(Remedy(run.tags[REMEDY_TAG]), day_of(run.tags[DAY_TAG])) for run in runs]
+    return sorted(
+        {Act(Remedy(run.tags[REMEDY_TAG]), day_of(run.tags[DAY_TAG])) for run in runs},
+        key=lambda act: act.day,
+    )
 
 
 def _why_not(

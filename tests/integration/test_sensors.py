@@ -330,6 +330,22 @@ def test_a_report_that_names_retraining_starts_it_once(eager):
     assert eager.tick(heal, tick.cursor).run_requests == []
 
 
+def test_an_old_day_that_is_judged_again_heals_nothing(eager):
+    report(eager, january(21))
+    cursor = eager.tick(heal).cursor
+    report(eager, january(12), Remedy.RETRAIN, "concept_drift")
+    tick = eager.tick(heal, cursor)
+    assert tick.run_requests == []
+    assert tick.skip_message == "2026-01-12 was judged again, but 2026-01-21 is what counts now"
+
+
+def test_a_run_that_dagster_retried_is_one_act(platform):
+    for _ in range(3):
+        tags = {"fraud/remedy": "retrain", "fraud/day": "2026-01-12"}
+        started(platform, "retrain", tags)
+    assert len(past_acts(platform.instance)) == 1
+
+
 def test_only_the_newest_report_of_a_tick_acts(eager):
     report(eager, january(21))
     report(eager, january(20), Remedy.RETRAIN, "concept_drift")

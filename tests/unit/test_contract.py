@@ -46,6 +46,13 @@ def test_a_payment_after_its_arrival_is_from_the_future_beyond_the_tolerance():
     assert [from_the_future(row, POLICY) for row in rows] == [0, 1]
 
 
+def test_a_row_whose_id_was_masked_in_quarantine_is_not_lost():
+    raw = payments(transaction_id="4111111111111111")
+    parts = split(raw, POLICY)
+    assert parts.quarantined["transaction_id"].to_list() != ["4111111111111111"]
+    assert lost_rows(raw, parts.valid, parts.quarantined) == 0
+
+
 def test_a_row_in_neither_table_is_lost():
     raw = pl.concat([payments(), payments(transaction_id="t2", amount_minor=-1)])
     parts = split(raw, POLICY)

@@ -75,6 +75,11 @@ def test_a_young_champion_is_not_blamed_for_a_harm_its_predecessor_would_do_too(
     assert diagnose(replace(young, **MISSED), POLICY).cause == "concept_drift"
 
 
+def test_a_day_before_the_champion_was_trained_does_not_blame_it():
+    before = replace(HEALTHY, champion_age_days=-3, **ALERTS, **SOUND_BEFORE)
+    assert diagnose(before, POLICY).remedy is Remedy.NONE
+
+
 def test_a_retraining_waits_until_the_training_set_can_hold_the_harm():
     first = date(2026, 3, 1)
     policy = replace(POLICY, learn_after_days=10)
