@@ -1,5 +1,7 @@
 """Verdicts as they became known, and the truth once it is old enough to trust."""
 
+from datetime import timedelta
+
 import dagster as dg
 import polars as pl
 
@@ -9,6 +11,7 @@ from assets.io import by_day
 from assets.timing import DAILY, MATURITY_DAYS, ONE_RUN, days_back, days_of, end_of, start_of
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.labels import mature_by_day
+from fraud_platform.settings import Settings
 
 received_labels = dg.AssetSpec(
     "received_labels",
@@ -42,11 +45,19 @@ def labels(
 
 @dg.asset_check(asset=labels, partitions_def=DAILY, blocking=True)
 def no_label_is_from_the_future(
-    context: dg.AssetCheckExecutionContext, labels: pl.DataFrame
+    context: dg.AssetCheckExecutionContext,
+    labels: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """No verdict was known before its transaction happened, nor after it was received."""
-    known = pl.col("label_timestamp")
-    impossible = (known < pl.col("event_timestamp")) | (known > pl.col("received_timestamp"))
+    """No verdict was known before its transaction happened, nor after it was received.
+
+    With the tolerance of the doors: what they accept can never be taken out of the log again.
+    """
+    known, tolerance = pl.col("label_timestamp"), settings.validation.future_tolerance_seconds
+    latest = pl.max_horizontal("received_timestamp", "event_timestamp")
+    impossible = (known < pl.col("event_timestamp")) | (
+        known > latest + timedelta(seconds=tolerance)
+    )
     wrong = labels.filter(impossible)
     return judge(context, lambda day: on(wrong, day, "label_timestamp").height)
 

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from fraud_platform.drift import DriftPolicy
+from fraud_platform.features.spec import MONEY_NAMES
 from fraud_platform.healing import Diagnosis, Evidence, HealingPolicy, diagnose
 
 
@@ -56,13 +57,14 @@ def evidence_of(
     )
     window = pooled.filter(pl.col("model_version") == (champion.version if champion else None))
     before = pooled.filter(
-        pl.col("model_version") == (champion.previous_version if champion else None)
+        pl.col("model_version") == (champion.previous_version if champion else None),
+        pl.col("day").is_in(window["day"].implode()),  # the same rows, or it is no comparison
     )
     drift = drift.filter(pl.col("day") == day)
     rising = pl.col("null_share") - pl.col("null_share_reference")
     worst = drift.sort("psi", descending=True).head(1)
     broken_nulls = drift.filter(rising > drift_policy.max_null_share_gain)
-    broken_units = drift.filter(pl.col("unit_factor") != 1.0)
+    broken_units = drift.filter(pl.col("unit_factor") != 1.0, pl.col("feature").is_in(MONEY_NAMES))
     return Evidence(
         champion_version=champion.version if champion else None,
         rows=int(window["scored_rows"].sum()),

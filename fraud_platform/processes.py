@@ -102,6 +102,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": _mlflow_database(settings) or "",
+        "FRAUD_CODE_COMMIT": settings.code_commit or _code_commit(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
@@ -124,18 +126,25 @@ def dagster_command(host: str, port: int) -> list[str]:
     ]
 
 
-def mlflow_command(settings: Settings, host: str, port: int) -> list[str]:
-    """MLflow's UI on the registry in use."""
-    uri = (
-        settings.mlflow_uri.get_secret_value()
-        if settings.mlflow_uri
-        else f"sqlite:///{settings.mlflow_dir.resolve() / 'mlflow.db'}"
-    )
+def mlflow_command(settings: Settings, host: str, port: int) -> list[str] | None:
+    """MLflow's UI on the database in use; None when `mlflow_uri` is a server with its own UI.
+
+    The database's address is in the environment: command lines are visible to everybody.
+    """
+    if _mlflow_database(settings) is None:
+        return None
     place = (settings.mlflow_dir / "artifacts").resolve().as_uri()
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)),
-        *("--backend-store-uri", uri, "--artifacts-destination", place, "--workers", "1"),
+        *("--artifacts-destination", place, "--workers", "1"),
     ]
+
+
+def _mlflow_database(settings: Settings) -> str | None:
+    if settings.mlflow_uri is None:
+        return f"sqlite:///{settings.mlflow_dir.resolve() / 'mlflow.db'}"
+    uri = settings.mlflow_uri.get_secret_value()
+    return None if uri.startswith(("http://", "https://")) else uri
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -143,6 +152,21 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _code_commit() -> str:
+    """The commit of the running code, marked when files differ from it; "unknown" without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        described = subprocess.run(  # noqa: S603 -- our own arguments
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
 
 
 def _dagster(program: str) -> list[str]:

@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     """How often a scorer looks whether the champion alias moved, seconds."""
     sensor_seconds: int = 30
     """How often each sensor looks, seconds."""
-    code_commit: str = "unknown"
-    """Version-control commit of the running code, recorded with every training."""
+    code_commit: str | None = None
+    """Version-control commit of the running code, recorded with every training; unset: asked of
+    git by `up` and `demo`."""
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
     labels: LabelPolicy = Field(default_factory=LabelPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)

@@ -14,6 +14,7 @@ from fraud_platform.errors import UnavailableError
 from fraud_platform.settings import Settings
 
 _START_SECONDS = 180
+_HERE = "127.0.0.1"
 
 
 def run_until_interrupted(
@@ -24,26 +25,18 @@ def run_until_interrupted(
     Raises:
         UnavailableError: one of them did not start or ended by itself.
     """
-    host = settings.scorer_host
     logs = settings.home.resolve() / "logs"
     environment = processes.environment(settings)
+    scorer = f"http://{settings.scorer_host}:{settings.scorer_port}"
+    # The UIs can launch code and have no login: they stay on this machine.
+    dagster = processes.dagster_command(_HERE, dagster_port)
+    mlflow = processes.mlflow_command(settings, _HERE, mlflow_port)
     programs = {
-        "dagster": (
-            processes.dagster_command(host, dagster_port),
-            f"http://{host}:{dagster_port}",
-            "/server_info",
-        ),
-        "scorer": (
-            processes.scorer_command(),
-            f"http://{host}:{settings.scorer_port}",
-            "/health/live",
-        ),
-        "mlflow": (
-            processes.mlflow_command(settings, host, mlflow_port),
-            f"http://{host}:{mlflow_port}",
-            "/health",
-        ),
+        "dagster": (dagster, f"http://{_HERE}:{dagster_port}", "/server_info"),
+        "scorer": (processes.scorer_command(), scorer, "/health/live"),
     }
+    if mlflow is not None:
+        programs["mlflow"] = (mlflow, f"http://{_HERE}:{mlflow_port}", "/health")
     signal.signal(signal.SIGTERM, _interrupt)
     with occupied(settings.home), ExitStack() as stack:
         processes.end_strays(settings.home)

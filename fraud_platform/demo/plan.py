@@ -81,7 +81,13 @@ class Plan:
         return self.payments.filter(pl.col("event_timestamp").dt.date() == day)
 
 
-def make_plan(home: Path, data: Path | None, mapping_path: Path | None, days: int | None) -> Plan:
+def make_plan(
+    home: Path,
+    data: Path | None,
+    mapping_path: Path | None,
+    days: int | None,
+    token_key: bytes | None,
+) -> Plan:
     """Simulate a world, or read the user's file, and cut it.
 
     Args:
@@ -89,6 +95,7 @@ def make_plan(home: Path, data: Path | None, mapping_path: Path | None, days: in
         data: the user's file, or None for a simulation.
         mapping_path: what its columns mean; given with `data`.
         days: use only the first so many days.
+        token_key: the secret for mappings with `tokenize`.
 
     Raises:
         PermanentError: the data are too short for the story.
@@ -102,20 +109,42 @@ def make_plan(home: Path, data: Path | None, mapping_path: Path | None, days: in
         path = home / "demo" / "world.parquet"
         mapping_path = write_world(simulate(world), path)
         data = path
-    return _cut(data, read_mapping(mapping_path), days, home / "demo" / "history.parquet")
+    mapping = read_mapping(mapping_path)
+    source = _read(data, mapping, token_key)
+    return _cut(source, mapping, days, home / "demo" / "history.parquet")
 
 
-def _cut(path: Path, mapping: Mapping, days: int | None, history: Path) -> Plan:
+@dataclass(frozen=True)
+class _Source:
+    """A file as it is, and as labelled payments with row_number.
+
+    Attributes:
+        raw: the rows in the file's own columns.
+        numbers: their row numbers.
+        payments: PAYLOAD_COLUMNS, is_fraud, label_timestamp and row_number.
+    """
+
+    raw: pl.DataFrame
+    numbers: pl.Series
+    payments: pl.DataFrame
+
+
+def _read(path: Path, mapping: Mapping, token_key: bytes | None) -> _Source:
     batches = list(read_batches(path, mapping))
     raw = pl.concat([batch.rows for batch in batches])
     numbers = pl.concat([batch.numbers for batch in batches])
-    mapped = mapping.apply(raw, token_key=None, row_numbers=numbers)
+    mapped = mapping.apply(raw, token_key=token_key, row_numbers=numbers)
     verdicts = mapped.labels.select("row_number", "verdict", "label_timestamp")
     known = mapped.transactions.join(verdicts, on="row_number", how="left", maintain_order="left")
     fraud = (pl.col("verdict") == "fraud").fill_null(value=False)
     payments = known.with_columns(
         is_fraud=fraud, label_timestamp=pl.when(fraud).then("label_timestamp")
     ).drop("verdict")
+    return _Source(raw, numbers, payments)
+
+
+def _cut(source: _Source, mapping: Mapping, days: int | None, history: Path) -> Plan:
+    payments = source.payments
     first = payments.select(pl.col("event_timestamp").min().dt.date()).item()
     last = payments.select(pl.col("event_timestamp").max().dt.date()).item()
     if days is not None:
@@ -131,12 +160,9 @@ def _cut(path: Path, mapping: Mapping, days: int | None, history: Path) -> Plan:
         )
     drift_from = stream_from + timedelta(days=HEALTHY_DAYS)
     day = pl.col("event_timestamp").dt.date()
-    later = payments.filter(day.is_between(stream_from, last))["row_number"]
-    beyond = payments.filter(day > last)["row_number"]
+    later = payments.filter(day >= stream_from)["row_number"]
     history.parent.mkdir(parents=True, exist_ok=True)
-    raw.filter(~numbers.is_in(later.implode()) & ~numbers.is_in(beyond.implode())).write_parquet(
-        history
-    )
+    source.raw.filter(~source.numbers.is_in(later.implode())).write_parquet(history)
     return Plan(
         payments=_disturbed(payments.filter(day <= last), stream_from, drift_from),
         history=history,

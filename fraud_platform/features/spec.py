@@ -191,6 +191,14 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 """Names of `FEATURES`, in the same order."""
 
+MONEY_NAMES: tuple[str, ...] = tuple(
+    feature.name
+    for feature in FEATURES
+    if feature.function
+    in {Function.AMOUNT, Function.AMOUNT_SUM, Function.AMOUNT_MEAN, Function.AMOUNT_MAX}
+)
+"""Features in minor units of money: a change of unit shows in them."""
+
 CALENDAR_NAMES: tuple[str, ...] = tuple(
     feature.name
     for feature in FEATURES
