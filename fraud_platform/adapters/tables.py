@@ -4,7 +4,7 @@ Frames are Parquet, everything else is JSON (bytes as base64); no pickle. A file
 not at all: it is written beside its place, synced and renamed.
 """
 
-import os
+import io
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 import polars as pl
 
+from fraud_platform.adapters.sealed_folder import replace_file
 from fraud_platform.errors import NotReadyError
 
 Document = TypeVar("Document")
@@ -31,9 +32,10 @@ class Tables:
     def write(self, name: str, day: date, frame: pl.DataFrame) -> Path:
         """Replace one day of a table."""
         path = self.path(name, day, "parquet")
-        part = _beside(path)
-        frame.write_parquet(part, compression="zstd", compression_level=1)
-        return _publish(part, path)
+        content = io.BytesIO()
+        frame.write_parquet(content, compression="zstd", compression_level=1)
+        replace_file(path, content.getvalue())
+        return path
 
     def read(self, name: str, days: Sequence[date]) -> pl.DataFrame:
         """The rows of some days of a table, in day order.
@@ -42,12 +44,14 @@ class Tables:
         later is a gap, and reading over it would be silently wrong.
 
         Raises:
-            NotReadyError: no day of the table exists, or there is a gap in the days asked for.
+            NotReadyError: no day of the table exists, there is a gap in the days asked for, or some
+                of them were stored with other columns than the newest.
         """
         present = self.days(name)
         if not present:
+            wanted_days = f"{days[0]} to {days[-1]}" if days else "any"
             raise NotReadyError(
-                f"found no day of {name}, expected {days[0]} to {days[-1]}",
+                f"found no day of {name}, expected {wanted_days}",
                 hint=f"materialize {name} first",
             )
         wanted = [day for day in days if day >= present[0]]
@@ -58,7 +62,16 @@ class Tables:
             )
         if not wanted:
             return pl.read_parquet(self.path(name, present[0], "parquet")).clear()
-        return pl.concat([pl.read_parquet(self.path(name, day, "parquet")) for day in wanted])
+        frames = [pl.read_parquet(self.path(name, day, "parquet")) for day in wanted]
+        expected = frames[-1].schema
+        others = [d for d, f in zip(wanted, frames, strict=True) if f.schema != expected]
+        if others:
+            raise NotReadyError(
+                f"found {len(others)} of {len(wanted)} days of {name} with other columns (first "
+                f"{others[0]}), expected those of {wanted[-1]}: {', '.join(expected)}",
+                hint=f"materialize {name} for {wanted[0]} to {wanted[-1]} again",
+            )
+        return pl.concat(frames)
 
     def days(self, name: str) -> list[date]:
         """The days of a table that exist, oldest first."""
@@ -67,9 +80,8 @@ class Tables:
     def write_document(self, name: str, day: date, document: object) -> Path:
         """Replace one day's document."""
         path = self.path(name, day, "json")
-        part = _beside(path)
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
-        return _publish(part, path)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(document), indent=1))
+        return path
 
     def read_document(self, name: str, day: date, kind: type[Document]) -> Document:
         """One day's document, checked against its type.
@@ -87,15 +99,3 @@ class Tables:
     def path(self, name: str, day: date, suffix: str) -> Path:
         """Where one day of a table or document is kept."""
         return self._root / name / f"{day.isoformat()}.{suffix}"
-
-
-def _beside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _publish(part: Path, path: Path) -> Path:
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
-    part.replace(path)
-    return path
