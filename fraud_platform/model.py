@@ -7,7 +7,7 @@ The libraries' own settings are in `boosting`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -29,8 +29,6 @@ LIBRARIES = ("xgboost", "lightgbm")
 """The libraries a model can come from."""
 
 _LARGEST = float(np.finfo(np.float32).max)
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +146,7 @@ def matrix(frame: pl.DataFrame, feature_names: tuple[str, ...]) -> NDArray[np.fl
     return np.ascontiguousarray(columns.fill_null(float("nan")).to_numpy())
 
 
-def fit(
-    library: str,
-    training_set: pl.DataFrame,
-    policy: ModelPolicy,
-    progress: Progress | None = None,
-) -> Model:
+def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
     """Search parameters and rounds on the last train days, then fit on the whole train slice.
 
     The search (Optuna's TPE, seeded, starting from one proven set) maximises the area under the
@@ -164,7 +157,6 @@ def fit(
         library: "xgboost" or "lightgbm".
         training_set: what `training_set.build` returns; its row order is part of the input.
         policy: size and seed of the search.
-        progress: called with (what, done, total) after each trial and after the last fit.
 
     Returns:
         The model; the same input gives the same payload, byte for byte.
@@ -188,19 +180,13 @@ def fit(
         trial.set_user_attr("rounds", rounds)
         return quality
 
-    def report(study: Any, trial: Any) -> None:
-        if progress is not None:
-            progress(f"fit {library}", trial.number + 1, policy.trials + 1)
-
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=policy.seed)
     )
     study.enqueue_trial(trainer.proven)
-    study.optimize(objective, n_trials=policy.trials, callbacks=[report])
+    study.optimize(objective, n_trials=policy.trials)
     rounds = int(study.best_trial.user_attrs["rounds"])
     payload = trainer.refit(study.best_params, rounds)
-    if progress is not None:
-        progress(f"fit {library}", policy.trials + 1, policy.trials + 1)
     return Model(
         library=library,
         payload=payload,

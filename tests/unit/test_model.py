@@ -138,13 +138,6 @@ def test_the_test_slice_is_never_read(library):
 
 
 @both
-def test_progress_counts_the_trials_and_the_last_fit(library):
-    seen: list[tuple[str, int, int]] = []
-    fit(library, rows(), POLICY, progress=lambda *step: seen.append(step))
-    assert seen == [(f"fit {library}", step, 3) for step in (1, 2, 3)]
-
-
-@both
 def test_a_train_slice_whose_last_days_hold_no_fraud_waits(library):
     late = pl.col("event_timestamp") > datetime(2026, 1, 14, tzinfo=UTC)
     honest = rows().with_columns(is_fraud=pl.col("is_fraud") & ~late)
