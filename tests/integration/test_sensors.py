@@ -159,7 +159,10 @@ def test_a_late_and_a_new_day_are_two_runs_of_one_tick(platform):
     late_and_new = platform.tick(new_transactions, tick.cursor)
     assert ranges(late_and_new) == [(2, 9), (20, 20)]
     keys = [request.run_key for request in late_and_new.run_requests]
-    assert keys == ["late:2026-01-02:2026-01-09:22", "days:2026-01-20:2026-01-20"]
+    assert keys == [
+        "days:2026-01-02:2026-01-09:closed:2026-01-20:late:21",
+        "days:2026-01-20:2026-01-20:closed:2026-01-20",
+    ]
 
 
 def test_the_days_of_a_run_that_failed_are_asked_for_again_with_the_next_day(platform):
@@ -180,13 +183,59 @@ def test_a_late_payment_of_the_newest_computed_day_is_a_cause_of_its_own(platfor
     computed(platform, 5)
     pay(platform, 5)
     (late,) = platform.tick(new_transactions, tick.cursor).run_requests
-    assert late.run_key == "late:2026-01-05:2026-01-05:3"
+    assert late.run_key == "days:2026-01-05:2026-01-05:closed:2026-01-05:late:3"
+
+
+def finished(platform, tick, status=dg.DagsterRunStatus.SUCCESS):
+    """Leave the trace of the runs that a tick asked for."""
+    for request in tick.run_requests:
+        run = dg.DagsterRun(
+            job_name="daily",
+            run_id=str(uuid.uuid4()),
+            status=status,
+            tags={"dagster/run_key": request.run_key},
+        )
+        platform.instance.add_run(run)
+
+
+def test_a_late_day_whose_run_failed_is_asked_for_again_when_the_next_day_closes(platform):
+    pay(platform, *range(1, 21))
+    first = platform.tick(new_transactions)
+    computed(platform, *range(1, 20))
+    pay(platform, 4)
+    tick = platform.tick(new_transactions, first.cursor)
+    finished(platform, tick, dg.DagsterRunStatus.FAILURE)
+    again = platform.tick(new_transactions, tick.cursor)
+    assert [r.run_key for r in again.run_requests] == [r.run_key for r in tick.run_requests]
+    pay(platform, 21)
+    assert ranges(platform.tick(new_transactions, tick.cursor)) == [(4, 11), (20, 20)]
+
+
+def test_a_late_day_whose_run_succeeded_is_settled(platform):
+    pay(platform, *range(1, 21))
+    first = platform.tick(new_transactions)
+    computed(platform, *range(1, 20))
+    pay(platform, 4)
+    tick = platform.tick(new_transactions, first.cursor)
+    assert ranges(tick) == [(4, 11)]
+    finished(platform, tick)
+    assert platform.tick(new_transactions, tick.cursor).run_requests == []
+
+
+def test_a_stray_old_payment_brings_the_days_up_to_the_history_with_it(platform):
+    pay(platform, 20, 21)
+    first = platform.tick(new_transactions)
+    computed(platform, 20)
+    pay(platform, 2)
+    assert ranges(platform.tick(new_transactions, first.cursor)) == [(2, 19)]
 
 
 def test_the_run_key_names_the_days(platform):
     pay(platform, 5, 6)
     first = platform.tick(new_transactions)
-    assert [r.run_key for r in first.run_requests] == ["days:2026-01-05:2026-01-05"]
+    assert [r.run_key for r in first.run_requests] == [
+        "days:2026-01-05:2026-01-05:closed:2026-01-05"
+    ]
     # The same tick again, as after a crash before its cursor was stored, starts no second run.
     assert platform.tick(new_transactions).run_requests[0].run_key == first.run_requests[0].run_key
 
