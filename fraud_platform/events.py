@@ -3,7 +3,36 @@
 These are the scorer's unit of work; the same facts as frames are `schemas`.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Where every count of microseconds starts."""
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC, exactly; the inverse of `moment_of`.
+
+    Args:
+        moment: a time with a zone.
+
+    Examples:
+        >>> microseconds(datetime(1970, 1, 2, tzinfo=UTC))
+        86400000000
+    """
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def moment_of(us: int) -> datetime:
+    """The time, in UTC, that many microseconds after 1970-01-01 UTC.
+
+    Examples:
+        >>> moment_of(86_400_000_000).isoformat()
+        '1970-01-02T00:00:00+00:00'
+    """
+    return EPOCH + us * _MICROSECOND
 
 
 class Transaction(NamedTuple):

@@ -23,7 +23,7 @@ from fraud_platform.card_number import (
     masked,
     masked_json,
 )
-from fraud_platform.events import Transaction
+from fraud_platform.events import Transaction, microseconds
 from fraud_platform.schemas import PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Split:
 @cache
 def _oldest(policy: ValidationPolicy) -> tuple[datetime, int]:
     moment = datetime.fromisoformat(policy.oldest_event)
-    epoch = datetime.fromisoformat("1970-01-01T00:00:00Z")
-    return moment, (moment - epoch) // timedelta(microseconds=1)
+    return moment, microseconds(moment)
 
 
 def _texts(transaction: Transaction) -> tuple[str, ...]:

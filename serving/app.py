@@ -26,6 +26,9 @@ from serving.metrics import Metrics
 from serving.models import read_models
 from serving.refusals import Refusals
 
+_BUSY_SECONDS = 2.0
+"""A payment waits no longer for another writer; its sender is told to come back instead."""
+
 
 def wall_clock() -> int:
     """Microseconds since 1970-01-01 UTC, now."""
@@ -69,7 +72,10 @@ def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
         metrics=counted,
     )
     engine = Engine(
-        EventLog(settings.log_path), lambda: champion.ruling, clock=clock, metrics=counted
+        EventLog(settings.log_path, busy_seconds=_BUSY_SECONDS),
+        lambda: champion.ruling,
+        clock=clock,
+        metrics=counted,
     )
     return Scorer(settings, engine, champion, counted, clock)
 

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.errors import PermanentError
+from fraud_platform.events import microseconds
 from serving.context import Scorer
 from serving.decoding import read_body, refuse_card_numbers, refuse_repeated_keys
 from serving.docs import REFUSALS, takes
@@ -21,7 +22,6 @@ from serving.schemas import (
     LabelOut,
     LabelOutcome,
     known,
-    microseconds,
 )
 
 _FIELDS = LabelIn.__struct_fields__

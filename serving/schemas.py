@@ -4,18 +4,15 @@ Nothing outside `serving` imports these; the domain's own values are `fraud_plat
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from fraud_platform.events import Decision, Transaction
+from fraud_platform.events import Decision, Transaction, microseconds, moment_of
 
 Value = TypeVar("Value")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
 Context = Annotated[str, Meta(max_length=200)] | UnsetType | None
@@ -210,20 +207,10 @@ def decision_out(decision: Decision, texts: Mapping[str, str], *, replayed: bool
         feature_spec_digest=decision.feature_spec_digest,
         is_late=decision.is_late,
         seq=decision.seq,
-        decided_at=_EPOCH + timedelta(microseconds=decision.decided_us),
+        decided_at=moment_of(decision.decided_us),
         replayed=replayed,
         latency_us=decision.latency_us,
     )
-
-
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exactly.
-
-    Examples:
-        >>> microseconds(datetime(1970, 1, 2, tzinfo=UTC))
-        86400000000
-    """
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 TRANSACTION_DECODER = msgspec.json.Decoder(TransactionIn, strict=True)

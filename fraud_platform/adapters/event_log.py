@@ -7,20 +7,21 @@ synchronous=FULL makes a commit durable before it returns. Rows are never update
 Here whole tables go in and out; the scorer's row path is `log_writer`.
 """
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from fraud_platform.adapters import log_writer
 from fraud_platform.adapters.log_writer import LogWriter, Recorded, unpack
-from fraud_platform.errors import LogUnavailableError
-from fraud_platform.events import Decision, Event
+from fraud_platform.errors import DataContractError, LogUnavailableError
+from fraud_platform.events import Decision, Event, microseconds, moment_of
 from fraud_platform.schemas import (
     DECISIONS,
     LABELS,
@@ -29,9 +30,6 @@ from fraud_platform.schemas import (
     TRANSACTIONS,
     UTC_MICROSECONDS,
 )
-
-_BUSY_SECONDS = 60.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS transactions (
@@ -100,10 +98,12 @@ class EventLog:
 
     Args:
         path: the SQLite file; its folder is made when missing.
+        busy_seconds: how long a write waits for another process's commit before it gives up.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = 60.0) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._threads = threading.local()
 
     def append(self, transactions: pl.DataFrame, labels: pl.DataFrame) -> Appended:
@@ -135,7 +135,12 @@ class EventLog:
         )
 
     def reject(self, rows: pl.DataFrame) -> None:
-        """Keep rows that broke a rule (`QUARANTINE` columns); the same row again is a no-op."""
+        """Keep rows that broke a rule (`QUARANTINE` columns); the same row again is a no-op.
+
+        Raises:
+            DataContractError: a row lacks something that every rejection must have.
+            LogUnavailableError: the file cannot be opened, locked or written.
+        """
         names = {new: old for old, new in _TIMES.items()}
         stored = (
             rows.select(*QUARANTINE.columns)
@@ -143,11 +148,18 @@ class EventLog:
             .rename({name: names[name] for name in rows.columns if name in names})
         )
         marks = ", ".join("?" * stored.width)
+        insert = (
+            f"INSERT INTO rejections ({', '.join(stored.columns)}) VALUES ({marks})"  # noqa: S608 -- column names are ours
+            " ON CONFLICT DO NOTHING"  # OR IGNORE would also lose rows that break NOT NULL
+        )
         with self._translated(), self._transaction() as connection:
-            connection.executemany(
-                f"INSERT OR IGNORE INTO rejections ({', '.join(stored.columns)}) VALUES ({marks})",  # noqa: S608 -- column names are ours
-                stored.iter_rows(),
-            )
+            try:
+                connection.executemany(insert, stored.iter_rows())
+            except sqlite3.IntegrityError as error:
+                raise DataContractError(
+                    f"found a rejected row that the log refuses ({error}), expected all of it",
+                    hint="whatever rejected the row must say which rule it broke, and how",
+                ) from error
 
     def transactions(self, start: datetime, end: datetime) -> pl.DataFrame:
         """`TRANSACTIONS` whose event time is in [start, end), in seq order."""
@@ -210,13 +222,13 @@ class EventLog:
         """The newest payment's own time, UTC, or None for an empty log."""
         with self._translated():
             row = self._connection().execute("SELECT MAX(event_us) FROM transactions").fetchone()
-        return None if row[0] is None else _EPOCH + timedelta(microseconds=row[0])
+        return None if row[0] is None else moment_of(row[0])
 
     def oldest_event_timestamp(self) -> datetime | None:
         """The oldest payment's own time, UTC, or None for an empty log."""
         with self._translated():
             row = self._connection().execute("SELECT MIN(event_us) FROM transactions").fetchone()
-        return None if row[0] is None else _EPOCH + timedelta(microseconds=row[0])
+        return None if row[0] is None else moment_of(row[0])
 
     def follow(
         self, after_seq: int, *, since: datetime | None = None, limit: int | None = None
@@ -228,9 +240,9 @@ class EventLog:
             since: leave out transactions, and labels of transactions, that happened earlier.
             limit: at most this many events.
         """
-        with self._translated():
+        with self._translated(), self._snapshot() as connection:
             return log_writer.follow(
-                self._connection(),
+                connection,
                 after_seq=after_seq,
                 since_us=None if since is None else microseconds(since),
                 limit=limit,
@@ -238,8 +250,8 @@ class EventLog:
 
     def recorded(self, transaction_id: str) -> Recorded | None:
         """The transaction under this id with its decision, or None when the id is unknown."""
-        with self._translated():
-            return log_writer.recorded(self._connection(), transaction_id)
+        with self._translated(), self._snapshot() as connection:
+            return log_writer.recorded(connection, transaction_id)
 
     def decision(self, transaction_id: str) -> Decision | None:
         """The decision on this transaction, or None when no scorer took one."""
@@ -271,13 +283,33 @@ class EventLog:
     def _open(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
+                # SQLite does not wait where two connections turn one new file to WAL.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return self._prepared()
         except OSError as error:
             raise self._unavailable(error) from error
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(_SCHEMA)
+
+    def _prepared(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """One state of the log for several queries: without it a commit can come in between."""
+        connection = self._connection()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("COMMIT")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -364,16 +396,6 @@ _STORED: dict[str, pl.DataType] = {
     **dict.fromkeys(_TIMES, pl.Int64()),
 }
 """Column -> dtype as SQLite returns it."""
-
-
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exactly.
-
-    Examples:
-        >>> microseconds(datetime(1970, 1, 2, tzinfo=UTC))
-        86400000000
-    """
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _payload(rows: pl.DataFrame) -> pl.DataFrame:

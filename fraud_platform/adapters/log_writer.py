@@ -131,7 +131,8 @@ def follow(
     """Transactions and labels after a position, merged in seq order.
 
     Args:
-        connection: an open connection.
+        connection: an open connection, inside a transaction: two queries must see one state, or an
+            event that is committed in between is skipped for ever.
         after_seq: exclusive lower bound.
         since_us: leave out transactions, and labels of transactions, that happened earlier.
         limit: at most this many events.

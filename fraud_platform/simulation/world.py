@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from fraud_platform.errors import PermanentError
+from fraud_platform.events import microseconds
 from fraud_platform.schemas import UTC_MICROSECONDS
 from fraud_platform.simulation.fraud import (
     DAY_US,
@@ -28,7 +29,6 @@ from fraud_platform.simulation.payments import (
 )
 from fraud_platform.simulation.population import Floats, Ints, Population, populate
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WEEK = np.array([0.95, 0.95, 1.0, 1.05, 1.2, 1.25, 0.6])  # Monday to Sunday, mean 1
 DAY_SHAPE = 3.0  # gamma shape of a card's busy and quiet days; smaller is burstier
 # hour of the day, spread (hours), share: morning, noon, evening, any time
@@ -122,7 +122,7 @@ def simulate(world: World) -> pl.DataFrame:
     frame = to_frame(
         payments,
         population.terminals,
-        start_us=(world.start - EPOCH) // timedelta(microseconds=1),
+        start_us=microseconds(world.start),
         device_numbers=bank.permutation(devices),
     )
     return _with_labels(frame, world.chargeback.draw_us(bank, payments.size))

@@ -6,14 +6,22 @@ import signal
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from fraud_platform.adapters.event_log import EventLog, microseconds
-from fraud_platform.errors import LogUnavailableError, UnknownTransactionError
-from fraud_platform.events import Decision, LabelEvent, Transaction, TransactionEvent
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.errors import DataContractError, LogUnavailableError, UnknownTransactionError
+from fraud_platform.events import (
+    Decision,
+    LabelEvent,
+    Transaction,
+    TransactionEvent,
+    microseconds,
+)
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, QUARANTINE, UTC_MICROSECONDS
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -190,6 +198,89 @@ def test_the_same_rejected_row_is_kept_once(log):
     log.reject(rows)
     log.reject(rows)
     assert log.rejections(START, START + DAY).equals(rows)
+
+
+def test_a_rejected_row_without_its_detail_is_refused_and_not_lost_in_silence(log):
+    row = dict.fromkeys(QUARANTINE.columns) | {
+        "partition_timestamp": START,
+        "received_timestamp": START,
+        "source": "ingest:x",
+        "broken_rule": "amount_is_a_number",
+        "payload": "{}",
+    }
+    with pytest.raises(DataContractError, match="detail"):
+        log.reject(pl.DataFrame([row], schema=QUARANTINE.columns))
+    assert log.rejections(START, START + DAY).is_empty()
+
+
+def test_a_payment_committed_while_a_reader_follows_is_not_skipped(log, tmp_path):
+    log.append(payments(("a", 0, 1)), verdicts())
+    other = EventLog(tmp_path / "log" / "events.db")
+    came: list[str] = []
+
+    def commit_before_the_labels_are_read(statement: str) -> None:
+        if "FROM labels l" in statement and not came:
+            came.append("b")
+            other.append(payments(("b", 1, 1)), verdicts(("b", 2)))
+
+    # Known way in: the connection tells its statements just before it runs them.
+    log._connection().set_trace_callback(commit_before_the_labels_are_read)
+    first = log.follow(0)
+    rest = log.follow(first[-1].seq)
+    assert came == ["b"]
+    assert [event.seq for event in first + rest] == [1, 2, 3]
+
+
+def test_a_decision_is_read_from_the_same_state_as_its_transaction(log, tmp_path):
+    payment = a_payment("a")
+    log.append(payments(("a", 0, 1)), verdicts())
+    other = EventLog(tmp_path / "log" / "events.db")
+
+    def commit_before_the_decision_is_read(statement: str) -> None:
+        if "FROM decisions" in statement and other.decision("a") is None:
+            with other.writing() as writer:
+                writer.append_decision(a_decision(payment, 1))
+
+    log._connection().set_trace_callback(commit_before_the_decision_is_read)
+    assert log.decision("a") is None
+    assert log.decision("a") == a_decision(payment, 1)
+
+
+def test_a_write_waits_for_another_writer_only_as_long_as_it_was_told(log, tmp_path):
+    hasty = EventLog(tmp_path / "log" / "events.db", busy_seconds=0.2)
+    hasty.last_seq()
+    with log.writing():
+        started = time.monotonic()
+        with pytest.raises(LogUnavailableError, match="locked"):
+            hasty.append(payments(("a", 0, 1)), verdicts())
+        assert time.monotonic() - started < 5
+    assert hasty.append(payments(("a", 0, 1)), verdicts()).accepted == 1
+
+
+def _open_new_logs(folder: Path, rounds: int, barrier: Barrier, failures: Queue) -> None:
+    for number in range(rounds):
+        barrier.wait(60)
+        log = EventLog(folder / f"{number}.db")
+        try:
+            log.last_seq()
+        except LogUnavailableError as error:
+            failures.put(str(error))
+        log.close()
+
+
+def test_many_processes_may_open_a_new_log_at_once(tmp_path):
+    many = multiprocessing.get_context("fork")
+    barrier, failures = many.Barrier(8), many.Queue()
+    processes = [
+        many.Process(target=_open_new_logs, args=(tmp_path, 25, barrier, failures))
+        for _ in range(8)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert failures.empty(), failures.get()
 
 
 def _append_until_killed(path: Path, acknowledged: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from fraud_platform.adapters.event_log import EventLog, microseconds
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.events import microseconds
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from serving import refusals
 from serving.app import create_app

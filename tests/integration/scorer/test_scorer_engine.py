@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fraud_platform.adapters.event_log import EventLog, microseconds
+from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import IdempotencyConflictError, LogUnavailableError
-from fraud_platform.events import Transaction
+from fraud_platform.events import Transaction, microseconds
 from serving.engine import Engine
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
