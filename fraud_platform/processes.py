@@ -77,7 +77,8 @@ def end_strays(home: Path) -> int:
     strays = 0
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if mark in entry.read_bytes().split(b"\0"):
+            is_me = int(entry.parent.name) == os.getpid()
+            if not is_me and mark in entry.read_bytes().split(b"\0"):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
                 strays += 1
         except (PermissionError, ProcessLookupError, FileNotFoundError):
