@@ -86,9 +86,10 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
     """Take a CSV or Parquet file of transactions into the event log."""
     from fraud_platform.adapters import ingest as door
     from fraud_platform.adapters.event_log import EventLog
+    from fraud_platform.adapters.home import in_use
 
     settings = get_settings()
-    with _progress(quiet=as_json) as progress:
+    with in_use(settings.home), _progress(quiet=as_json) as progress:
         summary = door.ingest(
             path,
             door.read_mapping(mapping_path),

@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from fraud_platform.adapters.home import in_use
 from fraud_platform.settings import Settings, get_settings
 from serving.app import create_app
 
@@ -22,7 +23,11 @@ class _Announcing(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, answering what is under way first."""
+    """Serve until SIGTERM or SIGINT, answering what is under way first.
+
+    Raises:
+        PermanentError: the home cannot be used, or is being emptied.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = uvicorn.Config(
         create_app(settings),
@@ -39,7 +44,8 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=10,
     )
     server = _Announcing(config)
-    server.run()
+    with in_use(settings.home):
+        server.run()
     if not server.started:
         sys.exit(3)
 
