@@ -4,6 +4,7 @@ Reading files is `source_files`, what rows mean `mapping`, what they must satisf
 A run that was interrupted is simply repeated: rows that are in the log already are no-ops.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,8 +23,11 @@ from fraud_platform.mapping import Mapping, parse_mapping
 from fraud_platform.schemas import PAYLOAD_COLUMNS, UTC_MICROSECONDS
 from fraud_platform.validation import ValidationPolicy, quarantine, split
 
-_COMMIT = 200_000
-"""Events per commit: a live scorer waits no longer than one of them takes."""
+_COMMIT = 20_000
+"""Rows per commit: a live scorer waits no longer than one of them takes."""
+_PAUSE_SECONDS = 0.1
+"""Between commits. SQLite's waiting writers look again this often and have no queue: without a
+pause the next commit takes the lock again before any of them looks."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -109,7 +113,7 @@ def ingest(  # noqa: PLR0913 -- everything a pure core must not fetch by itself 
         progress: called with the stage ("read", "append"), done and total.
 
     Raises:
-        DataContractError: the file as a whole is unusable; nothing is written.
+        DataContractError: the file is unusable or damaged, wherever; nothing is written.
         MappingError: the mapping does not fit the file, or lacks its token key.
         LogUnavailableError: the log cannot be written; run again later.
     """
@@ -132,12 +136,13 @@ class _Run:
     progress: Progress
     transactions: list[pl.DataFrame] = field(default_factory=list)
     labels: list[pl.DataFrame] = field(default_factory=list)
+    rejected: list[pl.DataFrame] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     broken_rows: Counter[str] = field(default_factory=Counter)
     broken_labels: Counter[str] = field(default_factory=Counter)
 
     def take(self, batch: Batch, mapping: Mapping, token_key: bytes | None) -> None:
-        """Read, check and keep one batch; its bad rows are in quarantine at once."""
+        """Read and check one batch; nothing is written before the whole file is read."""
         self.counts["rows_in"] += batch.rows.height + batch.ragged.height
         mapped = mapping.apply(batch.rows, token_key=token_key, row_numbers=batch.numbers)
         checked = split(self._stamped(mapped.transactions), self.policy)
@@ -156,7 +161,8 @@ class _Run:
         self.progress("read", batch.done, batch.total)
 
     def append(self) -> None:
-        """Put all valid rows into the log, in the order in which they became known."""
+        """Put bad rows into quarantine, and valid ones into the log as they became known."""
+        self._flush()
         if not self.transactions:
             return
         transactions = pl.concat(self.transactions).sort("event_timestamp", maintain_order=True)
@@ -165,6 +171,8 @@ class _Run:
         labels = self._trusted(labels, transactions)
         done, total = 0, max(transactions.height + labels.height, 1)
         for some, verdicts in _in_commits(transactions, labels):
+            if done:
+                time.sleep(_PAUSE_SECONDS)
             self._commit(some, verdicts)
             done += some.height + verdicts.height
             self.progress("append", done, total)
@@ -195,6 +203,7 @@ class _Run:
         self._reject(self.broken_rows, _conflict_rejections(done.conflicts))
         unknown = _label_rejections(done.labels_unknown, transactions, "label_has_a_transaction")
         self._reject(self.broken_labels, unknown)
+        self._flush()
 
     def _stamped(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.with_columns(
@@ -209,8 +218,14 @@ class _Run:
 
     def _keep(self, counter: Counter[str], rows: pl.DataFrame) -> None:
         if rows.height:
-            self.log.reject(rows)
+            self.rejected.append(rows)
             counter.update(dict(rows["broken_rule"].value_counts().iter_rows()))
+
+    def _flush(self) -> None:
+        for rows in self.rejected:
+            for some in rows.iter_slices(_COMMIT):
+                self.log.reject(some)
+        self.rejected.clear()
 
     def _trusted(self, labels: pl.DataFrame, transactions: pl.DataFrame) -> pl.DataFrame:
         """Verdicts without those of rows that contradict an earlier row under the same id."""

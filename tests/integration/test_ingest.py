@@ -5,7 +5,9 @@ import json
 import os
 import random
 import re
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -312,6 +314,46 @@ def test_a_file_that_is_unusable_as_a_whole_says_why_and_writes_nothing(
     assert words in str(caught.value)
     assert "Hint: " in str(caught.value)
     assert log.last_seq() == 0
+
+
+def test_a_file_that_is_damaged_behind_its_first_rows_writes_nothing(tmp_path, log, monkeypatch):
+    path = tmp_path / "in.parquet"
+    rows = [row(n, amount="x" if n < 5 else "5.00").split(",") for n in range(300)]
+    frame = pl.DataFrame(rows, schema=HEADER.split(","), orient="row")
+    frame.write_parquet(path, row_group_size=100, compression="uncompressed")
+    monkeypatch.setattr("fraud_platform.adapters.source_files._BATCH", 100)
+    whole = path.read_bytes()
+    # The bytes of the last rows' first column: the footer and the first rows stay as they are.
+    place = whole.index(b"t250")
+    path.write_bytes(whole[: place - 400] + b"\xff" * 800 + whole[place + 400 :])
+    told = []
+    with pytest.raises(DataContractError):
+        run(path, log, progress=lambda *step: told.append(step))
+    assert told, "the damage was found before the first batch: move it"
+    assert (log.last_seq(), quarantine(log).height) == (0, 0)
+
+
+def test_a_live_writer_gets_in_between_the_commits_of_a_file(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(ingest_module, "_COMMIT", 5)
+    path = write(tmp_path, *(row(n, day=1 + n) for n in range(20)))
+    log.last_seq()
+    got_in, done = [], threading.Event()
+
+    def live() -> None:
+        own = EventLog(tmp_path / "log" / "events.db", busy_seconds=2.0)
+        while not done.wait(0.005):
+            with own.writing() as writer:
+                got_in.append(writer.last_seq)
+        own.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(live)
+        try:
+            assert run(path, log).accepted == 20
+        finally:
+            done.set()
+        writing.result()
+    assert {5, 10, 15} <= set(got_in)
 
 
 def test_a_missing_path_and_a_folder_are_told(tmp_path, log):
