@@ -16,7 +16,7 @@ from assets.timing import (
 )
 from fraud_platform.adapters.drift_page import write_drift_page
 from fraud_platform.adapters.model_bundle import Bundle
-from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.model_registry import CHAMPION, PREVIOUS_CHAMPION, ModelRegistry
 from fraud_platform.drift import DRIFT_COLUMNS, measure_by_day
 from fraud_platform.features.spec import CALENDAR_NAMES
 from fraud_platform.health import Champion, assess, health_frame
@@ -41,9 +41,9 @@ def drift_report(
     One row per feature and day; days too small to judge have none. For people, Evidently's page of
     the newest day is saved under the reports folder.
     """
-    champion = registry.champion()
+    champion, problem = registry.usable(CHAMPION)
     if champion is None:
-        return _without_champion({**DRIFT_COLUMNS, "day": pl.Date()})
+        return _without_champion({**DRIFT_COLUMNS, "day": pl.Date()}, problem)
     reference = champion.reference().drop(CALENDAR_NAMES)
     scored = champion.model.scored(transaction_features)
     found = measure_by_day(reference, scored, settings.drift)
@@ -74,9 +74,10 @@ def performance_report(
     Counts only, every rate follows from them. One row per day for the champion, and one for the
     previous champion on the same rows: would it have done better?
     """
-    champion = registry.champion()
+    champion, problem = registry.usable(CHAMPION)
     if champion is None:
-        return _without_champion(PERFORMANCE_COLUMNS)
+        return _without_champion(PERFORMANCE_COLUMNS, problem)
+    previous, problem = registry.usable(PREVIOUS_CHAMPION)
     found = pl.concat(
         outcomes_by_day(
             judged.model.scored(transaction_features),
@@ -84,14 +85,16 @@ def performance_report(
             version=judged.manifest.version,
             review=judged.manifest.review_threshold,
         )
-        for judged in (champion, registry.previous_champion())
+        for judged in (champion, previous)
         if judged is not None
     )
     wanted = found.filter(pl.col("day").is_in(days_of(list(context.partition_keys))))
     for row in wanted.filter(pl.col("model_version") == champion.manifest.version).to_dicts():
         day = str(row.pop("day"))
         context.add_asset_metadata({f"fraud/{k}": v for k, v in row.items()}, partition_key=day)
-    return dg.MaterializeResult(value=wanted.with_columns(partition_day="day"))
+    return dg.MaterializeResult(
+        value=wanted.with_columns(partition_day="day"), metadata={"fraud/champion_problem": problem}
+    )
 
 
 @dg.asset(
@@ -112,8 +115,9 @@ def health_report(
 
     The sensor `heal` reads the remedy from here and starts the run that heals.
     """
-    champion = registry.champion()
-    expected = _expected(champion, registry.previous_champion())
+    champion, problem = registry.usable(CHAMPION)
+    previous, previous_problem = registry.usable(PREVIOUS_CHAMPION)
+    expected = _expected(champion, previous)
     policies = (settings.drift, settings.healing)
     reports = [
         assess(day, drift_report, performance_report, expected, policies)
@@ -129,7 +133,10 @@ def health_report(
             },
             partition_key=str(report.day),
         )
-    return dg.MaterializeResult(value=health_frame(reports).with_columns(partition_day="day"))
+    return dg.MaterializeResult(
+        value=health_frame(reports).with_columns(partition_day="day"),
+        metadata={"fraud/champion_problem": problem or previous_problem},
+    )
 
 
 def _expected(champion: Bundle | None, previous: Bundle | None) -> Champion | None:
@@ -146,10 +153,12 @@ def _expected(champion: Bundle | None, previous: Bundle | None) -> Champion | No
     )
 
 
-def _without_champion(columns: dict[str, pl.DataType]) -> dg.MaterializeResult[pl.DataFrame]:
+def _without_champion(
+    columns: dict[str, pl.DataType], problem: str | None
+) -> dg.MaterializeResult[pl.DataFrame]:
     return dg.MaterializeResult(
         value=pl.DataFrame(schema=columns).with_columns(partition_day="day"),
-        metadata={"fraud/champion_version": "none"},
+        metadata={"fraud/champion_version": "none", "fraud/champion_problem": problem},
     )
 
 

@@ -39,7 +39,12 @@ from fraud_platform.adapters.model_bundle import (
     write_bundle,
     write_pointer,
 )
-from fraud_platform.errors import NoChampionError, PermanentError, RegistryUnavailableError
+from fraud_platform.errors import (
+    BundleIntegrityError,
+    NoChampionError,
+    PermanentError,
+    RegistryUnavailableError,
+)
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.spec import spec_digest
 from fraud_platform.model import Model
@@ -288,10 +293,19 @@ class ModelRegistry:
         version = self.alias(CHAMPION)
         return None if version is None else load_bundle(self._models_dir / version)
 
-    def previous_champion(self) -> Bundle | None:
-        """The verified bundle of the alias `previous_champion`, or None while there is none."""
-        version = self.alias(PREVIOUS_CHAMPION)
-        return None if version is None else load_bundle(self._models_dir / version)
+    def usable(self, alias: str) -> tuple[Bundle | None, str | None]:
+        """The verified bundle of an alias, or else why it cannot be used; None twice without one.
+
+        For whoever must go on: a bad champion could never be replaced if all who look at it failed.
+        """
+        if (version := self.alias(alias)) is None:
+            return None, None
+        try:
+            return self.bundle(version), None
+        except BundleIntegrityError as error:
+            problem = f"Version {version} ({alias}) cannot be used: {error.message}"
+            logging.getLogger(__name__).warning(problem)
+            return None, problem
 
     def bundle(self, version: str) -> Bundle:
         """The verified bundle of a version."""

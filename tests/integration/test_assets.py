@@ -11,10 +11,10 @@ import pytest
 from litestar.testing import TestClient
 
 from assets.timing import end_of, start_of
-from fraud_platform.adapters.event_log import microseconds
 from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.adapters.model_bundle import read_pointer
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
+from fraud_platform.events import microseconds
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from serving.app import create_app
@@ -55,6 +55,15 @@ def accuse_too_early(platform, day):
     }
     told = LABELS.empty().drop("seq", "event_timestamp", "card_id", "terminal_id")
     platform.log.append(TRANSACTIONS.empty(), pl.DataFrame([verdict], schema=told.schema))
+
+
+def damage_bundle(platform, version):
+    """Flip one bit of a version's model file."""
+    (model,) = (platform.settings.models_dir / version).glob("model.*")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    return model
 
 
 # --- the daily run ---------------------------------------------------------------------------
@@ -296,7 +305,9 @@ def test_the_mlflow_run_of_a_failed_training_does_not_stay_open(branch):
 
 def test_the_feature_catalogue_lists_the_service_of_the_champion(story):
     store = FeatureStore(story.settings.feast_dir)
-    assert sorted(store.service_features("1")) == sorted(FEATURE_NAMES)
+    service = store._feast.get_feature_service("fraud_v1")
+    listed = [field.name for view in service.feature_view_projections for field in view.features]
+    assert sorted(listed) == sorted(FEATURE_NAMES)
     newest = every_day(story, "transaction_features").filter(
         pl.col("event_timestamp").dt.date() == LAST_DAY
     )
@@ -316,13 +327,29 @@ def test_the_published_champion_passes_its_golden_rows(branch):
 
 
 def test_a_damaged_bundle_fails_the_champions_check(branch):
-    (model,) = (branch.settings.models_dir / "1").glob("model.*")
-    content = bytearray(model.read_bytes())
-    content[len(content) // 2] ^= 1
-    model.write_bytes(content)
+    model = damage_bundle(branch, "1")
     check = branch.check("champion", "champion_passes_its_golden_rows", LAST_DAY)
     assert not check.passed
     assert model.name in check.metadata["problem"].value
+
+
+def test_a_champion_that_cannot_be_loaded_stops_no_day_and_is_replaced(branch):
+    model = damage_bundle(branch, "1")
+    assert branch.run("daily", LAST_DAY).success
+    for report in ("drift_report", "performance_report", "health_report"):
+        problem = branch.metadata(report, LAST_DAY)["fraud/champion_problem"]
+        assert problem.startswith("Version 1 (champion) cannot be used")
+        assert model.name in problem
+    assert branch.tables.read("health_report", [LAST_DAY])["cause"].to_list() == ["no_champion"]
+    assert branch.run("retrain", LAST_DAY).success
+    shown = branch.metadata("model_comparison", LAST_DAY)
+    assert (shown["fraud/verdict"], shown["fraud/champion_problem"]) == ("promote", problem)
+    assert shown["fraud/champion_average_precision"] is None
+    assert branch.registry.alias("champion") == "2"
+    # The damaged one is the previous champion now: nothing can be compared with it either.
+    assert branch.run("monitor", LAST_DAY).success
+    problem = branch.metadata("performance_report", LAST_DAY)["fraud/champion_problem"]
+    assert problem.startswith("Version 1 (previous_champion)")
 
 
 def test_a_roll_back_restores_the_previous_champion_and_the_graph_says_so(branch):
