@@ -5,6 +5,7 @@ not read from here; see `feature_repo.features`. Feast takes seconds to import, 
 on first use.
 """
 
+import io
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from fraud_platform.adapters.sealed_folder import replace_file
 from fraud_platform.features.spec import FEATURES
 from fraud_platform.schemas import UTC_MICROSECONDS
 
@@ -61,7 +63,9 @@ class FeatureStore:
         return len(self.catalogue())
 
     def push(self, features: pl.DataFrame) -> dict[str, int]:
-        """Store the newest values per card and per terminal; older ones than stored are ignored.
+        """Store the newest values per card and per terminal, and the newest day's transactions.
+
+        What is older than stored is ignored: a late day changes nothing that is newer.
 
         Needs `apply` once before.
 
@@ -71,7 +75,11 @@ class FeatureStore:
         Returns:
             Number of cards and of terminals whose stored values changed.
         """
-        self._write("transaction", features.select(_columns("transaction").keys()))
+        rows = features.select(_columns("transaction").keys())
+        newest = pl.col("event_timestamp").max()
+        stored, found = (f.select(newest).item() for f in (self._stored("transaction"), rows))
+        if found is not None and (stored is None or found >= stored):
+            self._write("transaction", rows)
         return {entity: self._push(entity, features) for entity in ("card", "terminal")}
 
     def online(self, card_id: str, terminal_id: str) -> dict[str, float | None]:
@@ -97,18 +105,6 @@ class FeatureStore:
             )
             for view in sorted(views, key=lambda view: str(view.name))
             for field in view.features
-        ]
-
-    def service_features(self, model_version: str | None = None) -> list[str]:
-        """Names of the features that a model version's service lists."""
-        feast = self._feast
-        from feature_repo.features import service_name  # after Feast, as above
-
-        service = feast.get_feature_service(service_name(model_version))
-        return [
-            feature.name
-            for projection in service.feature_view_projections
-            for feature in projection.features
         ]
 
     @property
@@ -163,11 +159,9 @@ class FeatureStore:
 
     def _write(self, entity: str, rows: pl.DataFrame) -> None:
         """Replace the file behind one view, whole or not at all."""
-        self._offline_dir.mkdir(parents=True, exist_ok=True)
-        path = self._offline_dir / f"{entity}_features.parquet"
-        unfinished = path.with_suffix(".unfinished")
-        rows.write_parquet(unfinished)
-        unfinished.replace(path)
+        content = io.BytesIO()
+        rows.write_parquet(content)
+        replace_file(self._offline_dir / f"{entity}_features.parquet", content.getvalue())
 
 
 def _columns(entity: str) -> dict[str, pl.DataType]:
