@@ -23,23 +23,29 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 IMAGES = Path(__file__).parent / "images"
-WIDTH, HEIGHT = 1600, 1000
+WIDTH = 1600
 COLOURS = 128
 MAX_BYTES = 300_000
 PATIENCE_SECONDS = 60
 SETTLE_SECONDS = 3
 GROUPS = ("ingest", "features", "labels", "training", "evaluation", "promotion", "monitoring")
 """As in `assets.STAGES`."""
+METRICS = ("average_precision", "auc_roc", "recall", "alert_rate")
+"""What the list of trainings shows."""
 
 
 class Browser:
@@ -48,8 +54,11 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
 
-    def open(self, address: str, *texts: str) -> None:
-        """Go to a page and wait until it shows all these texts."""
+    def open(self, address: str, *texts: str, height: int = 1000) -> None:
+        """Go to a page in a window of this height, and wait until it shows all these texts."""
+        size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self._driver.get("about:blank")  # else a page that differs after # only is not read again
         self._driver.get(address)
         for text in texts:
             self.wait(f"{text!r} on {address}", lambda text=text: text in self.text())
@@ -59,20 +68,36 @@ class Browser:
         """What the page shows."""
         return self._driver.find_element(By.TAG_NAME, "body").text
 
-    def click(self, text: str, *, last: bool = False) -> None:
-        """Click on the element with exactly this text."""
-        path = f'//*[normalize-space(text())="{text}"]'
-        found: list[WebElement] = []
+    def remember(self, key: str, value: str) -> None:
+        """Keep a choice of the person who looks, as the page itself would."""
+        self._driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
 
-        def look() -> bool:
-            found[:] = self._driver.find_elements(By.XPATH, path)
-            return bool(found)
+    def find(self, text: str, *, within: str = "") -> WebElement | None:
+        """The first element with exactly this text, in the table row with another text if given."""
+        row = f'//tr[.//*[normalize-space(text())="{within}"]]' if within else ""
+        found = self._driver.find_elements(By.XPATH, f'{row}//*[normalize-space(text())="{text}"]')
+        return found[0] if found else None
 
-        self.wait(f"something to click with the text {text!r}", look)
-        self._driver.execute_script(
-            "arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()",
-            found[-1 if last else 0],
-        )
+    def click(self, element: WebElement) -> None:
+        """Click, and let the page settle."""
+        self._driver.execute_script("arguments[0].click()", element)
+        time.sleep(SETTLE_SECONDS)
+
+    def press(self, label: str) -> None:
+        """Click on the symbol with this label."""
+        self.click(self._driver.find_element(By.XPATH, f'//button[.//*[@aria-label="{label}"]]'))
+
+    def fit(self, x: int, y: int) -> None:
+        """Double-click on the empty ground of a graph, so that it fits the window again."""
+        actions = ActionChains(self._driver)
+        actions.w3c_actions.pointer_action.move_to_location(x, y)
+        actions.double_click().perform()
+        time.sleep(SETTLE_SECONDS)
+
+    def point_at(self, element: WebElement) -> None:
+        """Hold the pointer over an element until its explanation shows."""
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'nearest'})", element)
+        ActionChains(self._driver).move_to_element(element).perform()
         time.sleep(SETTLE_SECONDS)
 
     def wait(self, what: str, done: Callable[[], bool]) -> None:
@@ -122,7 +147,6 @@ def browser() -> Iterator[Browser]:
             "--disable-sync",
             "--hide-scrollbars",
             f"--user-data-dir={profile}",
-            f"--window-size={WIDTH},{HEIGHT}",
         ):
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
@@ -130,3 +154,155 @@ def browser() -> Iterator[Browser]:
             yield Browser(driver)
         finally:
             driver.quit()
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One look of a sensor that started nothing."""
+
+    at: datetime
+    reason: str
+
+
+class Dagster:
+    """Dagster's UI at one address."""
+
+    def __init__(self, address: str, page: Browser) -> None:
+        self._address = address
+        self._page = page
+
+    def enter(self) -> None:
+        """Open the UI as one who was here before: a narrow side bar, no newsletter."""
+        self._page.open(f"{self._address}/overview", "Timeline")
+        self._page.remember("dagster-nav-collapsed", "true")
+        if (skip := self._page.find("Skip")) is not None:
+            self._page.click(skip)
+
+    def graph(self) -> None:
+        """Open the asset graph with all groups expanded."""
+        expanded = ",".join(f"global@global:{group}" for group in GROUPS)
+        address = f"{self._address}/asset-groups?expanded={expanded}"
+        self._page.open(address, "Global asset lineage", "raw_transactions")
+        self._page.press("panel_show_right")  # the list of assets; all of them are in the picture
+        self._page.fit(700, 930)
+
+    def asset(self, name: str, *texts: str, view: str = "overview", height: int = 1000) -> None:
+        """Open an asset's page."""
+        self._page.open(f"{self._address}/assets/{name}?view={view}", *texts, height=height)
+
+    def skipped_tick(self, sensor: str) -> None:
+        """Open a sensor's page and point at its most telling look that started nothing."""
+        tick = self._most_telling(sensor)
+        address = f"{self._address}/locations/{self._location()}/sensors/{sensor}"
+        self._page.open(address, "All ticks", height=1200)
+        shown = f"{tick.at:%b} {tick.at.day}, {tick.at:%I:%M:%S %p}".replace(", 0", ", ")
+        while (result := self._page.find("0 runs requested", within=shown)) is None:
+            older = self._page.find("Older")
+            if older is None:
+                raise LookupError(f"found no row of {shown} on the page of {sensor}")
+            self._page.click(older)
+        self._page.point_at(result)
+        self._page.wait(f"reason {tick.reason!r}", lambda: tick.reason in self._page.text())
+
+    def _most_telling(self, sensor: str) -> Tick:
+        """The newest skipped tick whose reason names a day; one that waits is preferred."""
+        repository, location = self._location().split("@")
+        answer = self._ask(
+            """query ($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) {
+            ... on Sensor { sensorState { ticks(limit: 500, statuses: [SKIPPED]) {
+            timestamp skipReason } } } } }""",
+            sensor={
+                "repositoryName": repository,
+                "repositoryLocationName": location,
+                "sensorName": sensor,
+            },
+        )
+        ticks = [
+            Tick(datetime.fromtimestamp(tick["timestamp"]).astimezone(), tick["skipReason"])
+            for tick in answer["sensorOrError"]["sensorState"]["ticks"]
+            if (tick["skipReason"] or "").startswith("20")
+        ]
+        waiting = [tick for tick in ticks if "training can learn it" in tick.reason]
+        return [*waiting, *ticks][0]
+
+    def _location(self) -> str:
+        answer = self._ask(
+            "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name }"
+            " } } } }"
+        )
+        (node,) = answer["repositoriesOrError"]["nodes"]
+        return f"{node['name']}@{node['location']['name']}"
+
+    def _ask(self, query: str, **variables: object) -> dict[str, Any]:
+        answer = ask(f"{self._address}/graphql", {"query": query, "variables": variables})
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+class Mlflow:
+    """MLflow's UI at one address."""
+
+    def __init__(self, address: str, page: Browser) -> None:
+        self._address = address
+        self._page = page
+
+    def runs(self) -> None:
+        """Open the trainings, each with its two models and their metrics."""
+        experiment = self._ask("experiments/search", max_results=10)["experiments"][0]
+        number, address = experiment["experiment_id"], f"{self._address}/#/experiments"
+        trainings = self._ask("runs/search", experiment_ids=[number])["runs"]
+        parents = [t["info"]["run_id"] for t in trainings if t["info"]["run_name"] == "retrain"]
+        self._page.open(self._address, "MLflow")
+        self._page.remember("mlflow.assistant.panelOpen_v1", "false")
+        shown = {
+            "selectedColumns": [f"metrics.`{name}`" for name in METRICS],
+            "runsExpanded": dict.fromkeys(parents, True),
+        }
+        key = f'MLflowLocalStorage-1.1-ExperimentPage-["{number}"]-ReactComponentState'
+        self._page.remember(key, json.dumps(shown))
+        self._page.open(
+            f"{address}/{number}/runs?workflowType=machine_learning", *METRICS, height=560
+        )
+
+    def _ask(self, call: str, **arguments: object) -> dict[str, Any]:
+        return ask(f"{self._address}/api/2.0/mlflow/{call}", arguments)
+
+
+def ask(address: str, arguments: dict[str, object]) -> dict[str, Any]:
+    """Post JSON to a server of ours and read its JSON."""
+    request = urllib.request.Request(  # noqa: S310 -- our own server
+        address, json.dumps(arguments).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 -- our own server
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def take(dagster_url: str, scorer_url: str, mlflow_url: str) -> None:
+    """Take all pictures."""
+    with browser() as page:
+        dagster = Dagster(dagster_url, page)
+        dagster.enter()
+        dagster.skipped_tick("heal")
+        page.save("sensors")
+        dagster.graph()
+        page.save("asset_graph")
+        dagster.asset("champion", "fraud/verdict")
+        page.save("asset_page")
+        dagster.asset("transaction_features", "Latest execution", view="checks", height=800)
+        page.save("asset_checks")
+        dagster.asset("health_report", "fraud/cause", height=1300)
+        page.save("health_report")
+        page.open(f"{scorer_url}/schema", "/v1/decisions", height=1300)
+        page.save("scorer_docs")
+        Mlflow(mlflow_url, page).runs()
+        page.save("mlflow")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description="Take the pictures of the documentation.")
+    arguments.add_argument("--dagster", default="http://127.0.0.1:3000")
+    arguments.add_argument("--scorer", default="http://127.0.0.1:8080")
+    arguments.add_argument("--mlflow", default="http://127.0.0.1:5000")
+    given = arguments.parse_args()
+    take(given.dagster, given.scorer, given.mlflow)
