@@ -259,17 +259,25 @@ def refusal(
     return None
 
 
-def training_is_due(new_frauds: int, *, first: bool, policy: HealingPolicy) -> str | None:
-    """Why enough labels arrived for a training, or None when they did not.
+@dataclass(frozen=True)
+class Volume:
+    """An amount of mature labels: days, and frauds on them."""
 
-    Args:
-        new_frauds: mature frauds since the last training set (all of them before the first).
-        first: whether no model was ever trained.
-        policy: the two volumes.
+    days: int
+    frauds: int
+
+
+def too_few(labels: Volume, needed: Volume) -> str | None:
+    """Why these labels are too few to train on, or None when they are not.
 
     Examples:
-        >>> training_is_due(5, first=True, policy=HealingPolicy()) is None
+        >>> too_few(Volume(days=30, frauds=5), Volume(days=21, frauds=70))
+        '5 mature frauds since the last training, 70 needed'
+        >>> too_few(Volume(days=30, frauds=70), Volume(days=21, frauds=70)) is None
         True
     """
-    needed = policy.first_training_frauds if first else policy.retrain_new_frauds
-    return f"{new_frauds} mature frauds, {needed} were needed" if new_frauds >= needed else None
+    if labels.days < needed.days:
+        return f"{labels.days} days of mature labels, {needed.days} needed"
+    if labels.frauds < needed.frauds:
+        return f"{labels.frauds} mature frauds since the last training, {needed.frauds} needed"
+    return None

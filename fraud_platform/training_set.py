@@ -42,6 +42,23 @@ class TrainingPolicy:
     min_test_frauds: int = 20
     """Fewest frauds in the test slice; below, nothing can be compared."""
 
+    @property
+    def fewest_days(self) -> int:
+        """Days of mature labels below which nothing can be trained."""
+        return self.min_train_days + self.delay_days + self.test_days
+
+    def __post_init__(self) -> None:
+        least = {"delay_days": 0, "min_train_days": 1, "test_days": 1}
+        least |= {"min_train_frauds": 1, "min_test_frauds": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+        if self.train_days < self.min_train_days:
+            raise ValueError(
+                f"found train_days={self.train_days}, expected at least "
+                f"min_train_days={self.min_train_days}"
+            )
+
 
 def build(
     features: pl.DataFrame,
@@ -157,7 +174,7 @@ class _Cut:
 
 def _cut(known: pl.DataFrame, policy: TrainingPolicy, as_of: datetime) -> _Cut:
     first, last = known["day"].min(), known["day"].max()
-    needed = policy.min_train_days + policy.delay_days + policy.test_days
+    needed = policy.fewest_days
     days = (last - first).days + 1 if isinstance(first, date) and isinstance(last, date) else 0
     if not isinstance(last, date) or not isinstance(first, date) or days < needed:
         raise LabelsNotMatureError(

@@ -7,9 +7,10 @@ import dagster as dg
 import polars as pl
 
 from assets.timing import SENSOR_SECONDS, day_of
+from fraud_platform.adapters.model_bundle import read_pointer
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.healing import Act, Remedy, refusal, training_is_due
+from fraud_platform.healing import Act, Remedy, Volume, refusal, too_few
 from fraud_platform.settings import Settings
 from sensors.jobs import DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
 
@@ -32,27 +33,22 @@ def heal(
 
     Older reports of the same tick are history: acting on them would heal a day that has passed.
     """
-    reports = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey("health_report"),
-            after_storage_id=int(context.cursor) if context.cursor else None,
-        ),
+    after = int(context.cursor) if context.cursor else None
+    told = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("health_report"), after_storage_id=after),
         limit=_NEWEST,
-        ascending=True,
     ).records
-    if not reports:
+    days = tables.days("health_report")
+    if not told or not days:
         return dg.SkipReason("no new health report")
-    cursor = str(reports[-1].storage_id)
-    newest = max(reports, key=lambda record: record.partition_key or "")
-    day = day_of(str(newest.partition_key))
-    if day < (last := tables.days("health_report")[-1]):
+    cursor, day = str(told[0].storage_id), days[-1]
+    judged = max(str(record.partition_key) for record in told)
+    if judged < day.isoformat():
         return dg.SensorResult(
-            cursor=cursor, skip_reason=f"{day} was judged again, but {last} is what counts now"
+            cursor=cursor, skip_reason=f"{judged} was judged again, but {day} is what counts now"
         )
-    metadata = newest.asset_materialization.metadata if newest.asset_materialization else {}
-    remedy = Remedy(str(metadata["fraud/remedy"].value))
-    cause = str(metadata["fraud/cause"].value)
-    version = str(metadata["fraud/champion_version"].value)
+    report = tables.read("health_report", [day]).row(0, named=True)
+    remedy, cause = Remedy(report["remedy"]), report["cause"]
     why_not = _why_not(remedy, day, past_acts(context.instance), settings, registry, tables)
     if why_not:
         return dg.SensorResult(cursor=cursor, skip_reason=f"{day}: {cause}; {why_not}")
@@ -63,7 +59,7 @@ def heal(
         tags={
             REMEDY_TAG: remedy.value,
             DAY_TAG: day.isoformat(),
-            VERSION_TAG: version,
+            VERSION_TAG: str(report["champion_version"]),
             "fraud/cause": cause,
         },
     )
@@ -82,17 +78,22 @@ def label_volume(
     tables: dg.ResourceParam[Tables],
 ) -> dg.RunRequest | dg.SkipReason:
     """Train when enough new frauds came of age: the first model early, later ones by volume."""
-    trained = tables.days("training_set")
-    mature = tables.days("mature_labels")
-    fresh = [day for day in mature if not trained or day > trained[-1]]
+    first = read_pointer(settings.models_dir) is None
+    trained = [] if first else tables.days("training_set")
+    fresh = [day for day in tables.days("mature_labels") if not trained or day > trained[-1]]
     if not fresh:
         return dg.SkipReason("no day of labels came of age since the last training")
-    frauds = int(tables.read("mature_labels", fresh).select(pl.col("is_fraud").sum()).item())
-    due = training_is_due(frauds, first=not trained, policy=settings.healing)
-    if due is None:
-        return dg.SkipReason(f"{frauds} mature frauds since the last training, not enough")
-    day = fresh[-1]
-    why_not = refusal(Remedy.RETRAIN, day, past_acts(context.instance), settings.healing)
+    labels, day = tables.read("mature_labels", fresh), fresh[-1]
+    volume = Volume(days=labels["as_of_timestamp"].n_unique(), frauds=int(labels["is_fraud"].sum()))
+    needed = Volume(
+        days=settings.training.fewest_days if first else 1,
+        frauds=settings.healing.first_training_frauds
+        if first
+        else settings.healing.retrain_new_frauds,
+    )
+    why_not = too_few(volume, needed) or refusal(
+        Remedy.RETRAIN, day, past_acts(context.instance), settings.healing
+    )
     if why_not:
         return dg.SkipReason(why_not)
     return dg.RunRequest(
@@ -102,7 +103,7 @@ def label_volume(
             REMEDY_TAG: Remedy.RETRAIN.value,
             DAY_TAG: day.isoformat(),
             "fraud/cause": "label_volume",
-            "fraud/reason": due,
+            "fraud/reason": f"{volume.frauds} frauds came of age, {needed.frauds} were needed",
         },
     )
 

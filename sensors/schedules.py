@@ -5,7 +5,11 @@ They tick by the wall clock but work on the newest day of data, so a stream that
 
 import dagster as dg
 
+from fraud_platform.adapters.model_bundle import read_pointer
 from fraud_platform.adapters.tables import Tables
+from fraud_platform.healing import Remedy, refusal
+from fraud_platform.settings import Settings
+from sensors.healing import past_acts
 from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
 
 
@@ -17,14 +21,19 @@ from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def weekly_retraining(
-    context: dg.ScheduleEvaluationContext, tables: dg.ResourceParam[Tables]
+    context: dg.ScheduleEvaluationContext,
+    tables: dg.ResourceParam[Tables],
+    settings: dg.ResourceParam[Settings],
 ) -> dg.RunRequest | dg.SkipReason:
     """Every Monday at 03:00 UTC, a challenger on the newest mature labels."""
+    if read_pointer(settings.models_dir) is None:
+        return dg.SkipReason("there is no champion yet; the label sensor trains the first one")
     days = tables.days("mature_labels")
-    if not days:
-        return dg.SkipReason("no label came of age yet")
     if days[-1] in tables.days("training_set"):
         return dg.SkipReason(f"a model was already trained as of {days[-1]}")
+    past = past_acts(context.instance)
+    if why_not := refusal(Remedy.RETRAIN, days[-1], past, settings.healing):
+        return dg.SkipReason(why_not)
     day = days[-1].isoformat()
     return dg.RunRequest(
         run_key=f"weekly:{day}",

@@ -8,9 +8,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from fraud_platform.adapters.model_bundle import Pointer, write_pointer
 from fraud_platform.healing import Evidence, HealingPolicy, Remedy, diagnose
 from fraud_platform.health import HealthReport, health_frame
 from fraud_platform.schemas import LABELS, TRANSACTIONS
+from fraud_platform.training_set import TrainingPolicy
 from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
 from sensors.healing import heal, label_volume, past_acts
@@ -267,8 +269,24 @@ def test_a_log_that_ends_before_the_first_partition_says_which_setting_is_wrong(
 def come_of_age(platform, *frauds_by_day):
     """Mature labels from January 10 on, so many frauds and one genuine payment each day."""
     for number, frauds in enumerate(frauds_by_day):
+        day = january(10 + number)
         rows = pl.DataFrame({"is_fraud": [True] * frauds + [False]})
-        platform.tables.write("mature_labels", january(10 + number), rows)
+        rows = rows.with_columns(as_of_timestamp=pl.lit(moment(day)))
+        platform.tables.write("mature_labels", day, rows)
+
+
+def reigns(platform, version="1"):
+    """Publish a champion, as far as a sensor looks at it."""
+    pointer = Pointer(version=version, path=version, manifest_digest="0" * 64)
+    platform.settings.models_dir.mkdir(parents=True, exist_ok=True)
+    write_pointer(platform.settings.models_dir, pointer)
+
+
+@pytest.fixture
+def brief(platform):
+    """An installation that trains on three days."""
+    policy = TrainingPolicy(min_train_days=1, delay_days=1, test_days=1)
+    return platform.with_settings(training=policy)
 
 
 def test_without_mature_labels_there_is_nothing_to_train_on(platform):
@@ -277,44 +295,60 @@ def test_without_mature_labels_there_is_nothing_to_train_on(platform):
     assert tick.skip_message == "no day of labels came of age since the last training"
 
 
-def test_the_first_training_waits_for_enough_frauds(platform):
-    needed = platform.settings.healing.first_training_frauds
-    come_of_age(platform, needed - 1)
+def test_the_first_training_waits_for_enough_days(platform):
+    come_of_age(platform, 500)
     tick = platform.tick(label_volume)
     assert tick.run_requests == []
-    assert tick.skip_message == f"{needed - 1} mature frauds since the last training, not enough"
+    assert tick.skip_message == "1 days of mature labels, 21 needed"
 
 
-def test_enough_frauds_start_the_first_training_on_the_newest_mature_day(platform):
-    needed = platform.settings.healing.first_training_frauds
-    come_of_age(platform, needed - 1, 1)
-    (request,) = platform.tick(label_volume).run_requests
-    assert request.run_key == "labels:2026-01-11"
-    assert request.partition_key == "2026-01-11"
+def test_the_first_training_waits_for_enough_frauds(brief):
+    needed = brief.settings.healing.first_training_frauds
+    come_of_age(brief, needed - 1, 0, 0)
+    tick = brief.tick(label_volume)
+    assert tick.run_requests == []
+    assert tick.skip_message == (
+        f"{needed - 1} mature frauds since the last training, {needed} needed"
+    )
+
+
+def test_a_first_training_that_failed_counts_all_labels_again(brief):
+    come_of_age(brief, 500, 0, 0)
+    brief.tables.write("training_set", january(12), pl.DataFrame({"x": [1]}))
+    assert len(brief.tick(label_volume).run_requests) == 1
+
+
+def test_enough_frauds_start_the_first_training_on_the_newest_mature_day(brief):
+    needed = brief.settings.healing.first_training_frauds
+    come_of_age(brief, needed - 1, 0, 1)
+    (request,) = brief.tick(label_volume).run_requests
+    assert request.run_key == "labels:2026-01-12"
+    assert request.partition_key == "2026-01-12"
     assert request.tags["fraud/cause"] == "label_volume"
-    assert request.tags["fraud/reason"] == f"{needed} mature frauds, {needed} were needed"
-    assert (request.tags["fraud/remedy"], request.tags["fraud/day"]) == ("retrain", "2026-01-11")
+    assert request.tags["fraud/reason"] == f"{needed} frauds came of age, {needed} were needed"
+    assert (request.tags["fraud/remedy"], request.tags["fraud/day"]) == ("retrain", "2026-01-12")
 
 
 def test_a_later_training_counts_only_labels_that_came_of_age_since(platform):
     few = platform.with_settings(healing=HealingPolicy(retrain_new_frauds=30))
+    reigns(few)
     come_of_age(few, 500, 20, 9)
     few.tables.write("training_set", january(10), pl.DataFrame({"x": [1]}))
     tick = few.tick(label_volume)
     assert tick.run_requests == []
-    assert tick.skip_message == "29 mature frauds since the last training, not enough"
+    assert tick.skip_message == "29 mature frauds since the last training, 30 needed"
     come_of_age(few, 500, 20, 10)
     (request,) = few.tick(label_volume).run_requests
     assert request.run_key == "labels:2026-01-12"
 
 
-def test_a_training_that_just_ran_is_not_started_again(platform):
-    come_of_age(platform, 200)
-    (request,) = platform.tick(label_volume).run_requests
-    started(platform, "retrain", request.tags)
-    tick = platform.tick(label_volume)
+def test_a_training_that_just_ran_is_not_started_again(brief):
+    come_of_age(brief, 200, 0, 0)
+    (request,) = brief.tick(label_volume).run_requests
+    started(brief, "retrain", request.tags)
+    tick = brief.tick(label_volume)
     assert tick.run_requests == []
-    assert tick.skip_message == "retrain ran for 2026-01-10, cooldown is 3 days"
+    assert tick.skip_message == "retrain ran for 2026-01-12, cooldown is 3 days"
 
 
 # --- healing ---------------------------------------------------------------------------------
@@ -487,12 +521,17 @@ def scheduled(platform, schedule, at):
         instance=platform.instance,
         repository_def=platform.definitions.get_repository_def(),
         scheduled_execution_time=at,
-        resources={"tables": platform.tables},
+        resources={
+            name: resource
+            for name, resource in platform.definitions.resources.items()
+            if name in schedule.required_resource_keys
+        },
     ) as context:
         return schedule.evaluate_tick(context)
 
 
 def test_weekly_retraining_takes_the_newest_mature_day(platform):
+    reigns(platform)
     come_of_age(platform, 1, 1)
     (request,) = scheduled(platform, weekly_retraining, moment(january(19), 3)).run_requests
     assert request.run_key == "weekly:2026-01-11"
@@ -501,6 +540,7 @@ def test_weekly_retraining_takes_the_newest_mature_day(platform):
 
 
 def test_weekly_retraining_skips_a_day_it_was_trained_as_of(platform):
+    reigns(platform)
     come_of_age(platform, 1)
     platform.tables.write("training_set", january(10), pl.DataFrame({"x": [1]}))
     tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
@@ -508,10 +548,18 @@ def test_weekly_retraining_skips_a_day_it_was_trained_as_of(platform):
     assert tick.skip_message == "a model was already trained as of 2026-01-10"
 
 
-def test_weekly_retraining_waits_for_the_first_mature_label(platform):
+def test_weekly_retraining_keeps_the_cooldown(platform):
+    reigns(platform)
+    come_of_age(platform, 1, 1)
+    started(platform, "retrain", {"fraud/remedy": "retrain", "fraud/day": "2026-01-10"})
+    tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
+    assert tick.skip_message == "retrain ran for 2026-01-10, cooldown is 3 days"
+
+
+def test_weekly_retraining_leaves_the_first_model_to_the_label_sensor(platform):
     tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
     assert tick.run_requests == []
-    assert tick.skip_message == "no label came of age yet"
+    assert tick.skip_message == "there is no champion yet; the label sensor trains the first one"
 
 
 def test_monitoring_judges_the_newest_day_once_per_tick_of_the_clock(platform):

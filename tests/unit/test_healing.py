@@ -9,9 +9,10 @@ from fraud_platform.healing import (
     Evidence,
     HealingPolicy,
     Remedy,
+    Volume,
     diagnose,
     refusal,
-    training_is_due,
+    too_few,
 )
 
 POLICY = HealingPolicy()
@@ -113,6 +114,8 @@ def test_the_weekly_budget_holds_over_all_remedies():
     assert refusal(Remedy.RETRAIN, date(2026, 3, 12), past, POLICY) is None
 
 
-def test_the_first_training_needs_fewer_labels_than_a_later_one():
-    assert training_is_due(100, first=True, policy=POLICY)
-    assert training_is_due(100, first=False, policy=POLICY) is None
+def test_labels_are_too_few_by_days_before_they_are_too_few_by_frauds():
+    needed = Volume(days=21, frauds=70)
+    assert too_few(Volume(20, 500), needed) == "20 days of mature labels, 21 needed"
+    assert "69 mature frauds" in (too_few(Volume(21, 69), needed) or "")
+    assert too_few(Volume(21, 70), needed) is None
