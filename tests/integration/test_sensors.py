@@ -516,6 +516,12 @@ def test_a_run_that_succeeds_leaves_no_alert(platform):
 # --- schedules -------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def on_disk(platform, tmp_path):
+    """The same installation on an instance that a schedule can open by itself."""
+    return replace(platform, instance=dg.DagsterInstance.local_temp(str(tmp_path / "instance")))
+
+
 def scheduled(platform, schedule, at):
     with dg.build_schedule_context(
         instance=platform.instance,
@@ -530,34 +536,34 @@ def scheduled(platform, schedule, at):
         return schedule.evaluate_tick(context)
 
 
-def test_weekly_retraining_takes_the_newest_mature_day(platform):
-    reigns(platform)
-    come_of_age(platform, 1, 1)
-    (request,) = scheduled(platform, weekly_retraining, moment(january(19), 3)).run_requests
+def test_weekly_retraining_takes_the_newest_mature_day(on_disk):
+    reigns(on_disk)
+    come_of_age(on_disk, 1, 1)
+    (request,) = scheduled(on_disk, weekly_retraining, moment(january(19), 3)).run_requests
     assert request.run_key == "weekly:2026-01-11"
     assert request.partition_key == "2026-01-11"
     assert request.tags["fraud/cause"] == "weekly"
 
 
-def test_weekly_retraining_skips_a_day_it_was_trained_as_of(platform):
-    reigns(platform)
-    come_of_age(platform, 1)
-    platform.tables.write("training_set", january(10), pl.DataFrame({"x": [1]}))
-    tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
+def test_weekly_retraining_skips_a_day_it_was_trained_as_of(on_disk):
+    reigns(on_disk)
+    come_of_age(on_disk, 1)
+    on_disk.tables.write("training_set", january(10), pl.DataFrame({"x": [1]}))
+    tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
     assert tick.run_requests == []
     assert tick.skip_message == "a model was already trained as of 2026-01-10"
 
 
-def test_weekly_retraining_keeps_the_cooldown(platform):
-    reigns(platform)
-    come_of_age(platform, 1, 1)
-    started(platform, "retrain", {"fraud/remedy": "retrain", "fraud/day": "2026-01-10"})
-    tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
+def test_weekly_retraining_keeps_the_cooldown(on_disk):
+    reigns(on_disk)
+    come_of_age(on_disk, 1, 1)
+    started(on_disk, "retrain", {"fraud/remedy": "retrain", "fraud/day": "2026-01-10"})
+    tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
     assert tick.skip_message == "retrain ran for 2026-01-10, cooldown is 3 days"
 
 
-def test_weekly_retraining_leaves_the_first_model_to_the_label_sensor(platform):
-    tick = scheduled(platform, weekly_retraining, moment(january(19), 3))
+def test_weekly_retraining_leaves_the_first_model_to_the_label_sensor(on_disk):
+    tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
     assert tick.run_requests == []
     assert tick.skip_message == "there is no champion yet; the label sensor trains the first one"
 
