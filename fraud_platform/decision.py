@@ -27,6 +27,15 @@ class DecisionPolicy:
     max_reasons: int = 4
     """Most reason codes in one answer."""
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.decline_fpr <= self.review_fpr < 1.0:
+            raise ValueError(
+                f"found decline_fpr={self.decline_fpr} and review_fpr={self.review_fpr}, "
+                "expected 0 < decline_fpr <= review_fpr < 1"
+            )
+        if self.max_reasons < 1:
+            raise ValueError(f"found max_reasons={self.max_reasons}, expected at least 1")
+
 
 class Outcome(StrEnum):
     """What the platform answers for one transaction, mildest first."""

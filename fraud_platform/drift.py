@@ -26,6 +26,17 @@ class DriftPolicy:
     min_rows: int = 200
     """Fewest rows in a day; below, the day cannot be judged."""
 
+    def __post_init__(self) -> None:
+        if self.bins < 2 or self.min_rows < 1:
+            raise ValueError(
+                f"found bins={self.bins} and min_rows={self.min_rows}, expected at least 2 and 1"
+            )
+        if not self.major_psi > 0.0:
+            raise ValueError(f"found major_psi={self.major_psi}, expected above 0")
+        for name in ("max_null_share_gain", "unit_tolerance"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected 0 to below 1")
+
 
 def psi(reference: NDArray[np.float64], current: NDArray[np.float64], bins: int = 10) -> float:
     """Population stability index between two samples of one feature, less its sampling bias.

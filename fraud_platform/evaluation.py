@@ -33,6 +33,18 @@ class EvaluationPolicy:
     review_cost_minor: int = 200
     """What one alert costs, minor units of the currency."""
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.decline_fpr <= self.review_fpr < 1.0:
+            raise ValueError(
+                f"found decline_fpr={self.decline_fpr} and review_fpr={self.review_fpr}, "
+                "expected 0 < decline_fpr <= review_fpr < 1"
+            )
+        if self.cards_per_day < 1 or self.review_cost_minor < 0:
+            raise ValueError(
+                f"found cards_per_day={self.cards_per_day} and "
+                f"review_cost_minor={self.review_cost_minor}, expected at least 1 and 0"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:

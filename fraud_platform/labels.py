@@ -20,6 +20,10 @@ class LabelPolicy:
     maturity_days: int = 7
     """Days after the transaction's day until "no fraud verdict" counts as genuine."""
 
+    def __post_init__(self) -> None:
+        if self.maturity_days < 0:
+            raise ValueError(f"found maturity_days={self.maturity_days}, expected at least 0")
+
 
 def mature(transactions: pl.DataFrame, labels: pl.DataFrame, *, as_of: datetime) -> pl.DataFrame:
     """The label of each of these transactions, from the verdicts known before `as_of`.

@@ -50,6 +50,13 @@ class ModelPolicy:
     threads: int = 1
     """Threads of a fit; results do not depend on it."""
 
+    def __post_init__(self) -> None:
+        least = {"trials": 1, "seed": 0, "max_rounds": 1, "early_stopping_rounds": 1}
+        least |= {"validation_days": 1, "validation_gap_days": 0, "threads": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:

@@ -26,6 +26,20 @@ class PromotionPolicy:
     min_cost_reduction: float = 0.01
     """Reduction of the cost per transaction that counts as better, relative to the champion's."""
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_average_precision < self.max_average_precision <= 1.0:
+            raise ValueError(
+                f"found min_average_precision={self.min_average_precision} and "
+                f"max_average_precision={self.max_average_precision}, expected 0 <= min < max <= 1"
+            )
+        for name in (
+            "max_average_precision_loss",
+            "min_average_precision_gain",
+            "min_cost_reduction",
+        ):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected 0 to 1")
+
 
 class PromotionAnswer(StrEnum):
     """What may happen with the challenger."""

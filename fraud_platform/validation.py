@@ -57,6 +57,27 @@ class ValidationPolicy:
     """Columns beside card_id whose values must hold no card number; take one out if your own
     numbers only look like cards."""
 
+    def __post_init__(self) -> None:
+        if self.max_amount_minor < 1 or self.future_tolerance_seconds < 0:
+            raise ValueError(
+                f"found max_amount_minor={self.max_amount_minor} and "
+                f"future_tolerance_seconds={self.future_tolerance_seconds}, "
+                "expected at least 1 and 0"
+            )
+        if not _has_zone(self.oldest_event):
+            raise ValueError(
+                f"found oldest_event={self.oldest_event!r}, expected ISO 8601 with a zone"
+            )
+        if unknown := set(self.no_card_numbers_in) - set(_TEXTS):
+            raise ValueError(f"found no_card_numbers_in={sorted(unknown)}, expected of {_TEXTS}")
+
+
+def _has_zone(moment: str) -> bool:
+    try:
+        return datetime.fromisoformat(moment).tzinfo is not None
+    except ValueError:
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:

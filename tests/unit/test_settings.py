@@ -1,6 +1,7 @@
 """Where a setting comes from, who wins, and what is never shown."""
 
 import json
+import re
 from dataclasses import fields
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.settings import Settings, settings_table
 
 HIDDEN = "nobody-may-read-this"
@@ -73,6 +75,57 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(home, monkeypatch, variabl
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError, match=variable.split("_")[-1].lower()):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("FRAUD_DECISION__REVIEW_FPR", "2.0", "decline_fpr <= review_fpr < 1"),
+        ("FRAUD_DECISION__REVIEW_FPR", "nan", "decline_fpr <= review_fpr < 1"),
+        ("FRAUD_DECISION__DECLINE_FPR", "0.5", "decline_fpr <= review_fpr < 1"),
+        ("FRAUD_DECISION__MAX_REASONS", "0", "at least 1"),
+        ("FRAUD_LABELS__MATURITY_DAYS", "-3", "at least 0"),
+        ("FRAUD_TRAINING__TEST_DAYS", "0", "at least 1"),
+        ("FRAUD_TRAINING__TRAIN_DAYS", "2", "at least min_train_days=7"),
+        ("FRAUD_MODEL__TRIALS", "0", "at least 1"),
+        ("FRAUD_PROMOTION__MIN_AVERAGE_PRECISION", "0.99", "0 <= min < max <= 1"),
+        ("FRAUD_PROMOTION__MIN_COST_REDUCTION", "-0.1", "0 to 1"),
+        ("FRAUD_DRIFT__BINS", "1", "at least 2"),
+        ("FRAUD_DRIFT__MAJOR_PSI", "nan", "above 0"),
+        ("FRAUD_DRIFT__MAX_NULL_SHARE_GAIN", "1.5", "0 to below 1"),
+        ("FRAUD_HEALING__WINDOW_DAYS", "0", "at least 1"),
+        ("FRAUD_HEALING__MAX_ALERT_RATE_RATIO", "nan", "at least 1"),
+        ("FRAUD_HEALING__CONFIDENCE", "1.0", "between 0 and 1"),
+        ("FRAUD_VALIDATION__MAX_AMOUNT_MINOR", "0", "at least 1"),
+        ("FRAUD_VALIDATION__OLDEST_EVENT", "yesterday", "ISO 8601 with a zone"),
+        ("FRAUD_VALIDATION__OLDEST_EVENT", "2000-01-01T00:00:00", "ISO 8601 with a zone"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_with_its_name_and_what_is_allowed(
+    home, monkeypatch, variable, value, expected
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValidationError) as error:
+        Settings()
+    _, policy, name = re.split("__?", variable.lower(), maxsplit=2)
+    (problem,) = error.value.errors()
+    assert problem["loc"] == (policy,)
+    assert f"found {name}=" in problem["msg"] or f"and {name}=" in problem["msg"]
+    assert value in problem["msg"]
+    assert expected in problem["msg"]
+
+
+def test_a_column_that_no_payment_has_is_refused_in_the_homes_file(home):
+    store(home, validation={"no_card_numbers_in": ["shop"]})
+    with pytest.raises(ValidationError, match=r"found no_card_numbers_in=\['shop'\]"):
+        Settings()
+
+
+def test_the_working_point_of_an_evaluation_has_the_same_bounds():
+    with pytest.raises(ValueError, match="cards_per_day=0"):
+        EvaluationPolicy(cards_per_day=0)
+    with pytest.raises(ValueError, match=r"review_fpr=0\.5"):
+        EvaluationPolicy(review_fpr=0.5, decline_fpr=0.6)
 
 
 def test_a_misspelt_name_in_the_homes_file_is_refused(home):
