@@ -519,7 +519,9 @@ def test_a_run_that_succeeds_leaves_no_alert(platform):
 @pytest.fixture
 def on_disk(platform, tmp_path):
     """The same installation on an instance that a schedule can open by itself."""
-    return replace(platform, instance=dg.DagsterInstance.local_temp(str(tmp_path / "instance")))
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    return replace(platform, instance=dg.DagsterInstance.local_temp(str(folder)))
 
 
 def scheduled(platform, schedule, at):
