@@ -50,6 +50,18 @@ class HealingPolicy:
     first_training_frauds: int = 70
     """Mature frauds after which the first model is trained."""
 
+    def __post_init__(self) -> None:
+        least = {"max_alert_rate_ratio": 1, "max_missed_fraud_ratio": 1, "window_days": 1}
+        least |= {"min_rows": 1, "min_frauds": 1, "release_watch_days": 0, "learn_after_days": 0}
+        least |= {"cooldown_days": 0, "max_remedies_per_week": 0}
+        least |= {"retrain_new_frauds": 1, "first_training_frauds": 1}
+        for name, bound in least.items():
+            # A NaN fails every comparison, so this also refuses what is not a number.
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"found confidence={self.confidence}, expected between 0 and 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
