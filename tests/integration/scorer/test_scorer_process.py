@@ -149,6 +149,7 @@ def test_a_swap_under_load_drops_no_request(start, publish, payment):
     publish("1")
     process = start()
     with Traffic(process.url, past(payment)).flowing() as traffic:
+        traffic.wait_for(lambda: len(traffic.answers) > 0)
         for version in ("2", "1", "2"):
             seen = len(traffic.answers)
             publish(version)
