@@ -44,7 +44,13 @@ def main() -> None:
 @click.option("--scenario", help="Disturb the world: see --list-scenarios.")
 @click.option("--since", help="First disturbed day, UTC; needed with --scenario.")
 @click.option("--strength", default=1.0, show_default=True, help="Of the scenario.")
-@click.option("--list-scenarios", is_flag=True, is_eager=True, callback=lambda *a: _scenarios(*a))
+@click.option(
+    "--list-scenarios",
+    is_flag=True,
+    is_eager=True,
+    callback=lambda *a: _scenarios(*a),
+    help="Print their names.",
+)
 def simulate(  # noqa: PLR0913 -- one argument per option
     out: Path,
     seed: int,

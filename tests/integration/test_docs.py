@@ -8,33 +8,51 @@ import json
 import os
 import re
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import httpx
 import pytest
+from click.testing import CliRunner
 
 from fraud_platform.cli import main
+from fraud_platform.processes import free_port
 from fraud_platform.settings import Settings, settings_table
+from fraud_platform.simulation.scenarios import Scenario
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+HERE = "tests/integration/test_docs.py"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 OTHER_VARIABLES = {"DAGSTER_HOME", "OMP_NUM_THREADS", "MLFLOW_DISABLE_TELEMETRY"}
 """Variables of other programs that the pages set."""
 
-RUN_ELSEWHERE = {
-    # What a command in the docs does, beyond existing, is shown by these.
-    "fraud-platform ingest": "tests/integration/test_ingest.py",
-    "fraud-platform settings": "tests/integration/test_docs.py",
+RUN_BY = {
+    "make demo": "tests/e2e/test_demo.py",
+    "make test": ".ci/run",
+    "make up": HERE,
+    "fraud-platform demo": "tests/e2e/test_demo.py",
+    "fraud-platform ingest": HERE,
     "fraud-platform serve": "tests/integration/scorer/test_scorer_process.py",
+    "fraud-platform settings": HERE,
+    "fraud-platform simulate": HERE,
+    "fraud-platform up": HERE,
+    "dagster-daemon": "tests/integration/test_postgres.py",
+    "dagster-webserver": HERE,
+    "mlflow": HERE,
     "curl": "tests/integration/scorer/test_scorer.py",
+    "python": HERE,
+    "pytest": ".ci/run",
 }
+"""What runs each command of the docs, beyond looking whether it exists."""
 
 
 def commands_of(page: Path) -> list[str]:
@@ -146,9 +164,8 @@ def check_script(words: list[str]) -> None:
         assert (ROOT / words[0]).exists(), f"there is no {words[0]}"
 
 
-def nothing(words: list[str]) -> None:
-    """Git and the shell need no test of ours."""
-
+SHELL = ("export", "git", "cd")
+"""What needs no test of ours."""
 
 CHECKERS = {
     "fraud-platform": lambda words: parse(main, words),
@@ -160,8 +177,8 @@ CHECKERS = {
     "export": check_export,
     "curl": check_curl,
     "python": check_script,
-    "git": nothing,
-    "cd": nothing,
+    "git": list,
+    "cd": list,
 }
 
 SERVERS = (ROOT / "docs" / "run-on-servers.md").read_text("utf-8")
@@ -178,9 +195,11 @@ def test_every_command_in_the_docs_is_one_that_exists(command):
     program = Path(words[0]).name
     assert program in CHECKERS, (
         f"the docs use {program!r} and nothing checks it: add a function to CHECKERS in "
-        f"{Path(__file__).relative_to(ROOT)}, and a test that runs the command for real"
+        f"{HERE}, and a test that runs the command for real"
     )
     CHECKERS[program](words[1:])
+    ran = [key for key in RUN_BY if key in (program, " ".join([program, *words[1:2]]))]
+    assert ran or program in SHELL, f"name in RUN_BY of {HERE} what runs {command!r}"
 
 
 def test_the_pages_have_commands_to_check():
@@ -198,7 +217,7 @@ def test_every_command_of_the_program_explains_itself_and_is_in_the_docs(name):
     assert f"fraud-platform {name}" in pages, f"describe `fraud-platform {name}` in the README"
 
 
-@pytest.mark.parametrize("path", sorted(set(RUN_ELSEWHERE.values())))
+@pytest.mark.parametrize("path", sorted(set(RUN_BY.values())))
 def test_the_tests_that_run_the_commands_are_there(path):
     assert (ROOT / path).exists()
 
@@ -229,6 +248,58 @@ def test_the_snippet_for_a_backup_copies_what_is_committed_while_another_writes(
     assert reader.execute("SELECT x FROM t").fetchall() == [(1,)]
     reader.close()
     writer.close()
+
+
+def test_a_simulated_world_is_written_with_its_mapping_and_goes_through_ingest(
+    tmp_path, monkeypatch
+):
+    world = tmp_path / "world.parquet"
+    small = ["--days", "3", "--customers", "20", "--terminals", "10"]
+    asked = [*small, "--scenario", "amount_inflation", "--since", "2026-01-06"]
+    done = CliRunner().invoke(main, ["simulate", str(world), *asked])
+    assert done.exit_code == 0, done.output
+    told, mapping = re.fullmatch(
+        r"([\d,]+) transactions, [\d,]+ frauds: .*\nmapping: (.*)\n", done.output
+    ).groups()
+    monkeypatch.setattr("fraud_platform.cli.get_settings", lambda: Settings(home=tmp_path / "home"))
+    done = CliRunner().invoke(main, ["ingest", str(world), "--mapping", mapping, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["accepted"] == int(told.replace(",", "")) > 0
+
+
+def test_the_scenarios_are_listed():
+    done = CliRunner().invoke(main, ["simulate", "--list-scenarios"])
+    assert done.exit_code == 0
+    assert done.output.split() == [scenario.value for scenario in Scenario]
+
+
+@pytest.mark.xdist_group("up")
+def test_up_prints_three_addresses_that_answer_and_ctrl_c_stops_all_of_it(tmp_path):
+    ports = {"--dagster-port": str(free_port()), "--mlflow-port": str(free_port())}
+    home = {"FRAUD_HOME": str(tmp_path / "home"), "FRAUD_SCORER_PORT": str(free_port())}
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("fraud-platform"), "up", *chain(*ports.items())],
+        env=os.environ | home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            told = [process.stdout.readline() for _ in range(5)]
+            addresses = dict(line.split() for line in told[1:4])
+            pages = {name: httpx.get(addresses[name], follow_redirects=True) for name in addresses}
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=90)[0]
+    assert told[-1] == "Ctrl-C stops all of them\n", "".join(told) + rest
+    assert (rest, process.returncode) == ("stopping\n", 0)
+    assert list(addresses) == ["dagster", "scorer", "mlflow"]
+    for name, address in addresses.items():
+        assert pages[name].is_success
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address)
+        assert (tmp_path / "home" / "logs" / f"{name}.log").stat().st_size
 
 
 # --- what the README must name ---------------------------------------------------------------
