@@ -9,6 +9,7 @@ never `Settings`.
 import ast
 import inspect
 import itertools
+import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,7 +17,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -71,6 +72,15 @@ class Settings(BaseSettings):
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _read_lists(cls, told: object) -> object:
+        """Lists inside a policy come from the environment as JSON text."""
+        if not isinstance(told, dict):
+            return told
+        texts = {k: v for k, v in told.items() if isinstance(v, str) and v.startswith("[")}
+        return told | {k: json.loads(v) for k, v in texts.items()}
 
     @classmethod
     def settings_customise_sources(
@@ -152,7 +162,7 @@ def _rows() -> Iterator[tuple[str, object, str]]:
         variable = f"FRAUD_{name.upper()}"
         if field.default_factory is None:
             unset = "" if field.default is None else field.default
-            yield variable, unset, field.description or ""
+            yield variable, unset, " ".join((field.description or "").split())
             continue
         policy: type = field.annotation  # type: ignore[assignment]  # policies are dataclasses
         meanings = _meanings(policy)

@@ -10,7 +10,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A deadline per example measures how busy the machine is.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 for name in [n for n in os.environ if n.startswith("FRAUD_") and n != "FRAUD_BENCHMARK_DATA"]:
     del os.environ[name]

@@ -31,7 +31,7 @@ from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, make_plan
 from fraud_platform.demo.proof import before_and_after, card, span
 from fraud_platform.demo.screen import Screen, model_line
 from fraud_platform.demo.traffic import Traffic
-from fraud_platform.errors import UnavailableError
+from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.healing import Remedy
@@ -67,6 +67,11 @@ def run_demo(
     """
     screen = Screen(quiet=as_json)
     with occupied(home), ExitStack() as stack:
+        if data is not None and home.resolve() in data.resolve().parents:
+            raise PermanentError(
+                f"found the data inside {home}, which a demonstration empties first",
+                hint="move the file, or name another home: FRAUD_HOME=...",
+            )
         processes.end_strays(home)
         start_demo_home(home)
         told = Settings(home=home)

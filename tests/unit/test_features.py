@@ -94,7 +94,7 @@ def label(seq: int, about: Transaction, verdict: str, known_us: int) -> LabelEve
 
 def random_log(seed: int, size: int = 120, late: float = 0.2) -> list[Event]:
     """A denser log than hypothesis makes: 3 cards, 3 terminals, 60 days, 20 % late rows."""
-    rng = random.Random(seed)  # noqa: S311  a seeded test log is not a secret
+    rng = random.Random(seed)
     payments = [
         payment(number, rng.randrange(60 * 24) * HOUR, rng.randrange(3), rng.randrange(3), amount)
         for number, amount in enumerate(rng.choices(range(400), k=size))
@@ -386,7 +386,7 @@ def benchmark_log(path: Path, since: datetime, cards: int) -> list[Event]:
             pl.col("TX_FRAUD").cast(pl.Int64) == 1,
         )
     )
-    rng = random.Random(7)  # noqa: S311  a seeded test log is not a secret
+    rng = random.Random(7)
     moments: list[tuple[int, Transaction, int | None]] = []
     for *fields, is_fraud in raw.iter_rows():
         about = Transaction(*fields, "EUR")

@@ -57,6 +57,13 @@ def test_one_field_of_a_policy_is_set_by_its_path_and_the_others_stay(home, monk
     assert policy.max_average_precision == type(policy)().max_average_precision
 
 
+def test_a_list_in_a_policy_comes_from_the_environment_as_json(home, monkeypatch):
+    store(home, validation={"no_card_numbers_in": ["country"]})
+    assert Settings().validation.no_card_numbers_in == ("country",)
+    monkeypatch.setenv("FRAUD_VALIDATION__NO_CARD_NUMBERS_IN", '["terminal_id"]')
+    assert Settings().validation.no_card_numbers_in == ("terminal_id",)
+
+
 def test_the_home_and_the_environment_may_each_set_fields_of_one_policy(home, monkeypatch):
     store(home, model={"trials": 3, "threads": 2})
     monkeypatch.setenv("FRAUD_MODEL__TRIALS", "5")
