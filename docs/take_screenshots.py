@@ -194,7 +194,7 @@ class Dagster:
         """Open a sensor's page and point at its most telling look that started nothing."""
         tick = self._most_telling(sensor)
         address = f"{self._address}/locations/{self._location()}/sensors/{sensor}"
-        self._page.open(address, "All ticks", height=1200)
+        self._page.open(address, "All ticks", height=1500)
         shown = f"{tick.at:%b} {tick.at.day}, {tick.at:%I:%M:%S %p}".replace(", 0", ", ")
         while (result := self._page.find("0 runs requested", within=shown)) is None:
             older = self._page.find("Older")
@@ -287,9 +287,9 @@ def take(dagster_url: str, scorer_url: str, mlflow_url: str) -> None:
         page.save("sensors")
         dagster.graph()
         page.save("asset_graph")
-        dagster.asset("champion", "fraud/verdict")
+        dagster.asset("champion", "fraud/verdict", height=850)
         page.save("asset_page")
-        dagster.asset("transaction_features", "Latest execution", view="checks", height=800)
+        dagster.asset("champion", "Latest execution", view="checks", height=700)
         page.save("asset_checks")
         dagster.asset("health_report", "fraud/cause", height=1300)
         page.save("health_report")
