@@ -36,6 +36,8 @@ def champion(
     """
     if model_comparison.verdict.answer is PromotionAnswer.PROMOTE:
         registry.promote(model_comparison.challenger_version)
+    else:
+        registry.publish()  # heals a move that was killed between alias and pointer
     reigning = registry.champion()
     if reigning is None:
         raise NoChampionError(

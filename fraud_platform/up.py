@@ -37,7 +37,9 @@ def run_until_interrupted(
     }
     if mlflow is not None:
         programs["mlflow"] = (mlflow, f"http://{_HERE}:{mlflow_port}", "/health")
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A shell that starts this in the background has SIGINT ignored; take it back.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with occupied(settings.home), ExitStack() as stack:
         processes.end_strays(settings.home)
         running = {

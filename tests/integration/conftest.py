@@ -165,7 +165,9 @@ def story(
     Tests that change something take `branch`.
     """
     home = tmp_path_factory.mktemp("story")
-    settings = Settings(home=home / "home", model=ModelPolicy(trials=1, max_rounds=60))
+    settings = Settings(
+        home=home / "home", model=ModelPolicy(trials=1, max_rounds=60), code_commit="c0ffee"
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         story = Platform(settings, instance)
         # One broken row comes by file and is refused at the door, one stands in the log.

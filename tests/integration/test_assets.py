@@ -253,7 +253,7 @@ def test_every_training_is_a_finished_run_with_everything_it_takes_to_repeat_it(
     assert run.data.tags["fraud/training_set_digest"] == digest
     assert run.data.tags["fraud/feature_spec_digest"] == spec_digest()
     assert run.data.tags["fraud/trained_as_of"] == "2026-02-04T00:00:00+00:00"
-    assert run.data.tags["mlflow.source.git.commit"] == "unknown"
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     assert run.data.params["library"] in {"xgboost", "lightgbm"}
     assert 0 < run.data.metrics["average_precision"] < 1
     (model,) = client.list_artifacts(run.info.run_id, "model")

@@ -273,6 +273,20 @@ def test_the_scenarios_are_listed():
     assert done.output.split() == [scenario.value for scenario in Scenario]
 
 
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to programs in the background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a program that was told to stop still says; one that does not stop is killed."""
+    try:
+        return process.communicate(timeout=90)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 @pytest.mark.xdist_group("up")
 def test_up_prints_three_addresses_that_answer_and_ctrl_c_stops_all_of_it(tmp_path):
     ports = {"--dagster-port": str(free_port()), "--mlflow-port": str(free_port())}
@@ -283,6 +297,7 @@ def test_up_prints_three_addresses_that_answer_and_ctrl_c_stops_all_of_it(tmp_pa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=hear_ctrl_c,
     ) as process:
         assert process.stdout is not None
         try:
@@ -291,7 +306,11 @@ def test_up_prints_three_addresses_that_answer_and_ctrl_c_stops_all_of_it(tmp_pa
             pages = {name: httpx.get(addresses[name], follow_redirects=True) for name in addresses}
         finally:
             process.send_signal(signal.SIGINT)
-            rest = process.communicate(timeout=90)[0]
+            try:
+                rest = process.communicate(timeout=90)[0]
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     assert told[-1] == "Ctrl-C stops all of them\n", "".join(told) + rest
     assert (rest, process.returncode) == ("stopping\n", 0)
     assert list(addresses) == ["dagster", "scorer", "mlflow"]

@@ -131,7 +131,7 @@ def daily_run(instance, daemon):
 
 def test_a_sensor_tick_launches_the_run_that_computes_the_days(settings, instance, daily_run):
     assert daily_run.tags["dagster/sensor_name"] == "new_transactions"
-    assert daily_run.tags["dagster/run_key"] == f"days:{FIRST}:{LAST}"
+    assert daily_run.tags["dagster/run_key"] == f"days:{FIRST}:{LAST}:closed:{LAST}"
     assert Tables(settings.tables_dir).days("transaction_features")[-1] == LAST
     (state,) = (s for s in instance.all_instigator_state() if s.name == "new_transactions")
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
