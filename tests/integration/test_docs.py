@@ -273,9 +273,9 @@ def test_the_scenarios_are_listed():
     assert done.output.split() == [scenario.value for scenario in Scenario]
 
 
-def hear_ctrl_c() -> None:
-    """Undo what a shell does to programs in the background: they ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def ignore_ctrl_c() -> None:
+    """What a shell does to programs in the background; `up` must take it back."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -297,7 +297,7 @@ def test_up_prints_three_addresses_that_answer_and_ctrl_c_stops_all_of_it(tmp_pa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=ignore_ctrl_c,
     ) as process:
         assert process.stdout is not None
         try:
