@@ -139,7 +139,7 @@ def test_a_run_that_is_open_in_this_process_is_not_touched_and_becomes_the_paren
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(registry.tracking_uri)
     try:
-        with mlflow.start_run() as outer:
+        with mlflow.start_run(experiment_id="0") as outer:
             child = registry.log_training(
                 model,
                 report,
