@@ -1,0 +1,222 @@
+"""The commands `fraud-platform features ...`: proofs about the features, on any log.
+
+Thin: a command puts a log, an engine and a backend together, runs `features.replay` and prints.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import polars as pl
+
+from fraud_platform.errors import PermanentError
+from fraud_platform.features.journal import Journal, Repeats
+from fraud_platform.features.replay import Report, Restarting, State, replay
+from fraud_platform.settings import Settings, get_settings
+
+_PATH = click.Path(path_type=Path)
+_SHARE = click.FloatRange(0, 1)
+_SEED = 20_260_105
+
+
+@click.group()
+def features() -> None:
+    """Prove that the features are the same offline and online."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What `verify` was asked for; the options' help says what each is."""
+
+    data: Path | None
+    mapping_path: Path | None
+    backend: str
+    engine: str
+    late: float
+    duplicates: float
+    restart_every: int
+    seed: int
+    every: int
+
+
+@features.command()
+@click.option("--data", type=_PATH, help="A CSV or Parquet file; without it: the home's event log.")
+@click.option("--mapping", "mapping_path", type=_PATH, help="What the file's columns mean.")
+@click.option(
+    "--backend",
+    type=click.Choice(["memory", "sqlite", "redis"]),
+    default="memory",
+    show_default=True,
+    help="Where the online side keeps its state.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["polars", "kernel"]),
+    default="polars",
+    show_default=True,
+    help="What computes the batch side.",
+)
+@click.option("--late", type=_SHARE, default=0.0, help="Share of events that arrive late.")
+@click.option("--duplicates", type=_SHARE, default=0.0, help="Share of events delivered twice.")
+@click.option(
+    "--restart-every",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Restore the state from its own snapshot after every so many deliveries.",
+)
+@click.option("--seed", default=_SEED, show_default=True, help="Same seed, same disturbance.")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Take about each N-th card, by a hash of its id, as if there were no others.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(as_json: bool, **options: object) -> None:
+    """Replay a whole log through the online path; compare every value with the batch table.
+
+    Exit code 0 if values were compared and every one was equal, bit for bit; else 1.
+    """
+    run = _Run(**options)  # type: ignore[arg-type]  # click made each option what _Run says
+    if (run.data is None) != (run.mapping_path is None):
+        raise click.UsageError("--data and --mapping go together")
+    if run.restart_every and run.backend != "memory":
+        raise click.UsageError("--restart-every needs --backend memory: others keep their state")
+    found, facts = _verify(run, get_settings())
+    told = facts | found.to_dict()
+    click.echo(json.dumps(told, indent=1) if as_json else _text(told))
+    sys.exit(0 if found.is_exact else 1)
+
+
+def _verify(run: _Run, settings: Settings) -> tuple[Report, dict[str, object]]:
+    """The report, and what is worth telling beside it."""
+    started = time.perf_counter()
+    compute = _engine(run.engine)  # first: a long run must not end at a missing library
+    with _backend(run.backend, settings) as state:
+        log, refused = _log(run, settings)
+        read = time.perf_counter()
+        batch = compute(log.transactions, log.labels)
+        computed = time.perf_counter()
+        if run.restart_every:
+            state = Restarting(state, run.restart_every, _restarted)
+        with _bar(log.events) as progress:
+            repeats = Repeats(run.duplicates, run.seed)
+            found = replay(log, batch, state, repeats=repeats, progress=progress)
+        done = time.perf_counter()
+    seconds = {
+        "seconds": round(done - started, 1),
+        "seconds_to_read": round(read - started, 1),
+        "seconds_in_batch": round(computed - read, 1),
+        "seconds_online": round(done - computed, 1),
+    }
+    asked = {"backend": run.backend, "engine": run.engine, "every": run.every, "seed": run.seed}
+    restarts = {"restarts": state.restarts if isinstance(state, Restarting) else 0}
+    return found, asked | refused | seconds | restarts
+
+
+def _log(run: _Run, settings: Settings) -> tuple[Journal, dict[str, object]]:
+    """The log to replay, disturbed as asked, and the rows of a file that are not in it."""
+    from fraud_platform.adapters import replay_source
+    from fraud_platform.adapters.event_log import EventLog
+    from fraud_platform.adapters.home import in_use
+    from fraud_platform.adapters.ingest import read_mapping
+
+    if run.data is None or run.mapping_path is None:
+        with in_use(settings.home):
+            source = replay_source.read_log(EventLog(settings.log_path))
+    else:
+        key = settings.token_key
+        source = replay_source.read_file(
+            run.data,
+            read_mapping(run.mapping_path),
+            policy=settings.validation,
+            received=datetime.now(UTC),  # noqa: TID251 -- an entry point reads the clock
+            token_key=key.get_secret_value().encode() if key else None,
+        )
+    log = source.log.of_cards(1 / run.every) if run.every > 1 else source.log
+    if run.late:
+        log = log.disturbed(late=run.late, seed=run.seed)
+    return log, {"rows_refused": source.rows_refused, "rows_repeated": source.rows_repeated}
+
+
+def _engine(name: str) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
+    if name == "polars":
+        from fraud_platform.features import batch
+
+        return batch.compute
+    try:
+        from fraud_platform.features import kernel
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        raise PermanentError(
+            "found no numba, which the compiled engine is made of",
+            hint="pip install 'fraud-platform[kernel]', or use --engine polars",
+        ) from error
+    return kernel.compute
+
+
+@contextmanager
+def _backend(name: str, settings: Settings) -> Iterator[State]:
+    """An empty state that nothing else uses, for as long as the block lasts."""
+    if name == "memory":
+        from fraud_platform.features.rings import FeatureRings
+
+        yield FeatureRings()
+    elif name == "sqlite":
+        from fraud_platform.adapters.sqlite_state import SqliteState
+
+        with tempfile.TemporaryDirectory() as folder:
+            yield SqliteState(Path(folder) / "state.db")
+    else:
+        from fraud_platform.adapters.redis_state import RedisState
+
+        if settings.redis_url is None:
+            raise PermanentError(
+                "found no Redis to use, expected its address in FRAUD_REDIS_URL",
+                hint="FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 fraud-platform features verify ...",
+            )
+        yield RedisState(settings.redis_url.get_secret_value())
+
+
+def _restarted(state: State) -> State:
+    from fraud_platform.features.rings import FeatureRings
+
+    if not isinstance(state, FeatureRings):
+        raise TypeError(f"a {type(state).__name__} has no snapshot")
+    return FeatureRings.restore(state.snapshot())
+
+
+@contextmanager
+def _bar(events: int) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar for people, on stderr; none where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=events, label="replay", file=sys.stderr) as bar:
+        yield lambda done: bar.update(max(0, min(done, events) - bar.pos))
+
+
+def _text(told: dict[str, object]) -> str:
+    """Aligned lines for people: numbers first, then what differs, if anything does."""
+    by_feature, first = told.pop("mismatches_by_feature"), told.pop("first_mismatches")
+    width = max(len(name) for name in told)
+    lines = [
+        f"{name.replace('_', ' '):<{width}}  {value:>14,}"
+        if isinstance(value, int)
+        else f"{name.replace('_', ' '):<{width}}  {value!s:>14}"
+        for name, value in told.items()
+    ]
+    if isinstance(by_feature, dict):
+        lines += [f"  {name}: {count:,}" for name, count in by_feature.items()]
+    if isinstance(first, list):
+        lines += [f"  {mismatch}" for mismatch in first]
+    return "\n".join(lines)
