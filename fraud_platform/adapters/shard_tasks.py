@@ -86,7 +86,7 @@ def card_shard(plan: Plan, shard: int) -> Done:
     found = take(plan.work, "card-rows", shard)
     if not found:
         return Done(0, peak_mb())
-    rows = mark(pl.concat(found))
+    rows = mark(pl.concat(found), plan.features)
     found.clear()
     for terminal_shard, some in split(rows, "terminal_id", plan.shards).items():
         put(plan.work, "terminal-rows", terminal_shard, f"{shard:06}", some)

@@ -28,12 +28,11 @@ from fraud_platform.adapters.memory import peak_mb, resident_mb, restart_peak
 from fraud_platform.adapters.shard_files import Stretch, stretches
 from fraud_platform.errors import PermanentError
 from fraud_platform.features.declaration import Feature
+from fraud_platform.features.shards import inputs
 from fraud_platform.features.spec import FEATURES
 from fraud_platform.features.table_digest import TableDigest
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 
-_NOT_NEEDED = ("received_timestamp", "source")
-"""Columns of a payment that no feature may look at."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -162,7 +161,7 @@ def compute_out_of_core(  # noqa: PLR0913 -- the pure core of it takes as many
     restart_peak()
     with _workshop(out) as work:
         plan = shard_tasks.Plan(work, shards, since, features, rows_at_a_time)
-        done = _passes(plan, _inputs(transactions, labels, rows_at_a_time), run)
+        done = _passes(plan, _inputs(transactions, labels, plan), run)
         parts = sorted((work / "out").glob("*.parquet"))
         digest = TableDigest()
         for part in parts:
@@ -181,12 +180,12 @@ def compute_out_of_core(  # noqa: PLR0913 -- the pure core of it takes as many
 
 
 def _passes(
-    plan: shard_tasks.Plan, inputs: dict[str, list[Stretch]], run: Runner
+    plan: shard_tasks.Plan, source: dict[str, list[Stretch]], run: Runner
 ) -> shard_tasks.Done:
     """The four passes, each after the one before; what a pass has used up is removed."""
     scattered = [
-        *run(partial(shard_tasks.scatter_payments, plan), inputs["transactions"]),
-        *run(partial(shard_tasks.scatter_verdicts, plan), inputs["labels"]),
+        *run(partial(shard_tasks.scatter_payments, plan), source["transactions"]),
+        *run(partial(shard_tasks.scatter_verdicts, plan), source["labels"]),
     ]
     plan = replace(
         plan, cuts=shard_tasks.cuts_between([seq for done in scattered for seq in done.seqs])
@@ -204,11 +203,11 @@ def _passes(
     )
 
 
-def _inputs(transactions: Path, labels: Path, rows: int) -> dict[str, list[Stretch]]:
-    columns = {name: t for name, t in TRANSACTIONS.columns.items() if name not in _NOT_NEEDED}
+def _inputs(transactions: Path, labels: Path, plan: shard_tasks.Plan) -> dict[str, list[Stretch]]:
+    columns = {name: TRANSACTIONS.columns[name] for name in inputs(plan.features)}
     return {
-        "transactions": stretches(transactions, columns, rows),
-        "labels": stretches(labels, LABELS.columns, rows),
+        "transactions": stretches(transactions, columns, plan.rows_at_a_time),
+        "labels": stretches(labels, LABELS.columns, plan.rows_at_a_time),
     }
 
 

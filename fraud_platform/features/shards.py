@@ -119,7 +119,9 @@ def compute(
     if transactions.is_empty():
         return batch.compute(transactions, labels, since=since, features=features)
     # Whether a payment is an outlier is a fact about its card; terminal shards only read it.
-    marked = pl.concat(mark(rows) for rows in split(transactions, "card_id", shards).values())
+    marked = pl.concat(
+        mark(rows, features) for rows in split(transactions, "card_id", shards).values()
+    )
 
     def side(column: str, of_this_side: tuple[Feature, ...]) -> list[pl.DataFrame]:
         verdicts, none = split(labels, column, shards), labels.clear()
@@ -132,7 +134,19 @@ def compute(
     return join(cards, side("terminal_id", terminal_side(features)), features)
 
 
-def mark(transactions: pl.DataFrame) -> pl.DataFrame:
-    """The payments of whole cards, each with the marks that only its card's past can give."""
-    mark_outliers = getattr(batch, "mark_outliers", None)
-    return mark_outliers(transactions) if mark_outliers else transactions
+def mark(transactions: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFrame:
+    """The payments of whole cards, with the marks that only its card can give, if any are asked."""
+    needs_marks = any(feature.needs_marks for feature in features)
+    return batch.mark_outliers(transactions) if needs_marks else transactions
+
+
+def inputs(features: tuple[Feature, ...]) -> tuple[str, ...]:
+    """Columns of `schemas.TRANSACTIONS` that the features look at, besides the keys of the output.
+
+    Examples:
+        >>> inputs(FEATURES)[:6]
+        ('seq', 'transaction_id', 'event_timestamp', 'card_id', 'terminal_id', 'amount_minor')
+    """
+    facts = {feature.where.fact for feature in features if feature.where} - {"is_outlier"}
+    values = {feature.value for feature in features if feature.value}
+    return (*KEYS, "amount_minor", *sorted((facts | values) - set(KEYS)))
