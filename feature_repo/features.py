@@ -5,8 +5,9 @@ which, and the newest batch values for anyone who asks. It is not in the scorer'
 windows are exact at every instant (`fraud_platform.features.rings`); a stored value is as of its
 entity's last payment and does not age.
 
-One file on purpose: Feast imports every module of this folder by itself and compares objects by
-identity, so an object that two modules share would exist twice. No on-demand views on purpose:
+One file on purpose: Feast imports every module of this folder by itself (but those named in
+`.feastignore`) and compares objects by identity, so an object that two modules share would exist
+twice. No on-demand views on purpose:
 their functions would be stored pickled in the registry. Importing this module is slow (seconds):
 nothing imports it at module level.
 """
@@ -18,9 +19,10 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Float64
 from feast.value_type import ValueType
 
-from fraud_platform.features.spec import FEATURES, LOOKBACK, Feature, spec_digest
+from fraud_platform.features.declaration import Feature
+from fraud_platform.features.spec import FEATURES, LOOKBACK, spec_digest
 
-_OFFLINE_DIR = Path("../.fraud/feast/offline")  # as feature_store.yaml: beside this folder
+_HISTORY = Path("../.fraud/tables/transaction_features")  # of the home beside this folder
 _DESCRIPTIONS = {
     "transaction": "What a payment says about itself; offline only.",
     "card": "What is known about a card at its last payment.",
@@ -28,18 +30,19 @@ _DESCRIPTIONS = {
 }
 
 
-def build(offline_dir: Path, model_version: str | None = None) -> dict[str, object]:
+def build(history: Path, model_version: str | None = None) -> dict[str, object]:
     """All Feast objects by name: entities, views, push sources and one feature service.
 
     Args:
-        offline_dir: folder of `{view}.parquet`, the batch values behind each view.
+        history: folder of the features of all transactions, one Parquet file per day; each view
+            reads its entity's columns there, in place.
         model_version: whose feature service to declare, or None for `fraud_latest`.
 
     Returns:
         Objects for `feast.FeatureStore.apply`.
     """
     objects: dict[str, object] = {}
-    views = [_view(entity, offline_dir, objects) for entity in _DESCRIPTIONS]
+    views = [_view(entity, history, objects) for entity in _DESCRIPTIONS]
     service = FeatureService(
         name=service_name(model_version),
         features=views,
@@ -49,11 +52,11 @@ def build(offline_dir: Path, model_version: str | None = None) -> dict[str, obje
     return objects | {service.name: service}
 
 
-def _view(entity: str, offline_dir: Path, objects: dict[str, object]) -> object:
+def _view(entity: str, history: Path, objects: dict[str, object]) -> object:
     """Declare one entity's view; adds it, its entity and its push source to `objects`."""
     source = FileSource(
         name=f"{entity}_batch",
-        path=str(offline_dir / f"{entity}_features.parquet"),
+        path=str(history),
         timestamp_field="event_timestamp",
     )
     is_online = entity != "transaction"  # a payment is asked for once, when it happens
@@ -80,8 +83,12 @@ def service_name(model_version: str | None) -> str:
 
 def _field(feature: Feature) -> Field:
     """One feature as Feast describes it, with what decides its value as tags."""
+    where = feature.where
     tags = {
         "function": feature.function.value,
+        "stream": feature.stream.value,
+        "value": feature.value or "",
+        "where": "" if where is None else f"{where.fact} = {where.equals}",
         "window": str(feature.window or ""),
         "delay": str(feature.delay or timedelta(0)),
         "reason_code": feature.reason_code,
@@ -91,4 +98,4 @@ def _field(feature: Feature) -> Field:
 
 
 # What `feast apply` finds when it is run on this folder.
-globals().update(build(_OFFLINE_DIR))
+globals().update(build(_HISTORY))

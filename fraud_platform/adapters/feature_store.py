@@ -1,12 +1,15 @@
-"""The feature catalogue and the newest batch values, kept by Feast under one folder.
+"""The feature catalogue, point-in-time values of the past and the newest batch values, by Feast.
 
-Everything is local: `registry.db`, `online.db` (SQLite) and `offline/*.parquet`. The scorer does
-not read from here; see `feature_repo.features`. Feast takes seconds to import, so it is imported
-on first use.
+The registry is a local file, values of the past are read from the platform's own table of
+features, and the newest values are in SQLite or in a Redis. The scorer does not read from here; see
+`feature_repo.features`. Feast takes seconds to import, so it is imported on first use.
 """
 
 import io
+import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +17,21 @@ from typing import Any
 
 import polars as pl
 
+from fraud_platform.adapters.redis_address import RedisAddress
 from fraud_platform.adapters.sealed_folder import replace_file
+from fraud_platform.errors import NotReadyError, PermanentError, UnavailableError
+from fraud_platform.features.declaration import ENTITY_COLUMNS
 from fraud_platform.features.spec import FEATURES
 from fraud_platform.schemas import UTC_MICROSECONDS
 
 _PROJECT = "fraud_platform"
-_ENTITIES = ("transaction", "card", "terminal")
+_ONLINE = tuple(ENTITY_COLUMNS)
+"""Entities whose newest values are of use later: those that have a past."""
+_UNLIKE_TODAY = (
+    *(pl.exceptions.ColumnNotFoundError, pl.exceptions.SchemaError, pl.exceptions.ComputeError),
+    FileNotFoundError,
+)
+"""What reading a history of other features than today's raises, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +46,22 @@ class CatalogueEntry:
 
 
 class FeatureStore:
-    """Feast's registry, online store and offline files of one installation.
+    """Feast's registry, offline values and online store of one installation.
 
     Args:
-        feast_dir: folder for all of it; created on first use.
+        feast_dir: folder for the registry and the SQLite online store; created on first use.
+        history: folder of the features of all transactions, one Parquet file per day, as the asset
+            `transaction_features` writes it; None: in the home that `feast_dir` is in.
+        redis_url: online store, `redis://` or `rediss://` with its password; None: SQLite.
     """
 
-    def __init__(self, feast_dir: Path) -> None:
+    def __init__(
+        self, feast_dir: Path, *, history: Path | None = None, redis_url: str | None = None
+    ) -> None:
         self._feast_dir = feast_dir.absolute()
+        home = self._feast_dir.parent
+        self._history = history.absolute() if history else home / "tables" / "transaction_features"
+        self._redis = None if redis_url is None else RedisAddress.parse(redis_url)
 
     def apply(self, model_version: str | None = None) -> int:
         """Register entities, views, push sources and the feature service of a model version.
@@ -57,15 +77,15 @@ class FeatureStore:
         feast = self._feast
         from feature_repo.features import build  # after Feast, whose first import is special
 
-        for entity in _ENTITIES:  # Feast warns about sources that do not exist yet
-            self._write(entity, self._stored(entity))
-        feast.apply(list(build(self._offline_dir, model_version).values()))
+        with self._reaching_redis():
+            feast.apply(list(build(self._history, model_version).values()))
         return len(self.catalogue())
 
     def push(self, features: pl.DataFrame) -> dict[str, int]:
-        """Store the newest values per card and per terminal, and the newest day's transactions.
+        """Store the newest values per card and per terminal online.
 
-        What is older than stored is ignored: a late day changes nothing that is newer.
+        What is older than stored is ignored: a late day changes nothing that is newer. An online
+        store that is used for the first time gets the newest values of the whole history, too.
 
         Needs `apply` once before.
 
@@ -74,23 +94,69 @@ class FeatureStore:
 
         Returns:
             Number of cards and of terminals whose stored values changed.
+
+        Raises:
+            UnavailableError: Redis does not answer; nothing is lost, push again.
         """
-        rows = features.select(_columns("transaction").keys())
-        newest = pl.col("event_timestamp").max()
-        stored, found = (f.select(newest).item() for f in (self._stored("transaction"), rows))
-        if found is not None and (stored is None or found >= stored):
-            self._write("transaction", rows)
-        return {entity: self._push(entity, features) for entity in ("card", "terminal")}
+        return {entity: self._push(entity, features) for entity in _ONLINE}
+
+    def refill(self) -> dict[str, int]:
+        """Store the newest values of the whole history, in an online store that lost its own.
+
+        Returns:
+            Number of cards and of terminals stored.
+        """
+        for entity in _ONLINE:
+            self._newest_path(entity).unlink(missing_ok=True)
+        return self.push(pl.DataFrame(schema=_columns("card") | _columns("terminal")))
 
     def online(self, card_id: str, terminal_id: str) -> dict[str, float | None]:
         """Stored values for a card and a terminal, by feature name; None where there is none.
 
         They are as of the last payment pushed, and do not age.
+
+        Raises:
+            UnavailableError: Redis does not answer.
         """
-        wanted = [f"{f.entity}_features:{f.name}" for f in FEATURES if f.window is not None]
+        wanted = [f"{f.entity}_features:{f.name}" for f in FEATURES if f.entity in _ONLINE]
         keys = {"card_id": card_id, "terminal_id": terminal_id}
-        answer = self._feast.get_online_features(features=wanted, entity_rows=[keys]).to_dict()
+        with self._reaching_redis():
+            answer = self._feast.get_online_features(features=wanted, entity_rows=[keys]).to_dict()
         return {name: values[0] for name, values in answer.items() if name not in keys}
+
+    def historical(
+        self, entity_rows: pl.DataFrame, features: str | Sequence[str] = "fraud_latest"
+    ) -> pl.DataFrame:
+        """What was stored of cards, terminals and transactions at given moments.
+
+        A card's values are those of its last payment at or before the moment (of payments at the
+        same instant, the last in the log), for as long as the longest look-back; likewise for a
+        terminal. So at its own instant a payment finds what its decision could know.
+
+        Args:
+            entity_rows: `event_timestamp`, and of `transaction_id`, `card_id` and `terminal_id`
+                those whose features are asked for; other columns are carried along.
+            features: name of a feature service, or names of features.
+
+        Returns:
+            The rows in their order, with one column per feature; null where nothing was known.
+
+        Raises:
+            PermanentError: an unknown feature, or the rows lack a column.
+            NotReadyError: there is no history yet, or its days have different columns.
+        """
+        asked = self._references(features)
+        keys = {reference.replace("_features:", "_id:").partition(":")[0] for reference in asked}
+        if missing := sorted({"event_timestamp", *keys} - set(entity_rows.columns)):
+            raise PermanentError(f"Entity rows lack {missing}; found {entity_rows.columns}.")
+        try:
+            frame: pl.DataFrame = self._feast.get_historical_features(entity_rows, asked).frame
+        except _UNLIKE_TODAY as error:
+            raise NotReadyError(
+                f"{self._history} does not hold the features: {error}",
+                hint="Materialize transaction_features for all days.",
+            ) from error
+        return frame
 
     def catalogue(self) -> list[CatalogueEntry]:
         """Every registered feature, by view and name."""
@@ -107,65 +173,104 @@ class FeatureStore:
             for field in view.features
         ]
 
-    @property
-    def _offline_dir(self) -> Path:
-        return self._feast_dir / "offline"
+    def _references(self, features: str | Sequence[str]) -> list[str]:
+        """Feast's `view:feature` for a service's features, or for features by name."""
+        if isinstance(features, str):
+            service = self._feast.get_feature_service(features)
+            return [
+                f"{v.name}:{f.name}" for v in service.feature_view_projections for f in v.features
+            ]
+        entities = {feature.name: feature.entity for feature in FEATURES}
+        if unknown := sorted(set(features) - set(entities)):
+            raise PermanentError(
+                f"Found no features {unknown}.", hint="`FeatureStore.catalogue` lists all features."
+            )
+        return [f"{entities[name]}_features:{name}" for name in features]
 
     @cached_property
     def _feast(self) -> Any:  # feast ships no types
         _import_feast()
         import feast
 
-        self._offline_dir.mkdir(parents=True, exist_ok=True)
+        self._feast_dir.mkdir(parents=True, exist_ok=True)
+        sqlite = {"type": "sqlite", "path": str(self._feast_dir / "online.db")}
         config = feast.RepoConfig(
             project=_PROJECT,
             provider="local",
             registry={"path": str(self._feast_dir / "registry.db")},
-            offline_store={"type": "file"},
-            online_store={"type": "sqlite", "path": str(self._feast_dir / "online.db")},
+            offline_store={"type": "feature_repo.polars_offline_store.PolarsOfflineStore"},
+            online_store=self._redis.for_feast() if self._redis else sqlite,
             entity_key_serialization_version=3,
         )
         return feast.FeatureStore(config=config)
+
+    @contextmanager
+    def _reaching_redis(self) -> Iterator[None]:
+        """Say which Redis failed, without its password."""
+        if self._redis is None:
+            yield
+            return
+        from redis.exceptions import RedisError
+
+        try:
+            yield
+        except RedisError as error:
+            raise UnavailableError(
+                f"Redis at {self._redis.place} failed: {error}",
+                hint="Check FRAUD_REDIS_URL and that the server runs.",
+            ) from error
 
     def _push(self, entity: str, features: pl.DataFrame) -> int:
         """Push one entity's newest rows, in one batch: Feast's cost is per call."""
         store = self._feast
         from feast.data_source import PushMode
 
-        key, columns = f"{entity}_id", list(_columns(entity))
+        key, columns = f"{entity}_id", _columns(entity)
         stored = self._stored(entity)
+        before = stored.lazy() if stored.height else self._whole_history(entity)
         newest = (
-            pl.concat([stored, features.select(columns)])
+            pl.concat([before, features.lazy().select(*columns)])
             .sort("event_timestamp", "seq", maintain_order=True)  # recomputed rows come last
             .unique(key, keep="last", maintain_order=True)
             .sort(key)
+            .collect()
         )
         # SQLite would let an older push overwrite a newer one, so only what is newer is sent.
-        changed = newest.join(stored, on=columns, how="anti", nulls_equal=True)
+        changed = newest.join(stored, on=list(columns), how="anti", nulls_equal=True)
         if changed.height:
             frame = changed.drop("seq").to_pandas()  # Feast refuses Polars frames
-            store.push(f"{entity}_push", frame, to=PushMode.ONLINE)
-            self._write(entity, newest)
+            with self._reaching_redis():
+                store.push(f"{entity}_push", frame, to=PushMode.ONLINE)
+            content = io.BytesIO()
+            newest.write_parquet(content)
+            replace_file(self._newest_path(entity), content.getvalue())
         return changed.height
 
     def _stored(self, entity: str) -> pl.DataFrame:
-        """Rows behind one view; none if there are none, or of other features than today's."""
-        path = self._offline_dir / f"{entity}_features.parquet"
-        none = pl.DataFrame(schema=_columns(entity))
-        if not path.exists():
-            return none
-        stored = pl.read_parquet(path)
+        """What the online store holds; none if nothing, or of other features than today's."""
+        path, none = self._newest_path(entity), pl.DataFrame(schema=_columns(entity))
+        stored = pl.read_parquet(path) if path.exists() else none
         return stored if stored.schema == none.schema else none
 
-    def _write(self, entity: str, rows: pl.DataFrame) -> None:
-        """Replace the file behind one view, whole or not at all."""
-        content = io.BytesIO()
-        rows.write_parquet(content)
-        replace_file(self._offline_dir / f"{entity}_features.parquet", content.getvalue())
+    def _whole_history(self, entity: str) -> pl.LazyFrame:
+        """All days of one entity's columns, but those of other features than today's."""
+        columns = _columns(entity)
+        days = [
+            day
+            for day in sorted(self._history.glob("*.parquet"))
+            if pl.read_parquet_schema(day).items() >= columns.items()
+        ]
+        none = pl.LazyFrame(schema=columns)
+        return pl.concat([none, *(pl.scan_parquet(day).select(*columns) for day in days)])
+
+    def _newest_path(self, entity: str) -> Path:
+        """Beside each online store, a copy of what it holds: to tell what is new."""
+        name = "sqlite" if self._redis is None else re.sub("[:/]", "-", self._redis.place)
+        return self._feast_dir / "newest" / name / f"{entity}.parquet"
 
 
 def _columns(entity: str) -> dict[str, pl.DataType]:
-    """Columns of one entity's file."""
+    """Columns of one entity's newest values."""
     names = [feature.name for feature in FEATURES if feature.entity == entity]
     return {
         f"{entity}_id": pl.String(),
