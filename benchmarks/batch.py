@@ -1,0 +1,129 @@
+"""The batch engines against the disk, against late rows, and against a growing history."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.data import repeated, thinned
+from benchmarks.measure import Cost, Row, found, measured, without
+from fraud_platform.features import batch
+from fraud_platform.features.journal import Journal
+from fraud_platform.features.shards import inputs
+from fraud_platform.features.spec import FEATURES
+
+Compute = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
+
+GROWTH = (1, 4, 16)
+_SEED = 20_260_105
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the batch engine answered for the whole log, and what that cost."""
+
+    features: pl.DataFrame
+    compute: Cost
+    whole: Cost
+    read: Cost
+
+
+def against_the_disk(log: Journal, folder: Path) -> tuple[Computed, list[Row]]:
+    """Read, compute and write, over reading and writing the same files."""
+    files = _Files.of(log, folder)
+    (payments, labels), read = measured(files.read, 3)
+    features, compute = measured(lambda: batch.compute(payments, labels))
+    _, write = measured(lambda: files.write(features), 2)
+    floor = _sum(read, write)
+    whole = _sum(compute, floor)
+    rows = [
+        Row(
+            measure="batch (Polars): CPU per row",
+            value=compute.cpu / features.height * 1e6,
+            unit="us",
+            note=f"{compute} for {len(FEATURES)} features of {features.height:,} rows",
+        ),
+        Row(measure="batch (Polars): read + compute + write / read + write", at_most=3).of(
+            whole, floor
+        ),
+    ]
+    return Computed(features, compute, whole, read), rows + list(_of_kernel(files, floor, features))
+
+
+def _of_kernel(files: "_Files", floor: Cost, features: pl.DataFrame) -> Iterator[Row]:
+    over_disk = Row(measure="kernel: read + compute + write / read + write", at_most=1.5)
+    over_read = Row(measure="kernel: compute / reading the input", at_most=5)
+    kernel, why = found("fraud_platform.features.kernel")
+    if kernel is None:
+        yield from without(why, over_disk, over_read)
+        return
+    (payments, labels), read = measured(files.read)
+    kernel.compute(payments.head(1_000), labels.clear())  # compiles
+    table, compute = measured(lambda: kernel.compute(payments, labels), 2)
+    if not table.equals(features):
+        yield from without("its values differ from those of Polars", over_disk, over_read)
+        return
+    yield over_disk.of(_sum(compute, floor), floor)
+    yield over_read.of(compute, read)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The input as Parquet files, and where the output goes; zstd level 1, as tables are stored."""
+
+    payments: Path
+    labels: Path
+    out: Path
+
+    @classmethod
+    def of(cls, log: Journal, folder: Path) -> "_Files":
+        files = cls(*(folder / f"{name}.parquet" for name in ("payments", "labels", "out")))
+        payments = log.transactions.select(inputs(FEATURES))
+        payments.write_parquet(files.payments, compression="zstd", compression_level=1)
+        log.labels.write_parquet(files.labels, compression="zstd", compression_level=1)
+        return files
+
+    def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        return pl.read_parquet(self.payments), pl.read_parquet(self.labels)
+
+    def write(self, features: pl.DataFrame) -> None:
+        features.write_parquet(self.out, compression="zstd", compression_level=1)
+
+
+def late_rows(log: Journal) -> list[Row]:
+    """The same facts, one percent of them late, over all of them in the order of event time."""
+    in_order, late = (log.disturbed(late=share, seed=_SEED) for share in (0.0, 0.01))
+    costs = [
+        measured(lambda some=some: batch.compute(some.transactions, some.labels))[1]  # type: ignore[misc]  # a default binds the loop's value
+        for some in (late, in_order)
+    ]
+    row = Row(measure="batch: 1 % of rows late / all in order of event time", at_most=1.5)
+    return [row.of(*costs)]
+
+
+def growing_history(log: Journal) -> list[Row]:
+    """CPU per row of the same cards and terminals over 1, 4 and 16 times as long a history."""
+    small = thinned(log, GROWTH[-1])
+    costs = {}
+    for times in GROWTH:
+        long = repeated(small, times)
+        _, cost = measured(
+            lambda: batch.compute(long.transactions, long.labels),  # noqa: B023 -- called at once
+            3 if times == 1 else 1,
+        )
+        costs[times] = cost.cpu / long.transactions.height * 1e6
+    told = ", ".join(f"{times}x {cost:.2f} us" for times, cost in costs.items())
+    return [
+        Row(
+            measure=f"batch: CPU per row, history {times}x / 1x",
+            value=costs[times] / costs[1],
+            at_most=1.2,
+            note=f"{small.transactions.height:,} rows: {told}",
+        )
+        for times in GROWTH[1:]
+    ]
+
+
+def _sum(*costs: Cost) -> Cost:
+    return Cost(sum(cost.cpu for cost in costs), sum(cost.wall for cost in costs))
