@@ -189,7 +189,7 @@ class FeatureStore:
 
     @cached_property
     def _feast(self) -> Any:  # feast ships no types
-        _import_feast()
+        import_feast()
         import feast
 
         self._feast_dir.mkdir(parents=True, exist_ok=True)
@@ -280,7 +280,7 @@ def _columns(entity: str) -> dict[str, pl.DataType]:
     }
 
 
-def _import_feast() -> None:
+def import_feast() -> None:
     """Import Feast without recompiling its classes for run-time type checks: 8 s become 2.5 s."""
     if "feast" in sys.modules:
         return

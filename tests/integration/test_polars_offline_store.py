@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fraud_platform.adapters.feature_store import _import_feast
+from fraud_platform.adapters.feature_store import import_feast
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLARS = "feature_repo.polars_offline_store.PolarsOfflineStore"
@@ -27,7 +27,7 @@ ASKED = ["card:amount", "card:flag", "terminal:amount"]
 
 def feast_store(folder: Path, offline: str = POLARS, **online: Any) -> Any:
     """Feast with an empty registry and the given stores."""
-    _import_feast()
+    import_feast()
     import feast
 
     name = offline.rpartition(".")[2]
