@@ -9,10 +9,10 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up lock clean
+.PHONY: help setup demo test check bench bench-features up lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup: $(VENV)/.ready ## install the locked dependencies into .venv
 
@@ -34,6 +34,11 @@ check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: bench-features ## all benchmarks: ratios against a floor or a peer, each with its goal
+
+bench-features: setup ## the feature engines, on the benchmark data or a simulation; ROWS=N for less
+	@$(BIN)/python -W ignore -m benchmarks.features $(if $(ROWS),--rows $(ROWS))
 
 up: setup ## Dagster UI, scorer and MLflow UI on localhost
 	@$(BIN)/fraud-platform up
