@@ -66,16 +66,14 @@ class TransactionEvent(NamedTuple):
 class LabelEvent(NamedTuple):
     """A verdict about one transaction, at its place in the log.
 
-    The labelled transaction's time and entities ride along, so a fold needs no look-up.
+    The labelled transaction rides along, so a fold needs no look-up.
     """
 
-    seq: int
-    transaction_id: str
+    seq: int  # larger than the transaction's
+    transaction_seq: int
+    transaction: Transaction
     verdict: str  # fraud | genuine | withdrawn
     known_us: int  # when the verdict became known, microseconds UTC
-    event_us: int  # when the labelled transaction happened
-    card_id: str
-    terminal_id: str
 
 
 Event = TransactionEvent | LabelEvent

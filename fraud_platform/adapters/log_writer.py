@@ -88,7 +88,7 @@ class LogWriter:
             UnknownTransactionError: the log has no such transaction.
         """
         found = self._connection.execute(
-            "SELECT event_us, card_id, terminal_id FROM transactions WHERE transaction_id = ?",
+            f"SELECT seq, {_TRANSACTION} FROM transactions WHERE transaction_id = ?",  # noqa: S608 -- column names are ours
             (transaction_id,),
         ).fetchone()
         if found is None:
@@ -108,7 +108,7 @@ class LogWriter:
                 " received_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (seq, transaction_id, verdict, label_source, reason, known_us, received_us),
             )
-        event = LabelEvent(seq, transaction_id, verdict, known_us, *found)
+        event = LabelEvent(seq, found[0], Transaction(*found[1:]), verdict, known_us)
         return event, same is None
 
     def _next_seq(self) -> int:
@@ -145,13 +145,16 @@ def follow(
         arguments,
     )
     labels = connection.execute(
-        "SELECT l.seq, l.transaction_id, l.verdict, l.known_us, t.event_us, t.card_id,"  # noqa: S608 -- no outside text
-        " t.terminal_id FROM labels l JOIN transactions t USING (transaction_id)"
+        f"SELECT l.seq, l.verdict, l.known_us, t.seq, {_prefixed('t')} FROM labels l"  # noqa: S608 -- column names are ours
+        " JOIN transactions t USING (transaction_id)"
         f" WHERE l.seq > :after {since} ORDER BY l.seq LIMIT :limit",
         arguments,
     )
     events: list[Event] = [TransactionEvent(row[0], Transaction(*row[1:])) for row in transactions]
-    events += [LabelEvent(*row) for row in labels]
+    events += [
+        LabelEvent(seq, about_seq, Transaction(*about), verdict, known_us)
+        for seq, verdict, known_us, about_seq, *about in labels
+    ]
     events.sort(key=lambda event: event.seq)
     return events if limit is None else events[:limit]
 

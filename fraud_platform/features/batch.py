@@ -1,25 +1,36 @@
-"""The features of a whole stretch of history at once: the offline reading of `spec`.
+"""The features of a whole stretch of history at once: the offline reading of a declaration.
 
-Each function of `spec` is one entry of a table here, over what the decisions see (`lines`). Late
-rows need no special case, and no result depends on the order of the input or on the number of
-threads.
+`sight` puts every decision behind the events it may see; then a window is Polars' rolling group and
+a function is a formula over a few aggregates of it, which features share. What needs verdicts is
+`verdicts`. No result depends on the order of the input or on the number of threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from fraud_platform.features.intervals import NOTHING, Ints
-from fraud_platform.features.lines import Log, Seen, lines
-from fraud_platform.features.spec import FEATURES, UNWINDOWED, Feature, Function
-
-Floats = NDArray[np.float64]
+from fraud_platform.errors import PermanentError
+from fraud_platform.features.declaration import (
+    ENTITY_COLUMNS,
+    LARGEST_AMOUNT,
+    MICROSECOND,
+    OUTLIER_FACTOR,
+    OUTLIER_REFERENCE,
+    PLAIN,
+    Feature,
+    Function,
+    Stream,
+)
+from fraud_platform.features.sight import line_up
+from fraud_platform.features.spec import FEATURES
+from fraud_platform.features.verdicts import Question, answers
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
+_REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
 _KEYS = ("seq", "transaction_id", "event_timestamp", "card_id", "terminal_id")
 
 
@@ -29,113 +40,319 @@ def compute(
     *,
     since: datetime | None = None,
     features: tuple[Feature, ...] = FEATURES,
+    seen: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Every feature of every transaction, as it was at the moment of its decision.
 
     Args:
         transactions: `schemas.TRANSACTIONS` rows, one per id, in any order; they must reach
-            `LOOKBACK` further back than the first row wanted, else old windows are cut.
+            `LOOKBACK` further back than the first row wanted, else old windows are cut. With a
+            column `is_outlier`, as `mark_outliers` adds it, the marks are taken from there.
         labels: `schemas.LABELS` rows of these transactions, as much as is known; verdicts that a
             decision could not know yet are ignored for it.
         since: answer only for transactions at or after this time (UTC); None: for all.
         features: what to compute.
+        seen: for readers that lag behind the log: seq, card_seen, terminal_seen - the newest log
+            position each decision had seen of its card and its terminal. Others saw all before.
 
     Returns:
         seq, transaction_id, event_timestamp, card_id, terminal_id and one Float64 column per
         feature (null: undefined), sorted by seq.
+
+    Raises:
+        PermanentError: an amount is too large for exact sums.
     """
-    history = transactions.select(*_KEYS, "amount_minor").sort("seq")
-    wanted = np.ones(history.height, dtype=np.bool_)
-    if since is not None:
-        wanted = (history["event_timestamp"] >= since).to_numpy()
-    log = Log.of(history, labels)
-    answered = history.select(_KEYS).filter(pl.Series("wanted", wanted, pl.Boolean))
-    columns = {
-        feature.name: _PLAIN[feature.function](log)[wanted]
-        for feature in features
-        if feature.function in UNWINDOWED
-    }
-    for kind in dict.fromkeys(_kind(feature) for feature in features if feature.window):
-        mine = [feature for feature in features if _kind(feature) == kind]
-        columns |= _windowed_columns(log, kind, mine, np.flatnonzero(wanted))
-    return answered.with_columns(
-        pl.Series(feature.name, columns[feature.name]).fill_nan(None) for feature in features
+    if any(feature.needs_marks for feature in features):
+        transactions = mark_outliers(transactions)
+    ordered = transactions.sort("seq")
+    times = ordered["event_timestamp"]
+    wanted = times.is_not_null() if since is None else times >= since
+    history = _numbered(ordered, features).with_columns(is_wanted=wanted)
+    verdicts = _numbered_verdicts(ordered, labels)
+    tables = [history.filter("is_wanted").select(**{
+        feature.name: _PLAIN[feature.function] for feature in features if feature.function in PLAIN
+    })]  # fmt: skip
+    for entity in ENTITY_COLUMNS:
+        mine = [feature for feature in features if feature.entity == entity]
+        if mine:
+            seeing = _with_seen(history, ordered["seq"], seen, entity)
+            tables.append(_of_entity(seeing, verdicts, entity, mine))
+    columns = pl.concat(tables, how="horizontal")
+    return ordered.filter(wanted).select(
+        *_KEYS, *(columns[feature.name].fill_nan(None) for feature in features)
     )
 
 
-def _kind(feature: Feature) -> str:
-    """Whose transactions the window is cut from: novelty looks at one card at one terminal."""
-    return "pair" if feature.function is Function.IS_NEW_PARTNER else feature.entity
+def mark_outliers(transactions: pl.DataFrame) -> pl.DataFrame:
+    """Add Boolean `is_outlier`: whether a payment was far above the median of its card before it.
+
+    A mark is a fact of the log: it looks at payments of smaller seq only, whatever a decision had
+    seen. Rows that are marked already are returned as they are.
+    """
+    if "is_outlier" in transactions.columns:
+        return transactions
+    ordered = transactions.sort("seq")
+    history = _numbered(ordered, ()).with_columns(is_wanted=pl.lit(value=True))
+    line = line_up(_with_seen(history, ordered["seq"], None, "card"), "card", _REFERENCE_US)
+    medians = _cut(line, 0, _REFERENCE_US, {"median": pl.median("amount")})
+    is_outlier = (OUTLIER_FACTOR * pl.col("median") < _AMOUNT).fill_null(value=False)
+    marks = _by_rank(_asked(line, [medians]), {"is_outlier": is_outlier})
+    return ordered.with_columns(marks)
 
 
-def _windowed_columns(
-    log: Log, kind: str, features: list[Feature], wanted: Ints
-) -> dict[str, Floats]:
-    """Values of the wanted rows, by feature name, for features of one kind of entity."""
-    columns = {feature.name: np.empty(len(wanted)) for feature in features}
-    reach_us = max(feature.reach_us for feature in features)
-    for seen in lines(log, kind, wanted, reach_us):
-        places = np.searchsorted(wanted, seen.line.rows)
-        for feature in features:
-            columns[feature.name][places] = _WINDOWED[feature.function](seen, feature)
-    return columns
+def _numbered(ordered: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFrame:
+    """The payments, given in seq order, as numbers: sorting and cutting them is cheap."""
+    largest = ordered["amount_minor"].abs().max()
+    if isinstance(largest, int) and largest > LARGEST_AMOUNT:
+        raise PermanentError(
+            f"found an amount of {largest} minor units, expected at most {LARGEST_AMOUNT}",
+            hint="larger amounts are quarantined: see FRAUD_VALIDATION__MAX_AMOUNT_MINOR",
+        )
+    facts = sorted({feature.where.fact for feature in features if feature.where})
+    texts = sorted({feature.value for feature in features if feature.value})
+    return ordered.select(
+        pl.int_range(pl.len()).alias("rank"),
+        pl.col("event_timestamp").dt.epoch("us").alias("time_us"),
+        pl.col("amount_minor").alias("amount"),
+        (pl.col("amount_minor").cast(pl.Int128) ** 2).alias("amount_squared"),
+        *(_codes(column).alias(entity) for entity, column in ENTITY_COLUMNS.items()),
+        *(_codes(text).alias(text) for text in texts),
+        *facts,
+    )
 
 
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    """Quotients; NaN where the denominator is zero."""
-    quotients: Floats = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=quotients, where=denominator != 0)
-    return quotients
+def _with_seen(
+    history: pl.DataFrame, seqs: pl.Series, seen: pl.DataFrame | None, entity: str
+) -> pl.DataFrame:
+    """Add what each decision had seen: the log up to `seen`, which is `seen_rank` payments."""
+    before = seqs - 1
+    if seen is None:
+        return history.with_columns(before.alias("seen"), seen_rank="rank")
+    told = seqs.to_frame("seq").join(seen, on="seq", how="left", maintain_order="left")
+    known = pl.select(pl.min_horizontal(told[f"{entity}_seen"].fill_null(before), before))
+    newest = known.to_series().alias("seen")
+    ranks = seqs.search_sorted(newest, side="right").cast(pl.Int64).alias("seen_rank")
+    return history.with_columns(newest, ranks)
 
 
-def _float(values: Ints) -> Floats:
-    converted: Floats = values.astype(np.float64)
-    return converted
+def _numbered_verdicts(ordered: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """The verdicts on these payments: rank of the payment, is_fraud, known_us and label_seq."""
+    ranks = ordered.select("transaction_id", rank=pl.int_range(pl.len()))
+    return labels.join(ranks, on="transaction_id").select(
+        "rank",
+        is_fraud=pl.col("verdict") == "fraud",
+        known_us=pl.col("label_timestamp").dt.epoch("us"),
+        label_seq="seq",
+    )
 
 
-def _amount_sum(seen: Seen, feature: Feature) -> Floats:
-    return _float(seen.sum(feature, seen.log.amounts[seen.rows]))
+def _codes(column: str) -> pl.Expr:
+    """Small integers that stand for texts; null for null."""
+    return pl.col(column).cast(pl.Categorical).to_physical().cast(pl.Int64)
 
 
-def _amount_mean(seen: Seen, feature: Feature) -> Floats:
-    return _divide(_amount_sum(seen, feature), _float(seen.sum(feature)))
+def _of_entity(
+    history: pl.DataFrame, verdicts: pl.DataFrame, entity: str, features: list[Feature]
+) -> pl.DataFrame:
+    """The features of one kind of entity for the wanted rows, in seq order."""
+    line = line_up(history, entity, max(feature.reach_us for feature in features))
+    line = line.with_columns(place=pl.int_range(pl.len()))
+    needs = _Needs()
+    formulas = {
+        feature.name: _FORMULAS[feature.stream, feature.function](_Window(feature, needs))
+        for feature in features
+    }
+    line = line.with_columns(**needs.columns)
+    windows = [_cut(line, *edges, aggregates) for edges, aggregates in needs.windows.items()]
+    windows += [_alike(line, *key).rename({"alike": name}) for name, key in needs.alike.items()]
+    asked = _asked(line, windows)
+    if needs.questions:
+        asked = asked.hstack(answers(line, asked, verdicts, needs.questions))
+    return _by_rank(asked, formulas)
 
 
-def _amount_max(seen: Seen, feature: Feature) -> Floats:
-    largest = seen.max(feature, seen.log.amounts[seen.rows])
-    return np.where(largest == NOTHING, np.nan, _float(largest))
+def _by_rank(asked: pl.DataFrame, formulas: dict[str, pl.Expr]) -> pl.DataFrame:
+    """The formulas' values in seq order."""
+    places = np.empty(asked.height, np.int64)
+    places[asked["rank"].rank("ordinal").to_numpy() - 1] = np.arange(asked.height)
+    return asked.select(**formulas)[places]
 
 
-def _amount_over_mean(seen: Seen, feature: Feature) -> Floats:
-    amounts = _float(seen.log.amounts[seen.line.rows])
-    return _divide(amounts * _float(seen.sum(feature)), _amount_sum(seen, feature))
+def _cut(
+    line: pl.DataFrame,
+    delay_us: int,
+    reach_us: int,
+    aggregates: dict[str, pl.Expr],
+    of: tuple[str, ...] = ("line",),
+) -> pl.DataFrame:
+    """Aggregates over [t - reach, t - delay) of each row's own line, in the order of the rows."""
+    window = line.rolling(
+        "time_us",
+        period=f"{reach_us - delay_us}i",
+        offset=f"-{reach_us}i",
+        closed="left",  # strictly before: payments of the same instant do not see each other
+        group_by=of,
+    )
+    return window.agg(**aggregates).select(aggregates.keys())
 
 
-def _seconds_since_last(seen: Seen, feature: Feature) -> Floats:
-    newest = seen.max(feature, seen.times)
-    elapsed = np.where(newest == NOTHING, 0, seen.log.times[seen.line.rows] - newest)
-    return np.where(newest == NOTHING, np.nan, _float(elapsed) / 1e6)
+def _asked(line: pl.DataFrame, windows: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat([line, *windows], how="horizontal").filter("is_asked")
 
 
-_WINDOWED: dict[Function, Callable[[Seen, Feature], Floats]] = {
-    Function.COUNT: lambda seen, feature: _float(seen.sum(feature)),
-    Function.AMOUNT_SUM: _amount_sum,
-    Function.AMOUNT_MEAN: _amount_mean,
-    Function.AMOUNT_MAX: _amount_max,
-    Function.AMOUNT_OVER_MEAN: _amount_over_mean,
-    Function.DISTINCT_PARTNERS: lambda seen, feature: _float(seen.distinct_partners(feature)),
-    Function.IS_NEW_PARTNER: lambda seen, feature: (seen.sum(feature) == 0).astype(np.float64),
-    Function.SECONDS_SINCE_LAST: _seconds_since_last,
-    Function.FRAUD_COUNT: lambda seen, feature: _float(seen.frauds(feature)),
-    Function.FRAUD_RATE: lambda seen, feature: _divide(
-        _float(seen.frauds(feature)), _float(seen.sum(feature))
+def _alike(
+    line: pl.DataFrame, value: str, amount: str, delay_us: int, reach_us: int
+) -> pl.DataFrame:
+    """How many payments in the window have this one's value; null where that is unknown."""
+    known = line.select("line", "time_us", "rank", "place", value, amount).drop_nulls(value)
+    known = known.sort("line", value, "place")
+    count = {"alike": pl.col(amount).count()}
+    found = _cut(known, delay_us, reach_us, count, of=("line", value))
+    alike = np.full(line.height, -1)
+    alike[known["place"].to_numpy()] = found["alike"].to_numpy()
+    return pl.DataFrame({"alike": alike}).select(pl.col("alike").replace(-1, None))
+
+
+class _Needs:
+    """What the features of one kind of entity have in common: columns, and aggregates by window."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, pl.Expr] = {}
+        self.windows: dict[tuple[int, int], dict[str, pl.Expr]] = {}
+        self.alike: dict[str, tuple[str, str, int, int]] = {}
+        self.questions: dict[str, Question] = {}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One feature's window; an aggregate is worked out once for all who ask for it."""
+
+    feature: Feature
+    needs: _Needs
+
+    def __call__(self, aggregate: str, source: str = "amount") -> pl.Expr:
+        """An aggregate of the window's events as a number per decision."""
+        column = self._column(source)
+        window = (self.feature.delay_us, self.feature.reach_us)
+        name = f"{aggregate} {column} {window}"
+        self.needs.windows.setdefault(window, {})[name] = _AGGREGATES[aggregate](pl.col(column))
+        return pl.col(name)
+
+    def _column(self, source: str) -> str:
+        """Name of the column to aggregate: null where the feature does not look."""
+        where = self.feature.where
+        if where is None:
+            return source
+        name = f"{source} where {where.fact} is {where.equals}"
+        self.needs.columns[name] = pl.when(pl.col(where.fact) == where.equals).then(source)
+        return name
+
+    def float(self, aggregate: str, source: str = "amount") -> pl.Expr:
+        """The same as Float64: the one place where integers end."""
+        return self(aggregate, source).cast(pl.Float64)
+
+    def variance(self) -> pl.Expr:
+        """Population variance times the squared number of events, exact."""
+        count, total = (self(name).cast(pl.Int128) for name in ("count", "sum"))
+        return (count * self("sum", "amount_squared") - total * total).cast(pl.Float64)
+
+    def alike(self) -> pl.Expr:
+        """Number of the window's payments that share the value of this one."""
+        feature = self.feature
+        if feature.value is None:
+            raise AssertionError(feature)
+        name = f"alike of {feature.name}"
+        column = self._column("amount")
+        window = (feature.delay_us, feature.reach_us)
+        self.needs.alike[name] = (feature.value, column, *window)
+        return pl.col(name)
+
+    def known(self, about: str) -> pl.Expr:
+        """What the window says about known frauds: see `verdicts.Question`."""
+        name = f"{about} of {self.feature.name}"
+        self.needs.questions[name] = Question(about, self.feature)
+        return pl.col(name)
+
+    def known_in_a_row(self, about: str) -> pl.Expr:
+        """What the newest payments say: questions that need to know the places seen."""
+        name = f"{about} of {self.feature.name}"
+        newest, oldest = (self(end, "place").meta.output_name() for end in ("max", "min"))
+        self.needs.questions[name] = Question(about, self.feature, newest, oldest)
+        return pl.col(name)
+
+
+_AGGREGATES: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+    "count": lambda column: column.count(),
+    "sum": lambda column: column.sum(),
+    "min": lambda column: column.min(),
+    "max": lambda column: column.max(),
+    "median": lambda column: column.median(),
+    "distinct": lambda column: column.n_unique() - (column.null_count() > 0),
+}
+
+_AMOUNT = pl.col("amount").cast(pl.Float64)
+
+
+def _over(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+    """A quotient; null where the denominator is zero or there is none.
+
+    NumPy divides: where the divisor is one number for all rows, Polars multiplies by its
+    reciprocal, which is not always the nearest float.
+    """
+    return pl.map_batches([numerator, denominator], _quotients, return_dtype=pl.Float64)
+
+
+def _quotients(pair: Sequence[pl.Series]) -> pl.Series:
+    numerator, denominator = (series.to_numpy() for series in pair)
+    found = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=found, where=denominator != 0)
+    return pl.Series(found)
+
+
+def _seconds_since(then: pl.Expr) -> pl.Expr:
+    elapsed = (pl.col("time_us") - then).cast(pl.Float64)
+    return _over(elapsed, pl.repeat(1e6, pl.len()))
+
+
+_OF_PAYMENTS: dict[Function, Callable[[_Window], pl.Expr]] = {
+    Function.COUNT: lambda of: of.float("count"),
+    Function.SUM: lambda of: of.float("sum"),
+    Function.MEAN: lambda of: _over(of.float("sum"), of.float("count")),
+    Function.MIN: lambda of: of.float("min"),
+    Function.MAX: lambda of: of.float("max"),
+    Function.MEDIAN: lambda of: of.float("median"),
+    Function.STD: lambda of: _over(of.variance().sqrt(), of.float("count")),
+    Function.Z_SCORE: lambda of: _over(
+        (pl.col("amount") * of("count") - of("sum")).cast(pl.Float64), of.variance().sqrt()
+    ),
+    Function.OVER_MEAN: lambda of: _over(_AMOUNT * of.float("count"), of.float("sum")),
+    Function.OVER_MEDIAN: lambda of: _over(_AMOUNT, of.float("median")),
+    Function.DISTINCT: lambda of: of.float("distinct", of.feature.value or ""),
+    Function.IS_FIRST: lambda of: (of.alike() == 0).cast(pl.Float64),
+    Function.SECONDS_SINCE_LAST: lambda of: _seconds_since(of("max", "time_us")),
+    Function.SECONDS_SINCE_FIRST: lambda of: _seconds_since(of("min", "time_us")),
+}
+
+_OF_FRAUDS: dict[Function, Callable[[_Window], pl.Expr]] = {
+    Function.COUNT: lambda of: of.known("frauds").cast(pl.Float64),
+    Function.RATE: lambda of: _over(of.known("frauds").cast(pl.Float64), of.float("count")),
+    Function.SECONDS_SINCE_LAST: lambda of: _seconds_since(of.known("newest_fraud")),
+    Function.STREAK_LENGTH: lambda of: of.known_in_a_row("streak").cast(pl.Float64),
+    Function.SECONDS_SINCE_STREAK: lambda of: _seconds_since(of.known_in_a_row("streak_start")),
+}
+
+_FORMULAS: dict[tuple[Stream, Function], Callable[[_Window], pl.Expr]] = {
+    **{(Stream.PAYMENTS, function): formula for function, formula in _OF_PAYMENTS.items()},
+    **{(Stream.FRAUDS, function): formula for function, formula in _OF_FRAUDS.items()},
+    (Stream.GOOD, Function.SECONDS_SINCE_LAST): lambda of: _seconds_since(
+        of.known_in_a_row("newest_good")
     ),
 }
 
-_PLAIN: dict[Function, Callable[[Log], Floats]] = {
-    Function.AMOUNT: lambda log: _float(log.amounts),
-    Function.HOUR_OF_DAY: lambda log: _float(log.times // _HOUR_US % 24),
+_PLAIN: dict[Function, pl.Expr] = {
+    Function.AMOUNT: _AMOUNT,
+    Function.HOUR_OF_DAY: (pl.col("time_us") // _HOUR_US % 24).cast(pl.Float64),
     # Day 0 of the epoch was a Thursday, weekday 3 when Monday is 0.
-    Function.IS_WEEKEND: lambda log: ((log.times // _DAY_US + 3) % 7 >= 5).astype(np.float64),
-    Function.IS_NIGHT: lambda log: (log.times // _HOUR_US % 24 <= 6).astype(np.float64),
+    Function.IS_WEEKEND: ((pl.col("time_us") // _DAY_US + 3) % 7 >= 5).cast(pl.Float64),
+    Function.IS_NIGHT: (pl.col("time_us") // _HOUR_US % 24 <= 6).cast(pl.Float64),
 }
