@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
-from fraud_platform.errors import PermanentError
+from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.features.journal import Journal, Repeats
 from fraud_platform.features.replay import Report, Restarting, State, replay
 from fraud_platform.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from fraud_platform.adapters.sharded_features import Runner
 
 _PATH = click.Path(path_type=Path)
 _SHARE = click.FloatRange(0, 1)
@@ -177,13 +181,13 @@ def _backend(name: str, settings: Settings) -> Iterator[State]:
         with tempfile.TemporaryDirectory() as folder:
             yield SqliteState(Path(folder) / "state.db")
     else:
-        from fraud_platform.adapters.redis_state import RedisState
-
         if settings.redis_url is None:
             raise PermanentError(
                 "found no Redis to use, expected its address in FRAUD_REDIS_URL",
                 hint="FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 fraud-platform features verify ...",
             )
+        from fraud_platform.adapters.redis_state import RedisState
+
         yield RedisState(settings.redis_url.get_secret_value())
 
 
@@ -220,3 +224,69 @@ def _text(told: dict[str, object]) -> str:
     if isinstance(first, list):
         lines += [f"  {mismatch}" for mismatch in first]
     return "\n".join(lines)
+
+
+@features.command()
+@click.option("--transactions", required=True, type=_PATH, help="Parquet file, or folder of them.")
+@click.option("--labels", required=True, type=_PATH, help="The same, of verdicts.")
+@click.option("--out", required=True, type=_PATH, help="Folder to write; it must not exist.")
+@click.option(
+    "--shards",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Cards and terminals are split into so many; more need less memory.",
+)
+@click.option("--dask", "address", help="Scheduler of a Dask cluster that sees the same folders.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def compute(**options: object) -> None:
+    """Compute the whole feature table from Parquet into Parquet, shard by shard, out of core.
+
+    The input has the columns of the event log's tables. Prints a digest that does not depend on
+    the number of shards or processes, and the largest memory of any process that took part.
+    """
+    from fraud_platform.adapters.sharded_features import compute_out_of_core
+
+    asked = _Computation(**options)  # type: ignore[arg-type]  # click made each option what it says
+    with _runner(asked.address) as run:
+        report = compute_out_of_core(
+            asked.transactions, asked.labels, asked.out, shards=asked.shards, run=run
+        )
+    click.echo(json.dumps(report.to_dict(), indent=1) if asked.as_json else report.to_text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Computation:
+    """What `compute` was asked for; the options' help says what each is."""
+
+    transactions: Path
+    labels: Path
+    out: Path
+    shards: int
+    address: str | None
+    as_json: bool
+
+
+@contextmanager
+def _runner(address: str | None) -> "Iterator[Runner]":
+    """How shards are computed: in this process, or on the cluster at an address."""
+    from fraud_platform.adapters.sharded_features import on_dask, one_after_the_other
+
+    if address is None:
+        yield one_after_the_other
+        return
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise PermanentError(
+            f"found no {error.name}, which talks to Dask clusters",
+            hint="pip install 'fraud-platform[scale]', or leave --dask away",
+        ) from error
+    try:
+        client = Client(address)  # type: ignore[no-untyped-call]  # Dask types only some functions
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"found no Dask scheduler at {address}: {error}", hint="check the address of --dask"
+        ) from error
+    with client:
+        yield on_dask(client)

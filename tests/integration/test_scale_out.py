@@ -11,9 +11,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner, Result
 
 from fraud_platform.adapters.sharded_features import compute_out_of_core, on_dask
-from fraud_platform.errors import DataContractError, PermanentError
+from fraud_platform.errors import DataContractError, PermanentError, UnavailableError
+from fraud_platform.feature_commands import features as features_group
 from fraud_platform.features import batch
 from fraud_platform.features.spec import FEATURES
 from fraud_platform.features.table_digest import digest
@@ -134,3 +136,30 @@ def test_no_payments_make_an_empty_table_with_all_columns(log: tuple[Path, Path]
     report = compute_out_of_core(tmp_path / "t.parquet", log[1], tmp_path / "out", shards=2)
     assert report.rows == 0
     assert report.digest == digest(whole(log).clear())
+
+
+def command(log: tuple[Path, Path], out: Path, *more: str) -> Result:
+    options = ["--transactions", str(log[0]), "--labels", str(log[1]), "--out", str(out), *more]
+    return CliRunner().invoke(features_group, ["compute", *options], standalone_mode=False)
+
+
+def test_the_command_prints_rows_digest_and_peak_memory(
+    log: tuple[Path, Path], tmp_path: Path, client: Any
+):
+    expected = digest(whole(log))
+    done = command(log, tmp_path / "alone", "--shards", "3", "--json")
+    told = json.loads(done.output)
+    assert (told["rows"], told["digest"], told["shards"]) == (3_000, expected, 3)
+    assert told["peak_memory_mb"] > 0
+    done = command(log, tmp_path / "dask", "--dask", client.scheduler_info()["address"])
+    assert expected in done.output
+    assert "peak memory mb" in done.output
+
+
+def test_a_cluster_that_is_not_there_is_named(log: tuple[Path, Path], tmp_path: Path):
+    dask = pytest.importorskip("dask", reason="the extra `scale` is not installed")
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        done = command(log, tmp_path / "out", "--dask", "tcp://127.0.0.1:9")
+    assert isinstance(done.exception, UnavailableError)
+    assert "tcp://127.0.0.1:9" in done.exception.message
+    assert not list(tmp_path.iterdir())
