@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from fraud_platform.errors import FraudPlatformError
+from fraud_platform.feature_commands import features
 from fraud_platform.settings import Settings, get_settings, settings_table
 
 Progress = Callable[[str, int, int], None]
@@ -149,6 +150,9 @@ def demo(data: Path | None, mapping_path: Path | None, days: int | None, as_json
 def settings_() -> None:
     """Print every setting, its default and its meaning, as a Markdown table."""
     click.echo(settings_table())
+
+
+main.add_command(features)
 
 
 @contextmanager

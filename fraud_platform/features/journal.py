@@ -103,10 +103,10 @@ class Journal:
         verdicts = self.labels.select("seq", "transaction_id", "verdict", "label_timestamp")
         told = verdicts.join(about, on="transaction_id", maintain_order="left")
         for row in _rows(
-            told.select("seq", "verdict", "label_timestamp", "about_seq", *PAYLOAD_COLUMNS)
+            told.select("seq", "about_seq", "verdict", "label_timestamp", *PAYLOAD_COLUMNS)
         ):
-            seq, verdict, known_us, about_seq, *payload = row
-            yield _label_event(seq, verdict, known_us, about_seq, Transaction._make(payload))
+            seq, about_seq, verdict, known_us, *payload = row
+            yield LabelEvent(seq, about_seq, Transaction._make(payload), verdict, known_us)
 
 
 @dataclass(frozen=True)
@@ -214,17 +214,3 @@ def _rows(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
     as_us = frame.with_columns(pl.col(pl.Datetime).dt.epoch("us"))
     for some in as_us.iter_slices(_SLICE):
         yield from some.iter_rows()
-
-
-def _label_event(
-    seq: int, verdict: str, known_us: int, about_seq: int, about: Transaction
-) -> LabelEvent:
-    return LabelEvent(
-        seq,
-        about.transaction_id,
-        verdict,
-        known_us,
-        about.event_us,
-        about.card_id,
-        about.terminal_id,
-    )

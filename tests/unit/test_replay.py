@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import Event, LabelEvent, Transaction, TransactionEvent
+from fraud_platform.features import replay as replay_module
 from fraud_platform.features.batch import compute
 from fraud_platform.features.journal import LONGEST_LAG, Journal, Repeats, deliveries, journal
 from fraud_platform.features.replay import Report, Restarting, State, Vector, replay
@@ -95,7 +96,7 @@ def test_rows_become_a_log_in_the_order_in_which_they_became_known():
     told = [
         (event.seq, event.transaction.transaction_id, event.transaction.amount_minor)
         if isinstance(event, TransactionEvent)
-        else (event.seq, event.verdict, event.event_us // 86_400_000_000)
+        else (event.seq, event.verdict, event.transaction.event_us // 86_400_000_000)
         for event in log.told()
     ]
     day = (START - datetime(1970, 1, 1, tzinfo=UTC)).days
@@ -126,17 +127,17 @@ def test_a_disturbed_log_has_the_same_facts_and_no_verdict_before_its_payment(
     arrived: set[str] = set()
     for event in disturbed.told():
         if isinstance(event, LabelEvent):
-            assert event.transaction_id in arrived
+            assert event.transaction.transaction_id in arrived
         else:
             arrived.add(event.transaction.transaction_id)
     assert disturbed.transactions.equals(log.disturbed(late=late, seed=seed).transactions)
 
 
 def test_late_rows_arrive_up_to_five_days_later_some_of_them_after_their_day():
-    log = world(3, payments=4_000)
-    told = proof(log.disturbed(late=0.1, seed=3), FeatureRings())
-    assert 200 < told.late_rows <= 400, "a row that nothing overtakes is not late"
-    assert 100 < told.late_rows_of_earlier_days < told.late_rows
+    log = world(3, payments=1_000)
+    told = proof(log.disturbed(late=0.1, seed=3))
+    assert 50 < told.late_rows <= 130, "a row that nothing overtakes is not late"
+    assert 20 < told.late_rows_of_earlier_days < told.late_rows
     assert LONGEST_LAG < LATENESS
     assert (told.late_decisions, told.is_exact) == (0, True)
     assert proof(log).late_rows == 0
@@ -282,8 +283,11 @@ def test_a_state_that_restarts_from_its_snapshot_is_exact_and_one_that_forgets_i
     assert proof(log, forgetful).mismatches > 0
 
 
-def test_progress_is_told_by_the_chunk():
-    log = world(9, payments=17_000, days=10)
+def test_vectors_are_compared_by_the_chunk_and_progress_is_told(monkeypatch):
+    monkeypatch.setattr(replay_module, "_CHUNK", 150)
+    log = hard(9)
     told: list[int] = []
-    assert proof(log, progress=told.append).is_exact
-    assert told == [16_384]
+    found = proof(log, progress=told.append)
+    assert found.is_exact
+    assert found.decisions_compared == log.transactions.height
+    assert told == list(range(150, log.events + 1, 150))
