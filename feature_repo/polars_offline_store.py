@@ -242,7 +242,8 @@ def _as_of(
         .sort(_AT)
     )
     found = asked.join_asof(rows, on=_AT, by=keys or None, check_sortedness=False).sort(_ROW)
-    is_alive = pl.col(_AT) - pl.col(_TIME) <= view.ttl if view.ttl else True
+    ttl = pl.lit(view.ttl, pl.Duration("ns"))  # compared in its own unit, an age would be cut off
+    is_alive = pl.col(_AT) - pl.col(_TIME) <= ttl if view.ttl else True
     return found.select(pl.when(is_alive).then(pl.col(features)))
 
 
@@ -260,7 +261,7 @@ def _versions(
             known.alias(_CREATED),
             *features,
         )
-        .drop_nulls([*keys, _TIME])
+        .drop_nulls(_TIME)
         .sort(_TIME, _CREATED, maintain_order=True)
     )
     if not (known_only and created):

@@ -131,7 +131,8 @@ class FeatureStore:
 
         A card's values are those of its last payment at or before the moment (of payments at the
         same instant, the last in the log), for as long as the longest look-back; likewise for a
-        terminal. So at its own instant a payment finds what its decision could know.
+        terminal. So at its own instant a payment finds what its decision could know; at any other
+        moment payments count by when they happened, also if they arrived later.
 
         Args:
             entity_rows: `event_timestamp`, and of `transaction_id`, `card_id` and `terminal_id`

@@ -25,7 +25,7 @@ SCHEMA: dict[str, Any] = {
 ASKED = ["card:amount", "card:flag", "terminal:amount"]
 
 
-def feast_store(folder: Path, offline: str = POLARS, **online: Any) -> Any:
+def feast_store(folder: Path, offline: str = POLARS, *, latest: bool = True, **online: Any) -> Any:
     """Feast with an empty registry and the given stores."""
     import_feast()
     import feast
@@ -36,6 +36,7 @@ def feast_store(folder: Path, offline: str = POLARS, **online: Any) -> Any:
         provider="local",
         registry={"path": str(folder / f"{name}.db")},
         offline_store={"type": offline},
+        materialization={"pull_latest_features": latest},
         online_store=online or {"type": "sqlite", "path": str(folder / "online.db")},
         entity_key_serialization_version=3,
     )
@@ -82,7 +83,8 @@ def history(random: np.random.Generator, name: str, rows: int, *, is_unique: boo
         schema_overrides=SCHEMA,
     )
     frame = frame.with_columns(
-        pl.when(pl.Series(random.random(rows) > 0.1)).then(pl.col("cents", "flag"))
+        pl.when(pl.Series(random.random(rows) > 0.1)).then(pl.col("cents", "flag")),
+        pl.when(pl.Series(random.random(rows) > 0.1)).then(pl.col("created")),
     )
     if is_unique:
         frame = frame.unique(["key", "at"], keep="first", maintain_order=True)
@@ -126,8 +128,9 @@ def valid(
     for row in source.iter_rows(named=True):
         of_it = row[f"{name}_id"] == asked[f"{name}_id"] and row["at"] <= when
         alive = not ttl or row["at"] >= when - ttl
-        known = not known_only or row["created"] <= when
-        rank = (row["at"], row["created"])
+        created = row["created"]
+        known = not known_only or (created is not None and created <= when)
+        rank = (row["at"], created or datetime.min.replace(tzinfo=UTC))
         if of_it and alive and known and (best is None or rank >= best):
             best, found = rank, [row[value] for value in values]
     return found
@@ -265,7 +268,26 @@ def test_times_of_any_unit_and_zone_are_compared_as_moments(
         assert found["event_timestamp"].dt.epoch("ms").to_list() == [START.timestamp() * 1000]
 
 
-def test_an_unknown_key_or_time_finds_nothing(repository: tuple[Path, Any, Any]) -> None:
+@pytest.mark.parametrize(
+    ("nanoseconds", "found"), [(-1, None), (0, 7.0), (60 * 10**9, 7.0), (60 * 10**9 + 1, None)]
+)
+def test_no_moment_is_rounded(
+    repository: tuple[Path, Any, Any], nanoseconds: int, found: float | None
+) -> None:
+    folder, ours, _ = repository
+    at = START + timedelta(microseconds=1)
+    row = {"card_id": "a", "at": at, "created": at, "cents": 7.0, "flag": 1}
+    write(folder, card=pl.DataFrame([row]))
+    age = pl.duration(nanoseconds=nanoseconds, time_unit="ns")
+    moment = pl.lit(at).dt.cast_time_unit("ns") + age
+    rows = pl.select(card_id=pl.lit("a"), event_timestamp=moment)
+    assert ask(ours, rows, ["card:amount"])["card__amount"].to_list() == [found]
+
+
+@pytest.mark.parametrize("known_only", [False, True])
+def test_an_unknown_key_or_time_finds_nothing(
+    repository: tuple[Path, Any, Any], known_only: bool
+) -> None:
     folder, ours, _ = repository
     row = {"at": START, "created": START, "cents": 7.0, "flag": 1}
     keyless = [{"card_id": None, **row}, {"card_id": "a", **row, "at": None}]
@@ -274,7 +296,8 @@ def test_an_unknown_key_or_time_finds_nothing(repository: tuple[Path, Any, Any])
         {"card_id": [None, "a", "a"], "event_timestamp": [START, None, START]},
         schema_overrides={"event_timestamp": SCHEMA["at"]},
     )
-    assert ask(ours, rows, ["card:amount"])["card__amount"].to_list() == [None, None, None]
+    found = ask(ours, rows, ["card:amount"], filter_by_created_timestamp=known_only)
+    assert found["card__amount"].to_list() == [None, None, None]
 
 
 def test_views_read_under_another_name_join_by_the_name_of_the_key_there(
@@ -300,6 +323,33 @@ def test_views_read_under_another_name_join_by_the_name_of_the_key_there(
     assert expected["payee_card__amount"].drop_nans().drop_nulls().len() > 10
     found = found.filter(pl.col("row").is_in(expected["row"].implode()))
     assert found.equals(expected, null_equal=True)
+
+
+@pytest.mark.parametrize("known_only", [False, True])
+def test_a_view_of_no_entity_holds_for_every_row(tmp_path: Path, known_only: bool) -> None:
+    store = feast_store(tmp_path)
+    import feast
+    from feast.types import Float64
+
+    seconds = [timedelta(seconds=second) for second in range(4)]
+    rows = pl.DataFrame({"at": START, "cents": [1.0, 2.0]}).with_columns(
+        at=pl.Series([START, START + seconds[1]]),
+        created=pl.Series([START + seconds[3], START + seconds[2]]),
+    )
+    write(tmp_path, world=rows)
+    source = feast.FileSource(
+        path=str(tmp_path / "world.parquet"),
+        timestamp_field="at",
+        created_timestamp_column="created",
+    )
+    fields = [feast.Field(name="cents", dtype=Float64)]
+    store.apply([feast.FeatureView(name="world", entities=[], source=source, schema=fields)])
+    asked = pl.DataFrame({"event_timestamp": [START + second for second in reversed(seconds)]})
+    found = store.get_historical_features(
+        asked, ["world:cents"], filter_by_created_timestamp=known_only
+    ).frame
+    expected = [2.0, 2.0, None, None] if known_only else [2.0, 2.0, 2.0, 1.0]
+    assert found["cents"].to_list() == expected
 
 
 def test_what_cannot_be_answered_is_refused(repository: tuple[Path, Any, Any]) -> None:
@@ -348,16 +398,17 @@ def newest(rows: pl.DataFrame, until: datetime) -> list[float | None]:
     return [seen.filter(pl.col("card_id") == card)["cents"].to_list()[-1] for card in "abcd"]
 
 
+@pytest.mark.parametrize("latest", [False, True])
 @pytest.mark.parametrize("online", ["sqlite", "redis"])
 def test_materialize_stores_the_newest_values(
-    online: str, request: pytest.FixtureRequest, tmp_path: Path
+    online: str, latest: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     address = ""
     if online == "redis":
         address = request.getfixturevalue("redis_url").removeprefix("redis://").removesuffix("/0")
     options = {"type": "redis", "connection_string": address} if address else {}
-    store = feast_store(tmp_path, **options)
-    rows = history(np.random.default_rng(2), "card", 300, is_unique=False)
+    store = feast_store(tmp_path, latest=latest, **options)
+    rows = history(np.random.default_rng(2), "card", 3000, is_unique=False)
     rows = rows.with_columns(pl.col("cents").fill_nan(None))
     write(
         tmp_path,
@@ -375,20 +426,25 @@ def test_materialize_stores_the_newest_values(
             assert client.dbsize() >= 4
 
 
-def test_all_rows_of_a_range_come_in_order_both_ends_included(tmp_path: Path) -> None:
+def test_rows_of_a_range_come_by_time_both_ends_included_all_or_the_newest(
+    tmp_path: Path,
+) -> None:
     store = feast_store(tmp_path)
     rows = history(np.random.default_rng(2), "card", 300, is_unique=False)
+    rows = rows.with_columns(pl.when(pl.col("flag") != 7).then(pl.col("card_id")))
     write(tmp_path, card=rows)
+    offline = store._get_provider().offline_store
     source = declared(tmp_path)[1].batch_source
     first, last = rows["at"].sort()[[50, 250]]
-    found = store._get_provider().offline_store.pull_all_from_table_or_query(
-        store.config, source, ["card_id"], ["flag"], "at", "created", first, last
-    )
+    asked = (store.config, source, ["card_id"], ["flag"], "at", "created", first, last)
     expected = rows.filter(pl.col("at").is_between(first, last))
     expected = expected.sort("at", "created", maintain_order=True)
-    assert pl.DataFrame(found.to_arrow()).equals(
-        expected.select("card_id", "flag", "at", "created")
-    )
+    expected = expected.select("card_id", "flag", "at", "created")
+    whole = offline.pull_all_from_table_or_query(*asked)
+    assert pl.DataFrame(whole.to_arrow()).equals(expected, null_equal=True)
+    newest_rows = pl.DataFrame(offline.pull_latest_from_table_or_query(*asked).to_arrow())
+    one_each = expected.drop_nulls("card_id").unique("card_id", keep="last", maintain_order=True)
+    assert newest_rows.equals(one_each, null_equal=True)
 
 
 def test_a_folder_of_files_is_one_history(repository: tuple[Path, Any, Any]) -> None:
