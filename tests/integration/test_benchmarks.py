@@ -20,13 +20,13 @@ PROMISED = (
     "pandas, entity by entity (the handbook's way) / Polars",
     "DuckDB RANGE windows / Polars",
     "Feast",
-    "online: read + apply, p99",
+    "online: read + apply, p99 of CPU time",
     "online: vectors per CPU-second / Feast's SDK",
     "online: fold of the look-back",
     "online: replay of all events / batch",
     "Redis: read of one vector / PING",
-    "Redis: read of a hot key",
-    "Redis: bytes per live event",
+    "Redis: read of a hot terminal",
+    "Redis: bytes per payment and entity",
 )
 
 
