@@ -114,7 +114,6 @@ def _numbered(ordered: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFr
         pl.int_range(pl.len()).alias("rank"),
         pl.col("event_timestamp").dt.epoch("us").alias("time_us"),
         pl.col("amount_minor").alias("amount"),
-        (pl.col("amount_minor").cast(pl.Int128) ** 2).alias("amount_squared"),
         *(_codes(column).alias(entity) for entity, column in ENTITY_COLUMNS.items()),
         *(_codes(text).alias(text) for text in texts),
         *facts,
@@ -156,7 +155,9 @@ def _of_entity(
 ) -> pl.DataFrame:
     """The features of one kind of entity for the wanted rows, in seq order."""
     line = line_up(history, entity, max(feature.reach_us for feature in features))
-    line = line.with_columns(place=pl.int_range(pl.len()))
+    line = line.with_columns(
+        place=pl.int_range(pl.len()), amount_squared=pl.col("amount").cast(pl.Int128) ** 2
+    )
     needs = _Needs()
     formulas = {
         feature.name: _FORMULAS[feature.stream, feature.function](_Window(feature, needs))
@@ -173,9 +174,10 @@ def _of_entity(
 
 def _by_rank(asked: pl.DataFrame, formulas: dict[str, pl.Expr]) -> pl.DataFrame:
     """The formulas' values in seq order."""
-    places = np.empty(asked.height, np.int64)
-    places[asked["rank"].rank("ordinal").to_numpy() - 1] = np.arange(asked.height)
-    return asked.select(**formulas)[places]
+    ranks = asked["rank"].to_numpy()
+    places = np.full(ranks.max(initial=-1) + 1, -1)
+    places[ranks] = np.arange(len(ranks))
+    return asked.select(**formulas)[places[places >= 0]]
 
 
 def _cut(
@@ -204,8 +206,8 @@ def _alike(
     line: pl.DataFrame, value: str, amount: str, delay_us: int, reach_us: int
 ) -> pl.DataFrame:
     """How many payments in the window have this one's value; null where that is unknown."""
-    known = line.select("line", "time_us", "rank", "place", value, amount).drop_nulls(value)
-    known = known.sort("line", value, "place")
+    known = line.select("line", "time_us", "place", value, amount).drop_nulls(value)
+    known = known[np.lexsort((known[value].to_numpy(), known["line"].to_numpy()))]
     count = {"alike": pl.col(amount).count()}
     found = _cut(known, delay_us, reach_us, count, of=("line", value))
     alike = np.full(line.height, -1)

@@ -30,7 +30,7 @@ def fingerprint(text: str | None) -> int:
 
     Examples:
         >>> fingerprint("m1")
-        5533158411962155476
+        6104225451280506833
     """
     if text is None:
         return UNKNOWN

@@ -39,7 +39,7 @@ def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
 
     Args:
         history: payments with an Int64 column named like `entity` (small non-negative codes),
-            time_us, rank (0, 1, ... by seq), seen_rank and is_wanted, and whatever else.
+            time_us, rank (0, 1, ... by seq, ascending), seen_rank and is_wanted, and more.
         entity: the column of codes.
         reach_us: how far back any window looks.
 
@@ -48,7 +48,8 @@ def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
         place that answers for a wanted row), sorted by line, time and rank. Rows of a line that are
         earlier than an asked row and within its reach were seen by it.
     """
-    ordered = history.sort(entity, "time_us", "rank")
+    order = np.lexsort((history["time_us"].to_numpy(), history[entity].to_numpy()))
+    ordered = history[order]  # by rank within the same instant: the sort is stable
     lined = _Lined(
         codes=ordered[entity].to_numpy(),
         times=ordered["time_us"].to_numpy(),
@@ -81,7 +82,7 @@ def _overtakings(lined: _Lined, reach_us: int) -> tuple[Ints, Ints]:
     late = np.flatnonzero(last > np.arange(size))
     lengths = (last - np.arange(size))[late]
     events = np.repeat(late, lengths)
-    decisions = events + 1 + _count_up(lengths)
+    decisions = events + 1 + count_up(lengths)
     is_unseen = (
         (seen[decisions] <= ranks[events])
         & lined.is_wanted[decisions]
@@ -110,11 +111,13 @@ def _copies(lined: _Lined, decisions: Ints, unseen: Ints, reach_us: int) -> pl.D
         pl.col("decision").last().alias("last"),
         pl.col("unseen").first(),
     )
-    start = _first_within(lined, spans["first"].to_numpy(), reach_us)
+    first = spans["first"].to_numpy()
+    oldest = lined.times[first] - reach_us
+    start = first_from(lined.times, stretches(lined.codes, first)[0], first, oldest)
     lengths = spans["last"].to_numpy() - start + 1
     copied = pl.DataFrame({
         "copy": np.repeat(spans["copy"].to_numpy(), lengths),
-        "place": np.repeat(start, lengths) + _count_up(lengths),
+        "place": np.repeat(start, lengths) + count_up(lengths),
     })  # fmt: skip
     asked = missed.select("copy", place="decision", is_asked=pl.lit(value=True))
     return (
@@ -131,15 +134,36 @@ def _copies(lined: _Lined, decisions: Ints, unseen: Ints, reach_us: int) -> pl.D
     )
 
 
-def _first_within(lined: _Lined, places: Ints, reach_us: int) -> Ints:
-    """First place of the same entity that is not older than `reach_us` before each place."""
-    distinct = np.unique(lined.times)
-    keys = lined.codes * (len(distinct) + 1) + np.searchsorted(distinct, lined.times)
-    oldest = np.searchsorted(distinct, lined.times[places] - reach_us)
-    return np.searchsorted(keys, lined.codes[places] * (len(distinct) + 1) + oldest)
+def first_from(times: Ints, starts: Ints, ends: Ints, moments: Ints) -> Ints:
+    """First place in each [start, end) whose time is at or after a moment; the end if none is.
+
+    Args:
+        times: ascending within every stretch.
+        starts: shape (n,).
+        ends: shape (n,).
+        moments: shape (n,).
+
+    Examples:
+        >>> times, start, end = np.array([10, 20, 20, 5]), np.array([0, 3]), np.array([3, 4])
+        >>> first_from(times, start, end, np.array([20, 6])).tolist()
+        [1, 4]
+    """
+    first, last = starts.copy(), ends.copy()
+    while (is_open := first < last).any():  # all binary searches at once, one step per turn
+        middle = (first + last) // 2
+        is_earlier = is_open & (times[np.where(is_open, middle, 0)] < moments)
+        first = np.where(is_earlier, middle + 1, first)
+        last = np.where(is_open & ~is_earlier, middle, last)
+    return first
 
 
-def _count_up(lengths: Ints) -> Ints:
+def stretches(codes: Ints, places: Ints) -> tuple[Ints, Ints]:
+    """Where the stretch of equal codes around each place starts and ends; codes ascend."""
+    mine = codes[places]
+    return np.searchsorted(codes, mine), np.searchsorted(codes, mine, side="right")
+
+
+def count_up(lengths: Ints) -> Ints:
     """0, 1, .. for each length, one after the other."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - lengths, lengths)

@@ -159,7 +159,7 @@ FEATURES: tuple[Feature, ...] = (
     _windowed("terminal", _F.RATE, _WEEK, "T08", delay=_LABEL_DELAY, stream=_S.FRAUDS),
     _windowed("terminal", _F.RATE, _MONTH, "T09", delay=_LABEL_DELAY, stream=_S.FRAUDS),
     _windowed("terminal", _F.DISTINCT, _DAY, "T10", value="card_id"),
-    _windowed("terminal", _F.OVER_MEDIAN, _MONTH, "T11"),
+    _windowed("terminal", _F.OVER_MEAN, _MONTH, "T11"),
     _windowed(
         "terminal",
         _F.COUNT,

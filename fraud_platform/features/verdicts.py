@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fraud_platform.features.declaration import Feature
+from fraud_platform.features.sight import count_up, first_from, stretches
 
 Ints = NDArray[np.int64]
 
@@ -110,7 +111,7 @@ def _known_frauds(
     events = line.join(verdicts.filter("is_fraud"), on="rank", how="semi", maintain_order="left")
     pairs = _pairs(
         line,
-        events.select("line", "rank", *facts, fraud="place", event_us="time_us"),
+        events.select("rank", *facts, fraud="place", event_us="time_us"),
         delay_us=min(feature.delay_us for feature in features),
         reach_us=max(feature.reach_us for feature in features),
     )
@@ -129,21 +130,15 @@ def _pairs(
     line: pl.DataFrame, events: pl.DataFrame, *, delay_us: int, reach_us: int
 ) -> pl.DataFrame:
     """Each event with every asked decision of its line that is older than the delay."""
-    times = line["time_us"].unique().sort()
-    stride = len(times) + 1  # line and time as one number; ranks, for microseconds would not fit
-    keys = line["line"].to_numpy() * stride + times.search_sorted(line["time_us"]).to_numpy()
-
-    def first_from(age_us: int) -> Ints:
-        ranks = times.search_sorted(events["event_us"] + age_us).to_numpy()
-        places: Ints = np.searchsorted(keys, events["line"].to_numpy() * stride + ranks)
-        return places
-
-    first, last = first_from(delay_us + 1), first_from(reach_us + 1)
+    times = line["time_us"].to_numpy()
+    start, end = stretches(line["line"].to_numpy(), events["fraud"].to_numpy())
+    moments = events["event_us"].to_numpy()
+    first = first_from(times, start, end, moments + delay_us + 1)
+    last = first_from(times, start, end, moments + reach_us + 1)
     lengths = last - first
-    ends = np.cumsum(lengths)
-    decisions = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + lengths, lengths)
+    decisions = np.repeat(first, lengths) + count_up(lengths)
     asked: pl.DataFrame = line.select("is_asked", "seen", decision="place", decided_us="time_us")[
         decisions
     ]
     repeated: pl.DataFrame = events[np.repeat(np.arange(len(lengths)), lengths)]
-    return pl.concat([repeated.drop("line"), asked], how="horizontal").filter("is_asked")
+    return pl.concat([repeated, asked], how="horizontal").filter("is_asked")
