@@ -61,7 +61,7 @@ def online(log: Journal, computed: pl.DataFrame, batch_cost: Cost, folder: Path)
         batch_cost: of computing the same features of the same log at once.
         folder: for files.
     """
-    lookback = _since_lookback(log)
+    lookback = since_lookback(log)
     told = lookback.told()
     last = min(LAST, lookback.events // 2)
     rings = FeatureRings()
@@ -77,7 +77,7 @@ def online(log: Journal, computed: pl.DataFrame, batch_cost: Cost, folder: Path)
     yield from _against_feast(steady, computed, folder)
 
 
-def _since_lookback(log: Journal) -> Journal:
+def since_lookback(log: Journal) -> Journal:
     """The part of the log that a scorer started now would need."""
     newest: Any = log.transactions["event_timestamp"].max()
     needed = pl.col("event_timestamp") >= newest - LOOKBACK - LATENESS
