@@ -56,6 +56,9 @@ class Entry(NamedTuple):
     values: tuple[int, ...]
 
 
+_NO_MEDIAN = (0, 0, 0)
+
+
 class Ring:
     """Payments of one entity that pass one `where`, sorted by event time, then seq.
 
@@ -74,26 +77,32 @@ class Ring:
         self.times, self.seqs, self.amounts, self.marks, *_ = self.columns
         self.values = self.columns[4:]
         self.sums, self.highs, self.lows = self.running
-        self._median = (0, 0, 0)  # first and last place it is of, and twice the median
+        self._median = _NO_MEDIAN  # first and last place it is of, and twice the median
 
     def insert(self, entry: Entry) -> None:
         """Add one payment at its place: O(1) for the newest, O(n) for a late one."""
         event_us, seq, amount, marks, values = entry
-        self._median = (0, 0, 0)
+        self._median = _NO_MEDIAN
         square = amount * amount
-        facts = (event_us, seq, amount, marks, *values)
-        steps = (amount, square >> _LIMB, square & _LOW)
-        if not self.times or event_us >= self.times[-1]:
-            for column, fact in zip(self.columns, facts, strict=True):
-                column.append(fact)
-            for running, step in zip(self.running, steps, strict=True):
-                running.append(running[-1] + step)
+        times = self.times
+        if not times or event_us >= times[-1]:
+            times.append(event_us)
+            self.seqs.append(seq)
+            self.amounts.append(amount)
+            self.marks.append(marks)
+            for column, value in zip(self.values, values, strict=True):
+                column.append(value)
+            self.sums.append(self.sums[-1] + amount)
+            self.highs.append(self.highs[-1] + (square >> _LIMB))
+            self.lows.append(self.lows[-1] + (square & _LOW))
             return
-        place = bisect_right(self.times, event_us)
-        for column, fact in zip(self.columns, facts, strict=True):
+        place = bisect_right(times, event_us)
+        for column, fact in zip(self.columns, (*entry[:4], *values), strict=True):
             column.insert(place, fact)
-        for running, step in zip(self.running, steps, strict=True):
-            running[place + 1 :] = array("q", (total + step for total in running[place:]))
+        for running, step in zip(
+            self.running, (amount, square >> _LIMB, square & _LOW), strict=True
+        ):
+            running[place + 1 :] = array("q", [total + step for total in running[place:]])
 
     def squares(self, first: int, last: int) -> int:
         """Sum of the squared amounts of places first..last-1, exact."""
@@ -108,8 +117,8 @@ class Ring:
             self._median = (first, last, ordered[middle] + ordered[~middle])
         return self._median[2]
 
-    def drop_before(self, horizon_us: int) -> bool:
-        """Forget what happened before the horizon; True if nothing is left."""
+    def drop_before(self, horizon_us: int) -> None:
+        """Forget what happened before the horizon."""
         if self.times and self.times[0] < horizon_us:
             place = bisect_left(self.times, horizon_us)
             for column in (*self.columns, *self.running):
@@ -117,8 +126,7 @@ class Ring:
             for running in self.running:
                 if running[0] > _FULL:
                     running[:] = array("q", [total - running[0] for total in running])
-            self._median = (0, 0, 0)
-        return not self.times
+            self._median = _NO_MEDIAN
 
     def pack(self) -> bytes:
         """The payments as bytes; `fill` restores them."""
@@ -211,8 +219,6 @@ class FraudRing:
 
     def known(self, start_us: int, end_us: int, at_us: int) -> list[Span]:
         """Payments of [start, end) that are known to be fraud at `at_us`, oldest first."""
-        if not self.spans:
-            return []
         first = bisect_left(self.spans, start_us, key=_event_us)
         last = bisect_left(self.spans, end_us, first, key=_event_us)
         return [s for s in self.spans[first:last] if s.known_us <= at_us < s.until_us]
@@ -242,7 +248,7 @@ class Past:
 
     Args:
         width: number of value columns.
-        wheres: number of `where`s; `rings[0]` holds all payments, `rings[1 + i]` those with mark i.
+        marked: `rings[0]` holds all payments, `rings[1 + i]` those with mark i, for i < marked.
 
     Attributes:
         last_seq: the newest log position applied to it; 0 before the first.
@@ -250,8 +256,8 @@ class Past:
 
     __slots__ = ("frauds", "last_seq", "rings")
 
-    def __init__(self, width: int, wheres: int) -> None:
-        self.rings = tuple(Ring(width) for _ in range(1 + wheres))
+    def __init__(self, width: int, marked: int) -> None:
+        self.rings = tuple(Ring(width) for _ in range(1 + marked))
         self.frauds = FraudRing()
         self.last_seq = 0
 
@@ -274,8 +280,12 @@ class Past:
 
     def drop_before(self, horizon_us: int) -> bool:
         """Forget what happened before the horizon; True if nothing is left."""
-        is_empty = [ring.drop_before(horizon_us) for ring in self.rings]
-        return self.frauds.drop_before(horizon_us) and is_empty[0]
+        times = self.rings[0].times
+        if times and times[0] >= horizon_us:
+            return False  # verdicts and marked payments are no older than the payments
+        for ring in self.rings:
+            ring.drop_before(horizon_us)
+        return self.frauds.drop_before(horizon_us) and not times
 
     def pack(self) -> bytes:
         """Everything as bytes, little-endian; `unpack` restores it."""
@@ -284,9 +294,9 @@ class Past:
         return b"".join([head, payments, *(_VERDICT.pack(*told) for told in verdicts)])
 
     @classmethod
-    def unpack(cls, packed: bytes, width: int, wheres: int) -> "Past":
-        """The past that was packed with the same number of value columns and `where`s."""
-        past = cls(width, wheres)
+    def unpack(cls, packed: bytes, width: int, marked: int) -> "Past":
+        """The past that was packed from one of the same arguments."""
+        past = cls(width, marked)
         past.last_seq, size = _HEAD.unpack_from(packed)
         payments = packed[_HEAD.size : _HEAD.size + size]
         past.rings[0].fill(payments)

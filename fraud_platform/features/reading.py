@@ -21,7 +21,7 @@ from fraud_platform.features.declaration import (
     Stream,
     Where,
 )
-from fraud_platform.features.past import UNKNOWN, Entry, Past, Span, Verdict, fingerprint
+from fraud_platform.features.past import UNKNOWN, Entry, Past, Ring, Span, Verdict, fingerprint
 from fraud_platform.features.spec import FEATURES, LATENESS
 
 _HOUR_US = 3_600_000_000
@@ -29,6 +29,9 @@ _DAY_US = 24 * _HOUR_US
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
 
 Number = float | None
+
+
+_NO_FRAUDS: list[Span] = []
 
 
 class Look:
@@ -39,7 +42,7 @@ class Look:
         own: fingerprints of the payment's own value columns.
         past: of its card or its terminal.
         bit: which mark counts, or -1 for all payments.
-        ring: the payments of the past that count.
+        ring: the payments of the past that count; all, where only verdicts are asked for.
         start_us: of the window, inclusive.
         end_us: of the window, exclusive.
         first: place of the oldest payment seen.
@@ -57,6 +60,7 @@ class Look:
         payment: Transaction,
         own: tuple[int, ...],
         past: Past,
+        ring: Ring,
         bit: int,
         start_us: int,
         end_us: int,
@@ -64,7 +68,7 @@ class Look:
     ) -> None:
         self.payment, self.own, self.past, self.bit = payment, own, past, bit
         self.start_us, self.end_us = start_us, end_us
-        self.ring = ring = past.rings[bit + 1]
+        self.ring = ring
         self.first = first = bisect_left(ring.times, start_us, 0, last)
         self.last, self.count = last, last - first
         self._frauds: list[Span] | None = None
@@ -90,6 +94,8 @@ class Look:
     @property
     def frauds(self) -> list[Span]:
         """Payments of the window that are known to be fraud now, oldest first."""
+        if not self.past.frauds.spans:
+            return _NO_FRAUDS
         if self._frauds is None:
             known = self.past.frauds.known(self.start_us, self.end_us, self.payment.event_us)
             self._frauds = [f for f in known if self.bit < 0 or f.marks >> self.bit & 1]
@@ -98,6 +104,8 @@ class Look:
     @property
     def streak(self) -> int:
         """How many of the newest payments seen are known frauds, without a gap."""
+        if not self.frauds:
+            return 0
         if self._streak < 0:
             known = {fraud.payment_seq for fraud in self.frauds}
             place = self.last
@@ -215,47 +223,50 @@ class Layout:
     Attributes:
         values: the columns of texts that are remembered by fingerprint.
         wheres: the conditions that payments are marked with.
+        ringed: so many of the first of them have a ring of their own; verdicts need none.
     """
 
     values: tuple[str, ...]
     wheres: tuple[Where, ...]
+    ringed: int
 
     @classmethod
     def of(cls, features: tuple[Feature, ...], entity: str) -> "Layout":
         """What these features ask of the pasts of an entity."""
         mine = [feature for feature in features if feature.entity == entity]
+        ringed = dict.fromkeys(f.where for f in mine if f.where and _counts_payments(f))
         return cls(
             values=tuple(dict.fromkeys(f.value for f in mine if f.value)),
-            wheres=tuple(dict.fromkeys(f.where for f in mine if f.where)),
+            wheres=tuple(dict.fromkeys([*ringed, *(f.where for f in mine if f.where)])),
+            ringed=len(ringed),
         )
 
     def new_past(self) -> Past:
         """A past that remembers nothing yet."""
-        return Past(len(self.values), len(self.wheres))
+        return Past(len(self.values), self.ringed)
 
     def unpack(self, packed: bytes) -> Past:
         """A past of this layout from its bytes."""
-        return Past.unpack(packed, len(self.values), len(self.wheres))
+        return Past.unpack(packed, len(self.values), self.ringed)
 
     def entry(self, event: TransactionEvent, *, is_outlier: bool) -> Entry:
         """A payment as a past of this layout remembers it."""
-        payment = event.transaction
-        facts = [
-            is_outlier if where.fact == "is_outlier" else getattr(payment, where.fact)
-            for where in self.wheres
-        ]
-        marks = sum(
-            1 << bit
-            for bit, (where, fact) in enumerate(zip(self.wheres, facts, strict=True))
-            if fact == where.equals
-        )
-        return Entry(
-            payment.event_us, event.seq, payment.amount_minor, marks, self.fingerprints(payment)
-        )
+        payment, marks = event.transaction, 0
+        for bit, where in enumerate(self.wheres):
+            fact = is_outlier if where.fact == "is_outlier" else getattr(payment, where.fact)
+            if fact == where.equals:
+                marks |= 1 << bit
+        values = self.fingerprints(payment)
+        return Entry(payment.event_us, event.seq, payment.amount_minor, marks, values)
 
     def fingerprints(self, payment: Transaction) -> tuple[int, ...]:
         """The payment's own values."""
         return tuple([fingerprint(getattr(payment, name)) for name in self.values])
+
+
+def _counts_payments(feature: Feature) -> bool:
+    """Whether it looks at payments that pass its `where`, not only at verdicts on them."""
+    return feature.stream is Stream.PAYMENTS or feature.function is Function.RATE
 
 
 class Reader:
@@ -276,14 +287,14 @@ class Reader:
         lookback = max((feature.lookback for feature in features), default=LATENESS * 0)
         self.horizon_us = (lookback + LATENESS) // MICROSECOND
         self._marks_outliers = any(feature.needs_marks for feature in features)
-        windowed = [feature for feature in features if feature.window is not None]
         # Worked out once: which windows to cut, and which formula reads which of them.
-        keys = {feature.name: self._window(feature) for feature in windowed}
-        self._windows = list(dict.fromkeys(keys.values()))
-        self._ends = list(dict.fromkeys(window[:3] for window in self._windows))
-        self._cuts = [(self._ends.index(w[:3]), *w) for w in self._windows]
+        windowed = {f.name: self._window(f) for f in features if f.window is not None}
+        windows = list(dict.fromkeys(windowed.values()))
+        ends = list(dict.fromkeys((side, ring, delay) for side, ring, _, delay, _ in windows))
+        self._ends = ends
+        self._windows = [(ends.index((w[0], w[1], w[3])), *w) for w in windows]
         self._formulas = [
-            (self._formula(feature), self._windows.index(keys[feature.name]))
+            (self._formula(feature), windows.index(windowed[feature.name]))
             if feature.window is not None
             else (_PLAIN[feature.function], -1)
             for feature in features
@@ -297,17 +308,26 @@ class Reader:
         """
         now = payment.event_us
         pasts = (card, terminal)
-        own = tuple([layout.fingerprints(payment) for layout in self.layouts.values()])
+        own = [layout.fingerprints(payment) for layout in self.layouts.values()]
         # Strictly before the end: payments of the same instant do not see each other.
         lasts = [
-            bisect_left(pasts[side].rings[bit + 1].times, now - delay_us)
-            for side, bit, delay_us in self._ends
+            bisect_left(pasts[side].rings[ring].times, now - delay_us)
+            for side, ring, delay_us in self._ends
         ]
         looks = [
-            Look(payment, own[side], pasts[side], bit, now - reach_us, now - delay_us, lasts[end])
-            for end, side, bit, delay_us, reach_us in self._cuts
+            Look(
+                payment,
+                own[side],
+                pasts[side],
+                pasts[side].rings[ring],
+                bit,
+                now - reach_us,
+                now - delay_us,
+                lasts[end],
+            )
+            for end, side, ring, bit, delay_us, reach_us in self._windows
         ]
-        looks.append(Look(payment, (), card, -1, now, now, 0))  # for functions of it alone
+        looks.append(Look(payment, (), card, card.rings[0], -1, now, now, 0))  # of it alone
         return tuple([formula(looks[place]) for formula, place in self._formulas])
 
     def entries(self, event: TransactionEvent, card: Past) -> tuple[Entry, Entry]:
@@ -332,11 +352,13 @@ class Reader:
             return False
         return 2 * payment.amount_minor > OUTLIER_FACTOR * ring.twice_median(first, last)
 
-    def _window(self, feature: Feature) -> tuple[int, int, int, int]:
-        """Side (0 card, 1 terminal), bit of the marks (-1: all), delay and reach of a feature."""
-        wheres = self.layouts[feature.entity].wheres
-        bit = -1 if feature.where is None else wheres.index(feature.where)
-        return list(self.layouts).index(feature.entity), bit, feature.delay_us, feature.reach_us
+    def _window(self, feature: Feature) -> tuple[int, int, int, int, int]:
+        """Side (0 card, 1 terminal), ring, bit of the marks (-1: all), delay and reach."""
+        layout = self.layouts[feature.entity]
+        bit = -1 if feature.where is None else layout.wheres.index(feature.where)
+        side = list(self.layouts).index(feature.entity)
+        ring = bit + 1 if bit < layout.ringed else 0
+        return side, ring, bit, feature.delay_us, feature.reach_us
 
     def _formula(self, feature: Feature) -> Callable[[Look], Number]:
         if feature.value is None:
