@@ -14,6 +14,7 @@
   x UnavailableError          try again: a store, a server or a disk is away
     + LogUnavailableError       the event log cannot be read or written
     + RegistryUnavailableError  the model registry cannot be reached
+    + StateUnavailableError     the online state of the features cannot be read or written
 
 A message says what was found and what was expected, then a blank line and `Hint: what to do`.
 """
@@ -83,3 +84,7 @@ class LogUnavailableError(UnavailableError):
 
 class RegistryUnavailableError(UnavailableError):
     """The model registry cannot be reached."""
+
+
+class StateUnavailableError(UnavailableError):
+    """The online state of the features cannot be read or written, or has lost events."""

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     """PostgreSQL for Dagster's runs, events and schedules; unset: SQLite under the home."""
     mlflow_uri: SecretStr | None = None
     """MLflow tracking and registry address; unset: SQLite under the home."""
+    redis_url: SecretStr | None = None
+    """Redis that other processes read features from: `redis://[user:password@]host:port/database`,
+    or `rediss://`; unset: none, and features come from the scorer's own memory and from files."""
     scorer_host: str = "127.0.0.1"
     """Address the scorer listens on."""
     scorer_port: int = 8080
