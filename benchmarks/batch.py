@@ -1,7 +1,8 @@
 """The batch engines against the disk, against late rows, and against a growing history."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -91,38 +92,50 @@ class _Files:
         features.write_parquet(self.out, compression="zstd", compression_level=1)
 
 
-def late_rows(log: Journal) -> list[Row]:
+def late_rows(log: Journal) -> Iterator[Row]:
     """The same facts, one percent of them late, over all of them in the order of event time."""
     in_order, late = (log.disturbed(late=share, seed=_SEED) for share in (0.0, 0.01))
-    costs = [
-        measured(lambda some=some: batch.compute(some.transactions, some.labels))[1]  # type: ignore[misc]  # a default binds the loop's value
-        for some in (late, in_order)
-    ]
-    row = Row(measure="batch: 1 % of rows late / all in order of event time", at_most=1.5)
-    return [row.of(*costs)]
+    for name, compute in _engines().items():
+        row = Row(measure=f"{name}: 1 % of rows late / all in order of event time", at_most=1.5)
+        if isinstance(compute, str):
+            yield from without(compute, row)
+            continue
+        costs = [
+            measured(partial(compute, some.transactions, some.labels), 2)[1]
+            for some in (late, in_order)
+        ]
+        yield row.of(*costs)
 
 
-def growing_history(log: Journal) -> list[Row]:
+def growing_history(log: Journal) -> Iterator[Row]:
     """CPU per row of the same cards and terminals over 1, 4 and 16 times as long a history."""
     small = thinned(log, GROWTH[-1])
-    costs = {}
-    for times in GROWTH:
-        long = repeated(small, times)
-        _, cost = measured(
-            lambda: batch.compute(long.transactions, long.labels),  # noqa: B023 -- called at once
-            3 if times == 1 else 2,
-        )
-        costs[times] = cost.cpu / long.transactions.height * 1e6
-    told = ", ".join(f"{times}x {cost:.2f} us" for times, cost in costs.items())
-    return [
-        Row(
-            measure=f"batch: CPU per row, history {times}x / 1x",
-            value=costs[times] / costs[1],
-            at_most=1.2,
-            note=f"{small.transactions.height:,} rows: {told}",
-        )
-        for times in GROWTH[1:]
-    ]
+    logs = {times: repeated(small, times) for times in GROWTH}
+    for name, compute in _engines().items():
+        rows = [
+            Row(measure=f"{name}: CPU per row, history {times}x / 1x", at_most=1.2)
+            for times in GROWTH[1:]
+        ]
+        if isinstance(compute, str):
+            yield from without(compute, *rows)
+            continue
+        costs = {
+            times: measured(
+                partial(compute, long.transactions, long.labels), 3 if times == 1 else 2
+            )[1].cpu
+            / long.transactions.height
+            for times, long in logs.items()
+        }
+        told = ", ".join(f"{times}x {cost * 1e6:.2f} us" for times, cost in costs.items())
+        for row, times in zip(rows, GROWTH[1:], strict=True):
+            note = f"{small.transactions.height:,} rows: {told}"
+            yield replace(row, value=costs[times] / costs[1], note=note)
+
+
+def _engines() -> dict[str, Compute | str]:
+    """The batch engines by name, or why one cannot be used."""
+    kernel, why = found("fraud_platform.features.kernel")
+    return {"batch (Polars)": batch.compute, "kernel": why or kernel.compute}
 
 
 def _sum(*costs: Cost) -> Cost:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 PROMISED = (
     "batch (Polars): read + compute + write / read + write",
     "kernel: read + compute + write / read + write",
-    "batch: 1 % of rows late",
-    "batch: CPU per row, history 16x / 1x",
+    "batch (Polars): 1 % of rows late",
+    "batch (Polars): CPU per row, history 16x / 1x",
     "pandas, entity by entity (the handbook's way) / Polars",
     "DuckDB RANGE windows / Polars",
     "Feast",
