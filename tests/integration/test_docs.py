@@ -181,7 +181,7 @@ CHECKERS = {
     "cd": list,
 }
 
-SERVERS = (ROOT / "docs" / "run-on-servers.md").read_text("utf-8")
+SERVERS = (ROOT / "docs" / "how-to" / "run-on-servers.md").read_text("utf-8")
 SNIPPETS = re.findall(r"python -c '(.*?)'", SERVERS, re.DOTALL)
 """Small programs in the page about servers: prepare Dagster's home, back up the log."""
 
@@ -357,6 +357,22 @@ def test_every_invariant_names_tests_that_exist():
         named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", line)
         assert named, f"name the test that holds: {line}"
         assert not set(named) - tests, f"no such test: {set(named) - tests}"
+
+
+def test_every_rule_of_the_semantics_names_tests_that_exist():
+    page = (ROOT / "docs/semantics.md").read_text("utf-8")
+    rules = re.findall(r"^\| (\d\.\d+) (.*) \| (.*) \|$", page, re.MULTILINE)
+    assert len(rules) >= 40
+    assert len({number for number, _, _ in rules}) == len(rules)
+    tests = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    for number, _, named in rules:
+        found = re.findall(r"`(test_\w+)`", named)
+        assert found, f"name the test that fails when rule {number} is broken"
+        assert not set(found) - tests, f"no such test: {set(found) - tests}"
 
 
 def test_the_records_of_decisions_are_all_listed():

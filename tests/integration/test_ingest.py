@@ -510,7 +510,7 @@ def test_the_handbooks_first_days_are_accepted_whole(tmp_path, log):
 
 
 def test_the_example_in_the_docs_does_what_the_docs_say(tmp_path, log):
-    page = (ROOT / "docs" / "bring-your-own-data.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "bring-your-own-data.md").read_text(encoding="utf-8")
     blocks = {
         kind: re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL).group(1)
         for kind in ("csv", "yaml", "json")

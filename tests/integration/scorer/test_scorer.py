@@ -135,7 +135,7 @@ def test_payments_ingested_by_another_process_are_in_the_features(client, paymen
     assert decide(client, body).json()["seq"] == 4
     [decision] = EventLog(settings.log_path).decisions(now, now + timedelta(days=1)).to_dicts()
     assert decision["seen_seq"] == 3
-    assert decision["features"][5] == 3.0, "card_transaction_count_1d"
+    assert decision["features"][5] == 3.0, "card_payment_count_1d"
 
 
 def test_without_a_champion_every_payment_goes_to_a_person(unarmed, payment):
@@ -427,7 +427,7 @@ def test_every_documented_answer_of_a_decision_is_the_real_one(client, payment):
 
 
 def test_the_how_to_shows_what_the_scorer_does(client):
-    text = (Path(__file__).parents[3] / "docs" / "read-a-decision.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "read-a-decision.md").read_text()
     requests = [json.loads(found) for found in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
     [shown] = [json.loads(found) for found in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
     answer = client.post("/v1/decisions", json=requests[0]).json()
