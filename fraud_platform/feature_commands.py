@@ -7,19 +7,21 @@ import json
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 import polars as pl
 
 from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.features.journal import Journal, Repeats
-from fraud_platform.features.replay import Report, Restarting, State, replay
+from fraud_platform.features.replay import Report, Restarting, replay
+from fraud_platform.features.state import FeatureState
 from fraud_platform.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class _Run:
     "--restart-every",
     type=click.IntRange(min=0),
     default=0,
-    help="Restore the state from its own snapshot after every so many deliveries.",
+    help="Start again from the snapshot, file or server after every so many deliveries.",
 )
 @click.option("--seed", default=_SEED, show_default=True, help="Same seed, same disturbance.")
 @click.option(
@@ -92,8 +94,6 @@ def verify(as_json: bool, **options: object) -> None:
     run = _Run(**options)  # type: ignore[arg-type]  # click made each option what _Run says
     if (run.data is None) != (run.mapping_path is None):
         raise click.UsageError("--data and --mapping go together")
-    if run.restart_every and run.backend != "memory":
-        raise click.UsageError("--restart-every needs --backend memory: others keep their state")
     found, facts = _verify(run, get_settings())
     told = facts | found.to_dict()
     click.echo(json.dumps(told, indent=1) if as_json else _text(told))
@@ -104,13 +104,13 @@ def _verify(run: _Run, settings: Settings) -> tuple[Report, dict[str, object]]:
     """The report, and what is worth telling beside it."""
     started = time.perf_counter()
     compute = _engine(run.engine)  # first: a long run must not end at a missing library
-    with _backend(run.backend, settings) as state:
+    with _backend(run.backend, settings) as (state, restarted):
         log, refused = _log(run, settings)
         read = time.perf_counter()
         batch = compute(log.transactions, log.labels)
         computed = time.perf_counter()
         if run.restart_every:
-            state = Restarting(state, run.restart_every, _restarted)
+            state = Restarting(state, run.restart_every, restarted)
         with _bar(log.events) as progress:
             repeats = Repeats(run.duplicates, run.seed)
             found = replay(log, batch, state, repeats=repeats, progress=progress)
@@ -169,29 +169,69 @@ def _engine(name: str) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
 
 
 @contextmanager
-def _backend(name: str, settings: Settings) -> Iterator[State]:
-    """An empty state that nothing else uses, for as long as the block lasts."""
+def _backend(name: str, settings: Settings) -> Iterator[tuple[FeatureState, "_Restarted"]]:
+    """An empty state that nothing else uses, and what goes on where a state stopped."""
     if name == "memory":
         from fraud_platform.features.rings import FeatureRings
 
-        yield FeatureRings()
+        yield FeatureRings(), _from_snapshot
     elif name == "sqlite":
         from fraud_platform.adapters.sqlite_state import SqliteState
 
-        with tempfile.TemporaryDirectory() as folder:
-            yield SqliteState(Path(folder) / "state.db")
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(_Stored(lambda: SqliteState(Path(folder) / "state.db"))) as stored,
+        ):
+            yield stored.state, stored.again
     else:
-        if settings.redis_url is None:
-            raise PermanentError(
-                "found no Redis to use, expected its address in FRAUD_REDIS_URL",
-                hint="FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 fraud-platform features verify ...",
-            )
-        from fraud_platform.adapters.redis_state import RedisState
-
-        yield RedisState(settings.redis_url.get_secret_value())
+        with _redis(settings) as stored:
+            yield stored.state, stored.again
 
 
-def _restarted(state: State) -> State:
+@contextmanager
+def _redis(settings: Settings) -> Iterator["_Stored"]:
+    """A state on the Redis of the settings, under keys of its own that are removed in the end."""
+    if settings.redis_url is None:
+        raise PermanentError(
+            "found no Redis to use, expected its address in FRAUD_REDIS_URL",
+            hint="FRAUD_REDIS_URL=redis://127.0.0.1:6379/0 fraud-platform features verify ...",
+        )
+    from fraud_platform.adapters.redis_state import RedisState
+
+    url, space = settings.redis_url.get_secret_value(), f"fraud-verify-{uuid.uuid4().hex}"
+    with closing(_Stored(lambda: RedisState(url, space=space))) as stored:
+        try:
+            yield stored
+        finally:
+            with RedisState(url, space=space) as state:
+                state.clear()
+
+
+_Restarted = Callable[[FeatureState], FeatureState]
+
+
+class _Closable(FeatureState, Protocol):
+    def close(self) -> None: ...
+
+
+class _Stored:
+    """A state that outlives its client: closed and opened again, it goes on."""
+
+    def __init__(self, opened: Callable[[], _Closable]) -> None:
+        self._opened = opened
+        self.state = opened()
+
+    def again(self, _: FeatureState) -> FeatureState:
+        """A new client instead of the old one."""
+        self.close()
+        self.state = self._opened()
+        return self.state
+
+    def close(self) -> None:
+        self.state.close()
+
+
+def _from_snapshot(state: FeatureState) -> FeatureState:
     from fraud_platform.features.rings import FeatureRings
 
     if not isinstance(state, FeatureRings):

@@ -7,7 +7,7 @@ delivered, and the comparison, bit for bit.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from fraud_platform.features.declaration import Feature, digest_of
 from fraud_platform.features.journal import Journal, Repeats, deliveries
 from fraud_platform.features.parity import differing_bits
 from fraud_platform.features.spec import FEATURES
+from fraud_platform.features.state import FeatureState
 
 Vector = tuple[float | None, ...]
 
@@ -25,35 +26,34 @@ _SHOWN = 5
 _DAY_US = 86_400_000_000
 
 
-class State(Protocol):
-    """What a backend of the online features can do; see `rings.FeatureRings`."""
-
-    def apply(self, event: Event) -> None:
-        """Fold one event in; one that was applied before changes nothing."""
-
-    def read(self, transaction: Transaction) -> Vector:
-        """The features of a payment that is not applied yet."""
-
-    def is_late(self, event_us: int) -> bool:
-        """Whether a decision of this event time may no longer find its whole window."""
-
-
 class Restarting:
-    """A state that is thrown away now and then, and goes on from its own snapshot.
+    """A state that is thrown away now and then, and goes on from what it kept.
 
     Args:
         state: where it starts.
         every: number of deliveries after which it starts again.
-        restarted: makes a new state of what the old one saved.
+        restarted: makes a new state of what the old one kept.
 
     Attributes:
         restarts: how often it did.
     """
 
-    def __init__(self, state: State, every: int, restarted: Callable[[State], State]) -> None:
+    def __init__(
+        self, state: FeatureState, every: int, restarted: Callable[[FeatureState], FeatureState]
+    ) -> None:
         self.restarts = 0
         self._state, self._every, self._restarted = state, every, restarted
         self._deliveries = 0
+
+    @property
+    def last_seq(self) -> int:
+        """Log position of the newest event applied; 0 before the first."""
+        return self._state.last_seq
+
+    @property
+    def newest_us(self) -> int:
+        """Newest payment time applied, microseconds UTC; 0 before the first."""
+        return self._state.newest_us
 
     def apply(self, event: Event) -> None:
         """Fold one event in, and start again if it is time to."""
@@ -133,7 +133,7 @@ class Report:
 def replay(
     log: Journal,
     batch: pl.DataFrame,
-    state: State,
+    state: FeatureState,
     *,
     features: tuple[Feature, ...] = FEATURES,
     repeats: Repeats | None = None,
@@ -178,7 +178,7 @@ class _Compared:
         self._payments: list[tuple[int, str]] = []
         self._vectors: list[Vector] = []
 
-    def add(self, seq: int, payment: Transaction, state: State) -> None:
+    def add(self, seq: int, payment: Transaction, state: FeatureState) -> None:
         """Ask the state about a payment that comes next, unless it is too late to be asked."""
         late = state.is_late(payment.event_us)
         self.counts["late_decisions"] += late

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from fraud_platform.adapters.event_log import EventLog
@@ -71,6 +72,22 @@ def test_a_file_is_proved_to_the_bit_by_the_real_command(data):
     assert told["seconds"] > 0
 
 
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+def test_a_state_in_a_file_and_on_a_server_is_proved_and_leaves_nothing(
+    data, backend, redis_url, monkeypatch
+):
+    monkeypatch.setenv("FRAUD_REDIS_URL", redis_url)
+    get_settings.cache_clear()
+    options = ("--backend", backend, "--late", "0.02", "--duplicates", "0.01", "--every", "4")
+    done = verify(*data, *options, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert (told["backend"], told["mismatches"]) == (backend, 0)
+    assert told["values_compared"] > 1_000 * len(FEATURE_NAMES) / 4
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+
+
 def test_the_homes_own_log_is_proved_without_data(data, home):
     log = EventLog(home / "log" / "events.db")
     ingest(Path(data[1]), read_mapping(Path(data[3])), log=log, **DOOR)
@@ -103,6 +120,26 @@ def test_people_read_lines_and_the_sample_has_fewer_payments(data):
     assert 0 < int(told["transactions"].replace(",", "")) < 0.6 * whole
 
 
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis"])
+def test_every_backend_is_exact_with_late_rows_duplicates_and_restarts(
+    data, backend, request, monkeypatch
+):
+    if backend == "redis":
+        monkeypatch.setenv("FRAUD_REDIS_URL", request.getfixturevalue("redis_url"))
+        get_settings.cache_clear()
+    strain = ("--late", "0.1", "--duplicates", "0.1", "--restart-every", "50")
+    done = verify(*data, "--backend", backend, "--every", "5", *strain, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert told["backend"] == backend
+    assert told["values_compared"] > 1_000
+    assert told["mismatches"] == 0
+    assert min(told["late_rows"], told["duplicates_delivered"], told["restarts"]) > 5
+    if backend == "redis":
+        with redis.Redis.from_url(request.getfixturevalue("redis_url")) as client:
+            assert client.dbsize() == 0, "it leaves nothing behind"
+
+
 def test_a_planted_mismatch_ends_with_exit_code_1_and_names_the_feature(data, monkeypatch):
     name, compute = FEATURE_NAMES[-1], batch.compute
 
@@ -129,7 +166,6 @@ def test_an_empty_home_proves_nothing_and_says_so_by_its_exit_code():
     ("options", "said"),
     [
         (("--data", "x.csv"), "go together"),
-        (("--backend", "sqlite", "--restart-every", "5"), "--restart-every needs"),
         (("--late", "2"), "range"),
         (("--data", "no.csv", "--mapping", "no.yaml"), "no.yaml"),
         (("--backend", "redis"), "FRAUD_REDIS_URL"),

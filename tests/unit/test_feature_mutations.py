@@ -1,56 +1,10 @@
-"""Tests of the tests: bugs planted into the engines' own source must all be caught.
+"""Bugs planted into the batch engine and into the state in memory; `pytest -s` prints the list."""
 
-Each mutant replaces one exact place of one module; the module and those that import it are loaded
-afresh, and the engine answers dense logs: full hours of few days and their neighbours, so many
-exact edges and ties; late rows, lagging readers, verdicts that come early, late, twice and back,
-events delivered twice, restarts from snapshots. A mutant is caught when a comparison with the
-oracle finds a difference.
-`pytest -s` prints the list.
-"""
-
-import importlib
-import random
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any
-
-import polars as pl
 import pytest
-from polars.exceptions import PolarsError
 
-from fraud_platform.events import TransactionEvent
-from fraud_platform.features.declaration import Function
-from fraud_platform.features.journal import Journal, Repeats
-from fraud_platform.features.parity import differing_bits
-from fraud_platform.features.replay import Restarting, State, replay
-from fraud_platform.features.spec import FEATURES
-from fraud_platform.schemas import LABELS, TRANSACTIONS
-from tests.unit import feature_oracle
-from tests.unit.test_features import MORE
-
-HOUR, DAY = 3_600_000_000, 86_400_000_000
-START = 1_522_540_800_000_000  # 2018-04-01, a Sunday
-PACKAGE = "fraud_platform.features"
-SIEVED = {Function.COUNT, Function.IS_FIRST, Function.RATE}
-"""Functions that are also asked of some payments alone."""
-ENGINES = ("sight", "verdicts", "batch", "past", "reading", "rings")
-"""Modules that are loaded afresh, each with the mutant of one of them below it."""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One planted bug: what it means, the module, the place and what stands there instead."""
-
-    bug: str
-    module: str
-    place: str
-    instead: str
-
+from fraud_platform.features.state import FeatureState
+from tests.unit.bug_planting import Load, Mutant, catch, planted
+from tests.unit.dense_logs import ASKED, batch_difference, online_difference
 
 BATCH = (
     Mutant(
@@ -137,8 +91,8 @@ BATCH = (
     Mutant(
         "squares are summed as floats",
         "batch",
-        '(pl.col("amount_minor").cast(pl.Int128) ** 2)',
-        '(pl.col("amount_minor").cast(pl.Float64) ** 2)',
+        'pl.col("amount").cast(pl.Int128) ** 2',
+        'pl.col("amount").cast(pl.Float64) ** 2',
     ),
     Mutant(
         "unknown values count as one",
@@ -203,14 +157,14 @@ BATCH = (
     Mutant(
         "a copy lacks the rows at the old edge",
         "sight",
-        "lined.times[places] - reach_us)",
-        "lined.times[places] - reach_us + 1)",
+        "lined.times[first] - reach_us",
+        "lined.times[first] - reach_us + 1",
     ),
     Mutant(
         "ties stand in the wrong order",
         "sight",
-        'history.sort(entity, "time_us", "rank")',
-        'history.sort(entity, "time_us", "rank", descending=[False, False, True])',
+        'np.lexsort((history["time_us"]',
+        'np.lexsort((-history["rank"].to_numpy(), history["time_us"]',
     ),
     Mutant(
         "verdicts count before they are known",
@@ -319,14 +273,14 @@ RINGS = (
     Mutant(
         "ties see each other",
         "reading",
-        "bisect_left(pasts[side].rings[bit + 1].times, now - delay_us)",
-        "bisect_left(pasts[side].rings[bit + 1].times, now - delay_us + 1)",
+        "bisect_left(pasts[side].rings[ring].times, now - delay_us)",
+        "bisect_left(pasts[side].rings[ring].times, now - delay_us + 1)",
     ),
     Mutant(
         "the delay is ignored",
         "reading",
-        "bisect_left(pasts[side].rings[bit + 1].times, now - delay_us)",
-        "bisect_left(pasts[side].rings[bit + 1].times, now)",
+        "bisect_left(pasts[side].rings[ring].times, now - delay_us)",
+        "bisect_left(pasts[side].rings[ring].times, now)",
     ),
     Mutant(
         "the old edge is left out",
@@ -337,8 +291,8 @@ RINGS = (
     Mutant(
         "the delay is ignored for frauds",
         "reading",
-        "now - reach_us, now - delay_us, lasts[end])",
-        "now - reach_us, now, lasts[end])",
+        "now - delay_us,\n                lasts[end]",
+        "now,\n                lasts[end]",
     ),
     Mutant(
         "prefix sums are off by one",
@@ -408,22 +362,27 @@ RINGS = (
     Mutant(
         "a late row is appended at the end",
         "past",
-        "event_us >= self.times[-1]:",
+        "event_us >= times[-1]:",
         "True:",
     ),
     Mutant(
         "a late tie stands in the wrong order",
         "past",
-        "place = bisect_right(self.times, event_us)",
-        "place = bisect_left(self.times, event_us)",
+        "place = bisect_right(times, event_us)",
+        "place = bisect_left(times, event_us)",
     ),
     Mutant(
         "later sums lack a late amount",
         "past",
-        "(total + step for total in running[place:])",
-        "(running[place] + step, *running[place + 1 :])",
+        "[total + step for total in running[place:]]",
+        "[running[place] + step, *running[place + 1 :]]",
     ),
-    Mutant("squares lose a bit", "past", "square & _LOW)", "square & _LOW >> 1)"),
+    Mutant(
+        "squares lose a bit",
+        "past",
+        "self.lows[-1] + (square & _LOW)",
+        "self.lows[-1] + (square & _LOW >> 1)",
+    ),
     Mutant(
         "the median is the lower middle",
         "past",
@@ -537,260 +496,38 @@ RINGS = (
 )
 
 
-# --- the logs --------------------------------------------------------------------------------
+def by_batch(load: Load) -> str:
+    return batch_difference(load("batch").compute, "batch")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rhythm:
-    """When things happen in a log: on few days, edges and ties are common.
-
-    Attributes:
-        days: on which payments happen.
-        lags: days by which one payment in six is late.
-        delays: days from a payment, or its last verdict, until a verdict is known.
-    """
-
-    days: tuple[int, ...]
-    lags: tuple[int, ...]
-    delays: tuple[int, ...]
-
-
-RHYTHMS = (
-    Rhythm(days=tuple(range(112)), lags=tuple(range(7)), delays=(0, 0, 1, 3, 7, 8, 10)),
-    Rhythm(days=tuple(range(0, 112, 7)), lags=(1, 3, 5, 7), delays=(0, 7, 14)),
-    # Also payments that are beyond the lateness bound: they are left out, and seen by others.
-    Rhythm(
-        days=(0, 1, 2, 7, 9, 30, 37, 38, 60, 90, 91, 97, 98, 99),
-        lags=(1, 7, 30, 37, 90, 98),
-        delays=(0, 1, 7, 29, 30),
-    ),
-)
-
-
-def dense_log(seed: int, rhythm: Rhythm, payments: int = 120) -> Journal:
-    """Two cards at three terminals."""
-    chance = random.Random(seed)
-    moments: list[tuple[int, int, str, dict[str, object]]] = []
-    for number in range(payments):
-        payment = _payment(chance, number, chance.choice(rhythm.days))
-        event_us = int(str(payment["event_timestamp"]))
-        arrived = event_us + (chance.choice(rhythm.lags) * DAY if chance.random() < 1 / 6 else 0)
-        moments.append((arrived, 0, "payment", payment))
-        known = event_us
-        for verdict in chance.choices(VERDICTS, k=chance.randrange(5)):
-            known += chance.choice(rhythm.delays) * DAY
-            reported = max(arrived, known + chance.choice([0, 0, chance.randrange(9)]) * DAY)
-            told = {**payment, "verdict": verdict, "label_source": "x", "label_timestamp": known}
-            moments.append((reported, 1, "label", told))
-    rows: dict[str, list[dict[str, object]]] = {"payment": [], "label": []}
-    for seq, (_, _, kind, row) in enumerate(sorted(moments, key=lambda m: m[:2]), start=1):
-        rows[kind].append({**row, "seq": seq})
-    return Journal(
-        _frame(rows["payment"], TRANSACTIONS.columns), _frame(rows["label"], LABELS.columns)
-    )
-
-
-VERDICTS = ("fraud", "fraud", "withdrawn", "genuine")
-
-
-def _payment(chance: random.Random, number: int, day: int) -> dict[str, object]:
-    moment = START + day * DAY + chance.choice([0, 0, 1, 6, 7]) * HOUR
-    moment += chance.choice([0, 0, 0, 0, -1, 1])
-    amounts = [0, 1, 100, 200, 300, chance.randrange(1, 500), chance.randrange(2**40)]
-    return {
-        "transaction_id": f"t{number}",
-        "event_timestamp": moment,
-        "card_id": f"c{chance.randrange(2)}",
-        "terminal_id": f"m{chance.randrange(3)}",
-        "amount_minor": chance.choices(amounts, [1, 1, 3, 3, 2, 3, 2])[0],
-        "currency": "EUR",
-        "country": chance.choice(["BE", "FR", None]),
-        "entry_mode": chance.choice(["chip", None]),
-        "received_timestamp": moment,
-        "source": "test",
-    }
-
-
-def _frame(rows: list[dict[str, object]], columns: dict[str, pl.DataType]) -> pl.DataFrame:
-    numbers = {n: pl.Int64() if n.endswith("_timestamp") else t for n, t in columns.items()}
-    told = [{name: row.get(name) for name in columns} for row in rows]
-    return pl.DataFrame(told, schema=numbers).with_columns(
-        pl.col(name).cast(columns[name]) for name in columns if name.endswith("_timestamp")
-    )
-
-
-ASKED = FEATURES + tuple(
-    feature for feature in MORE if feature.where is None or feature.function in SIEVED
-)
-"""The standard features, and every function over each stream and entity in odd windows."""
-
-
-@cache
-def logs() -> tuple[tuple[Journal, pl.DataFrame], ...]:
-    """Each log with the oracle's answers, worked out once."""
-    found = [dense_log(seed, rhythm) for seed, rhythm in enumerate(RHYTHMS)]
-    return tuple((log, by_oracle(log)) for log in found)
-
-
-@cache
-def lag() -> tuple[Journal, pl.DataFrame, pl.DataFrame]:
-    """A log, what its readers had seen of card and terminal, and the oracle's answers."""
-    log, chance = dense_log(9, RHYTHMS[1]), random.Random(9)
-    seen = log.transactions.select(
-        "seq",
-        *(
-            pl.Series(f"{entity}_seen", [_lagging(chance, seq) for seq in log.transactions["seq"]])
-            for entity in ("card", "terminal")
-        ),
-    )
-    return log, seen, by_oracle(log, seen)
-
-
-def _lagging(chance: random.Random, seq: int) -> int | None:
-    """How far a reader of a decision was: mostly a little behind, sometimes ahead or not told."""
-    return chance.choice([seq - 1, seq - 2, seq - 5, max(seq - 60, 0), seq + 3, None])
-
-
-def by_oracle(log: Journal, seen: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The oracle's answer to every decision, as a table."""
-    told = {row["seq"]: row for row in seen.iter_rows(named=True)} if seen is not None else {}
-    events = list(log.told())
-    decisions = [event for event in events if isinstance(event, TransactionEvent)]
-    marks = {event.seq: feature_oracle.is_outlier(events, event) for event in decisions}
-    with pytest.MonkeyPatch.context() as patch:
-        # Asked for each event of each decision; the answer depends on the event alone.
-        patch.setattr(feature_oracle, "is_outlier", lambda _, event: marks[event.seq])
-        rows = [
-            (
-                decision.seq,
-                *(
-                    feature_oracle.answer(
-                        events,
-                        decision,
-                        f,
-                        seen_seq=told.get(decision.seq, {}).get(f"{f.entity}_seen"),
-                    )
-                    for f in ASKED
-                ),
-            )
-            for decision in decisions
-        ]
-    schema = {"seq": pl.Int64} | {feature.name: pl.Float64 for feature in ASKED}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-# --- planting --------------------------------------------------------------------------------
-
-
-@contextmanager
-def planted(mutant: Mutant | None) -> Iterator[Callable[[str], ModuleType]]:
-    """The engines' modules loaded afresh, one of them with a planted bug."""
-    names = [f"{PACKAGE}.{module}" for module in ENGINES]
-    package = sys.modules[PACKAGE]
-    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    try:
-        if mutant is not None:
-            _load(mutant)
-        yield lambda module: importlib.import_module(f"{PACKAGE}.{module}")
-    finally:
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(kept)
-        for name, module in kept.items():
-            setattr(package, name.rpartition(".")[2], module)
-
-
-def _load(mutant: Mutant) -> None:
-    name = f"{PACKAGE}.{mutant.module}"
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).read_text("utf-8")
-    found = source.count(mutant.place)
-    assert found == 1, (
-        f"{mutant.module}: {mutant.place!r} is there {found} times, not once; if the code was"
-        " rewritten on purpose, plant the same bug where that line's work is done now"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    code = compile(source.replace(mutant.place, mutant.instead), f"<{mutant.bug}>", "exec")
-    exec(code, module.__dict__)  # noqa: S102 -- our own source, with a bug in it
-
-
-# --- catching --------------------------------------------------------------------------------
-
-
-def caught_by_batch(load: Callable[[str], ModuleType]) -> str:
-    """Which log and which feature show that the batch engine differs from the oracle."""
-    compute = load("batch").compute
-    for number, (log, truth) in enumerate(logs(), start=1):
-        found = compute(log.transactions, log.labels, features=ASKED)
-        if caught := first_difference(found, truth):
-            return f"batch = oracle, log {number}: {caught}"
-    log, seen, truth = lag()
-    found = compute(log.transactions, log.labels, features=ASKED, seen=seen)
-    caught = first_difference(found, truth)
-    return f"batch = oracle, lagging readers: {caught}" if caught else ""
-
-
-def first_difference(found: pl.DataFrame, truth: pl.DataFrame) -> str:
-    """The first feature that differs, and how often."""
-    for feature in ASKED:
-        wrong = int(differing_bits(found[feature.name], truth[feature.name]).sum())
-        if wrong:
-            return f"{feature.name} ({wrong} values)"
-    return ""
-
-
-def caught_by_rings(load: Callable[[str], ModuleType]) -> str:
-    """Which way of telling the log shows that the online engine differs from the oracle."""
+def by_rings(load: Load) -> str:
     rings = load("rings").FeatureRings
 
-    def restarted(state: Any) -> State:
-        restored: State = rings.restore(state.snapshot(), ASKED)
-        return restored
+    def restored(state: FeatureState) -> FeatureState:
+        again: FeatureState = rings.restore(state.snapshot(), ASKED)  # type: ignore[attr-defined]
+        return again
 
-    for number, (log, truth) in enumerate(logs(), start=1):
-        ways: dict[str, tuple[State, Repeats]] = {
-            "told once": (rings(ASKED), Repeats()),
-            "with duplicates": (rings(ASKED), Repeats(0.2, number)),
-            "with restarts": (Restarting(rings(ASKED), 17, restarted), Repeats()),
-            "with duplicates and restarts": (
-                Restarting(rings(ASKED), 3, restarted),
-                Repeats(0.2, number),
-            ),
-        }
-        for way, (state, repeats) in ways.items():
-            found = replay(log, truth, state, features=ASKED, repeats=repeats)
-            assert found.missing == 0
-            if found.mismatches:
-                first = found.first_mismatches[0].feature
-                return f"rings = oracle, {way}, log {number}: {first} ({found.mismatches} values)"
-    return ""
+    return online_difference(lambda: rings(ASKED), restored, "rings")
 
 
-@pytest.mark.parametrize("caught_by", [caught_by_batch, caught_by_rings])
+@pytest.mark.parametrize("caught_by", [by_batch, by_rings])
 def test_without_a_planted_bug_nothing_is_caught(caught_by):
     with planted(None) as load:
         assert caught_by(load) == ""
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning")
-@pytest.mark.parametrize(
-    ("engine", "mutant"),
-    [*(("batch", mutant) for mutant in BATCH), *(("rings", mutant) for mutant in RINGS)],
-    ids=lambda value: value.bug if isinstance(value, Mutant) else value,
-)
-def test_a_planted_bug_is_caught(engine: str, mutant: Mutant) -> None:
-    with planted(mutant) as load:
-        try:
-            caught = {"batch": caught_by_batch, "rings": caught_by_rings}[engine](load)
-        except (ArithmeticError, LookupError, ValueError, PolarsError) as error:
-            caught = f"the engine fails: {error!r}"
-    print(f"{engine}: {mutant.bug} -> {caught}")
-    assert caught, f"no comparison saw it: {mutant}"
+@pytest.mark.parametrize("mutant", BATCH, ids=lambda mutant: mutant.bug)
+def test_a_bug_in_the_batch_engine_is_caught(mutant):
+    assert catch(mutant, by_batch), f"no comparison saw it: {mutant}"
 
 
-def test_at_least_25_bugs_are_planted_and_each_is_another() -> None:
-    places = {(mutant.module, mutant.place, mutant.instead) for mutant in (*BATCH, *RINGS)}
-    assert len(places) == len(BATCH) + len(RINGS) >= 25
+@pytest.mark.parametrize("mutant", RINGS, ids=lambda mutant: mutant.bug)
+def test_a_bug_in_the_state_in_memory_is_caught(mutant):
+    assert catch(mutant, by_rings), f"no comparison saw it: {mutant}"
+
+
+def test_at_least_25_bugs_are_planted_in_each_engine_and_each_is_another():
+    for mutants in (BATCH, RINGS):
+        places = {(mutant.module, mutant.place, mutant.instead) for mutant in mutants}
+        assert len(places) == len(mutants) >= 25

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_platform.errors import PermanentError
-from fraud_platform.events import Event, LabelEvent, Transaction, TransactionEvent
+from fraud_platform.events import Event, LabelEvent, TransactionEvent
 from fraud_platform.features import replay as replay_module
 from fraud_platform.features.batch import compute
 from fraud_platform.features.journal import LONGEST_LAG, Journal, Repeats, deliveries, journal
-from fraud_platform.features.replay import Report, Restarting, State, Vector, replay
+from fraud_platform.features.replay import Report, Restarting, replay
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.sample import sampled_cards
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES, LATENESS, spec_digest
+from fraud_platform.features.state import FeatureState
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, TRANSACTIONS
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -59,7 +60,10 @@ def hard(seed: int) -> Journal:
 
 
 def proof(
-    log: Journal, state: State | None = None, batch: pl.DataFrame | None = None, **options: object
+    log: Journal,
+    state: FeatureState | None = None,
+    batch: pl.DataFrame | None = None,
+    **options: object,
 ) -> Report:
     offline = compute(log.transactions, log.labels) if batch is None else batch
     return replay(log, offline, FeatureRings() if state is None else state, **options)
@@ -236,28 +240,23 @@ def test_decisions_beyond_the_lateness_bound_are_counted_and_left_out():
     assert found.is_exact
 
 
-class Faulty:
+class Faulty(FeatureRings):
     """A memory state with one planted fault in how it treats deliveries."""
 
     def __init__(self, fault: str) -> None:
-        self.rings, self.fault, self.number = FeatureRings(), fault, 0
+        super().__init__()
+        self.fault, self.payments = fault, 0
 
     def apply(self, event: Event) -> None:
-        self.number += isinstance(event, TransactionEvent)
-        if self.fault == "loses a payment" and self.number == 100:
+        self.payments += isinstance(event, TransactionEvent)
+        if self.fault == "loses a payment" and self.payments == 100:
             return
-        again = event.seq <= self.rings.last_seq
+        again = event.seq <= self.last_seq
         if self.fault == "folds duplicates" and again:
-            event = event._replace(seq=self.rings.last_seq + 1)
-        self.rings.apply(event)
+            event = event._replace(seq=self.last_seq + 1)
+        super().apply(event)
         if self.fault == "folds duplicates" and again:
-            self.rings.last_seq -= 1
-
-    def read(self, transaction: Transaction) -> Vector:
-        return self.rings.read(transaction)
-
-    def is_late(self, event_us: int) -> bool:
-        return self.rings.is_late(event_us)
+            self.last_seq -= 1
 
 
 @pytest.mark.parametrize("fault", ["loses a payment", "folds duplicates"])
@@ -270,7 +269,7 @@ def test_a_faulty_delivery_is_seen(fault: str) -> None:
 def test_a_state_that_restarts_from_its_snapshot_is_exact_and_one_that_forgets_is_not():
     log = hard(8)
 
-    def restored(state: State) -> State:
+    def restored(state: FeatureState) -> FeatureState:
         assert isinstance(state, FeatureRings)
         return FeatureRings.restore(state.snapshot())
 
