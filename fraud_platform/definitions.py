@@ -59,13 +59,19 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "settings": settings,
             "tables": tables,
             "event_log": EventLog(settings.log_path),
-            "feature_store": FeatureStore(settings.feast_dir),
+            "feature_store": _feature_store(settings),
             "registry": registry,
             "alerts": Alerts(settings.alerts_path),
             "mlflow": _mlflow(registry),
         },
         executor=dg.in_process_executor,
     )
+
+
+def _feature_store(settings: Settings) -> FeatureStore:
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    history = settings.tables_dir / "transaction_features"
+    return FeatureStore(settings.feast_dir, history=history, redis_url=redis_url)
 
 
 def _mlflow(registry: ModelRegistry) -> dg.ResourceDefinition:

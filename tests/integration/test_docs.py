@@ -37,9 +37,12 @@ OTHER_VARIABLES = {"DAGSTER_HOME", "OMP_NUM_THREADS", "MLFLOW_DISABLE_TELEMETRY"
 
 RUN_BY = {
     "make demo": "tests/e2e/test_demo.py",
+    "make bench": "tests/integration/test_benchmarks.py",
+    "make bench-features": "tests/integration/test_benchmarks.py",
     "make test": ".ci/run",
     "make up": HERE,
     "fraud-platform demo": "tests/e2e/test_demo.py",
+    "fraud-platform features": "tests/integration/test_feature_commands.py",
     "fraud-platform ingest": HERE,
     "fraud-platform serve": "tests/integration/scorer/test_scorer_process.py",
     "fraud-platform settings": HERE,
