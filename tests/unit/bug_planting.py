@@ -15,6 +15,8 @@ from types import ModuleType
 
 from polars.exceptions import PolarsError
 
+from fraud_platform.errors import FraudPlatformError
+
 Load = Callable[[str], ModuleType]
 """Gives a module of the planted engine by its name."""
 
@@ -24,6 +26,9 @@ ENGINES = (
     *("adapters.sqlite_state", "adapters.redis_state"),
 )
 """Modules that are loaded afresh, each with the mutant of one of them below it."""
+
+
+_FAILURES = (ArithmeticError, LookupError, ValueError, PolarsError)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def catch(mutant: Mutant, caught_by: Callable[[Load], str]) -> str:
     with planted(mutant) as load:
         try:
             caught = caught_by(load)
-        except (ArithmeticError, LookupError, ValueError, PolarsError) as error:
+        except (*_FAILURES, FraudPlatformError) as error:
             caught = f"the engine fails: {error!r}"
     print(f"{mutant.module}: {mutant.bug} -> {caught}")
     return caught

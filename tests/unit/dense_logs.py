@@ -17,8 +17,8 @@ from fraud_platform.events import TransactionEvent
 from fraud_platform.features.declaration import Function
 from fraud_platform.features.journal import Journal, Repeats
 from fraud_platform.features.parity import differing_bits
-from fraud_platform.features.replay import Restarting, replay
-from fraud_platform.features.spec import FEATURES
+from fraud_platform.features.replay import Report, Restarting, replay
+from fraud_platform.features.spec import FEATURES, LATENESS
 from fraud_platform.features.state import FeatureState
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from tests.unit import feature_oracle
@@ -191,7 +191,10 @@ def batch_difference(compute: Callable[..., pl.DataFrame], engine: str) -> str:
 
 
 def online_difference(
-    fresh: Callable[[], FeatureState], restarted: Callable[[Any], FeatureState], engine: str
+    fresh: Callable[[], FeatureState],
+    restarted: Callable[[Any], FeatureState],
+    engine: str,
+    restart_every: int = 3,
 ) -> str:
     """Which way of telling the log shows that an online engine differs from the oracle.
 
@@ -199,19 +202,32 @@ def online_difference(
         fresh: makes an empty state of the features `ASKED`.
         restarted: makes a new state of what an old one kept.
         engine: its name.
+        restart_every: so many deliveries.
     """
     for number, (log, truth) in enumerate(logs(), start=1):
         again = Repeats(0.2, number)
         ways: dict[str, tuple[Callable[[], FeatureState], Repeats]] = {
             "told once": (fresh, Repeats()),
             "with duplicates": (fresh, again),
-            "with restarts": (lambda: Restarting(fresh(), 17, restarted), Repeats()),
-            "with both": (lambda: Restarting(fresh(), 3, restarted), again),
+            "with duplicates and restarts": (
+                lambda: Restarting(fresh(), restart_every, restarted),
+                again,
+            ),
         }
         for way, (begin, repeats) in ways.items():
             found = replay(log, truth, begin(), features=ASKED, repeats=repeats)
             assert found.missing == 0
-            if found.mismatches:
-                first = f"{found.first_mismatches[0].feature} ({found.mismatches} values)"
-                return f"{engine} = oracle, {way}, log {number}: {first}"
+            if caught := _shown(found, log):
+                return f"{engine} = oracle, {way}, log {number}: {caught}"
+    return ""
+
+
+def _shown(found: Report, log: Journal) -> str:
+    """The first difference, if there is any."""
+    if found.mismatches:
+        return f"{found.first_mismatches[0].feature} ({found.mismatches} values)"
+    times = log.transactions["event_timestamp"]
+    late = int((times < times.cum_max().shift() - LATENESS).sum())
+    if found.late_decisions != late:
+        return f"{found.late_decisions} decisions called late, not {late}"
     return ""
