@@ -56,9 +56,6 @@ class Entry(NamedTuple):
     values: tuple[int, ...]
 
 
-_NO_MEDIAN = (0, 0, 0)
-
-
 class Ring:
     """Payments of one entity that pass one `where`, sorted by event time, then seq.
 
@@ -68,7 +65,7 @@ class Ring:
 
     __slots__ = (
         *("amounts", "highs", "lows", "marks", "seqs", "sums", "times", "values"),
-        *("columns", "_median", "running"),
+        *("columns", "running"),
     )
 
     def __init__(self, width: int) -> None:
@@ -77,12 +74,10 @@ class Ring:
         self.times, self.seqs, self.amounts, self.marks, *_ = self.columns
         self.values = self.columns[4:]
         self.sums, self.highs, self.lows = self.running
-        self._median = _NO_MEDIAN  # first and last place it is of, and twice the median
 
     def insert(self, entry: Entry) -> None:
         """Add one payment at its place: O(1) for the newest, O(n) for a late one."""
         event_us, seq, amount, marks, values = entry
-        self._median = _NO_MEDIAN
         square = amount * amount
         times = self.times
         if not times or event_us >= times[-1]:
@@ -111,11 +106,9 @@ class Ring:
 
     def twice_median(self, first: int, last: int) -> int:
         """Twice the median amount of places first..last-1, of which there is at least one."""
-        if self._median[:2] != (first, last):
-            ordered = sorted(self.amounts[first:last])
-            middle = len(ordered) // 2
-            self._median = (first, last, ordered[middle] + ordered[~middle])
-        return self._median[2]
+        ordered = sorted(self.amounts[first:last])
+        middle = len(ordered) // 2
+        return ordered[middle] + ordered[~middle]
 
     def drop_before(self, horizon_us: int) -> None:
         """Forget what happened before the horizon."""
@@ -126,7 +119,6 @@ class Ring:
             for running in self.running:
                 if running[0] > _FULL:
                     running[:] = array("q", [total - running[0] for total in running])
-            self._median = _NO_MEDIAN
 
     def pack(self) -> bytes:
         """The payments as bytes; `fill` restores them."""
@@ -219,6 +211,8 @@ class FraudRing:
 
     def known(self, start_us: int, end_us: int, at_us: int) -> list[Span]:
         """Payments of [start, end) that are known to be fraud at `at_us`, oldest first."""
+        if not self.spans:
+            return []
         first = bisect_left(self.spans, start_us, key=_event_us)
         last = bisect_left(self.spans, end_us, first, key=_event_us)
         return [s for s in self.spans[first:last] if s.known_us <= at_us < s.until_us]

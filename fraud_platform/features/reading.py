@@ -6,8 +6,8 @@ binary searches and one subtraction; state is integers, and a float is made once
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import sqrt
 
 from fraud_platform.events import LabelEvent, Transaction, TransactionEvent
@@ -29,190 +29,169 @@ _DAY_US = 24 * _HOUR_US
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
 
 Number = float | None
-
-
-_NO_FRAUDS: list[Span] = []
-
-
-class Look:
-    """One payment looking at one window of one ring: its places first..last-1.
-
-    Attributes:
-        payment: the payment that is decided on.
-        own: fingerprints of the payment's own value columns.
-        past: of its card or its terminal.
-        bit: which mark counts, or -1 for all payments.
-        ring: the payments of the past that count; all, where only verdicts are asked for.
-        start_us: of the window, inclusive.
-        end_us: of the window, exclusive.
-        first: place of the oldest payment seen.
-        last: place after the newest.
-        count: number of payments seen.
-    """
-
-    __slots__ = (
-        *("payment", "own", "past", "bit", "ring", "start_us", "end_us", "first", "last", "count"),
-        *("_frauds", "_streak"),
-    )
-
-    def __init__(  # noqa: PLR0913 -- a value, filled once
-        self,
-        payment: Transaction,
-        own: tuple[int, ...],
-        past: Past,
-        ring: Ring,
-        bit: int,
-        start_us: int,
-        end_us: int,
-        last: int,
-    ) -> None:
-        self.payment, self.own, self.past, self.bit = payment, own, past, bit
-        self.start_us, self.end_us = start_us, end_us
-        self.ring = ring
-        self.first = first = bisect_left(ring.times, start_us, 0, last)
-        self.last, self.count = last, last - first
-        self._frauds: list[Span] | None = None
-        self._streak = -1
-
-    @property
-    def total(self) -> int:
-        """Sum of the amounts seen."""
-        sums = self.ring.sums
-        return sums[self.last] - sums[self.first]
-
-    @property
-    def amounts(self) -> Sequence[int]:
-        """The amounts seen, oldest first."""
-        return self.ring.amounts[self.first : self.last]
-
-    @property
-    def root(self) -> float:
-        """Population standard deviation times the number of payments."""
-        squares = self.ring.squares(self.first, self.last)
-        return sqrt(float(self.count * squares - self.total**2))
-
-    @property
-    def frauds(self) -> list[Span]:
-        """Payments of the window that are known to be fraud now, oldest first."""
-        if not self.past.frauds.spans:
-            return _NO_FRAUDS
-        if self._frauds is None:
-            known = self.past.frauds.known(self.start_us, self.end_us, self.payment.event_us)
-            self._frauds = [f for f in known if self.bit < 0 or f.marks >> self.bit & 1]
-        return self._frauds
-
-    @property
-    def streak(self) -> int:
-        """How many of the newest payments seen are known frauds, without a gap."""
-        if not self.frauds:
-            return 0
-        if self._streak < 0:
-            known = {fraud.payment_seq for fraud in self.frauds}
-            place = self.last
-            while place > self.first and self.ring.seqs[place - 1] in known:
-                place -= 1
-            self._streak = self.last - place
-        return self._streak
-
-    def seconds_since(self, then_us: int) -> float:
-        """Age of an event, seconds."""
-        return float(self.payment.event_us - then_us) / 1e6
+Of = Callable[[Ring, int, int, Transaction], Number]
+"""A formula over places first..last-1 of a ring, for the payment that is decided on."""
+OfFrauds = Callable[[list[Span], Ring, int, int, Transaction], Number]
+"""A formula that also looks at those of the payments that are known frauds, oldest first."""
 
 
 def _over(numerator: float, denominator: float) -> Number:
     return numerator / denominator if denominator else None
 
 
-def _median(look: Look) -> Number:
-    if not look.count:
+def _seconds_since(then_us: int, payment: Transaction) -> float:
+    return float(payment.event_us - then_us) / 1e6
+
+
+def _count(_: Ring, first: int, last: int, __: Transaction) -> Number:
+    return float(last - first)
+
+
+def _sum(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return float(ring.sums[last] - ring.sums[first])
+
+
+def _mean(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return _over(float(ring.sums[last] - ring.sums[first]), float(last - first))
+
+
+def _min(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return float(min(ring.amounts[first:last])) if last > first else None
+
+
+def _max(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return float(max(ring.amounts[first:last])) if last > first else None
+
+
+def _median(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return float(ring.twice_median(first, last)) / 2.0 if last > first else None
+
+
+def _root(ring: Ring, first: int, last: int) -> float:
+    """Population standard deviation times the number of payments."""
+    total = ring.sums[last] - ring.sums[first]
+    return sqrt(float((last - first) * ring.squares(first, last) - total * total))
+
+
+def _std(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return _over(_root(ring, first, last), float(last - first))
+
+
+def _z_score(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+    distance = payment.amount_minor * (last - first) - (ring.sums[last] - ring.sums[first])
+    return _over(float(distance), _root(ring, first, last))
+
+
+def _over_mean(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+    amounts = float(payment.amount_minor) * float(last - first)
+    return _over(amounts, float(ring.sums[last] - ring.sums[first]))
+
+
+def _over_median(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+    if last == first:
         return None
-    return float(look.ring.twice_median(look.first, look.last)) / 2.0
+    return _over(float(payment.amount_minor), float(ring.twice_median(first, last)) / 2.0)
 
 
-def _over_median(look: Look) -> Number:
-    median = _median(look)
-    return _over(float(look.payment.amount_minor), median) if median else None
+def _newest(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+    return _seconds_since(ring.times[last - 1], payment) if last > first else None
 
 
-def _z_score(look: Look) -> Number:
-    return _over(float(look.payment.amount_minor * look.count - look.total), look.root)
+def _oldest(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+    return _seconds_since(ring.times[first], payment) if last > first else None
 
 
-def _newest(look: Look) -> Number:
-    return look.seconds_since(look.ring.times[look.last - 1]) if look.count else None
-
-
-def _oldest(look: Look) -> Number:
-    return look.seconds_since(look.ring.times[look.first]) if look.count else None
-
-
-def _newest_fraud(look: Look) -> Number:
-    return look.seconds_since(look.frauds[-1].event_us) if look.frauds else None
-
-
-def _streak_start(look: Look) -> Number:
-    if not look.streak:
-        return None
-    return look.seconds_since(look.ring.times[look.last - look.streak])
-
-
-def _newest_good(look: Look) -> Number:
-    if look.streak == look.count:
-        return None
-    return look.seconds_since(look.ring.times[look.last - look.streak - 1])
-
-
-_FORMULAS: dict[tuple[Stream, Function], Callable[[Look], Number]] = {
-    (Stream.PAYMENTS, Function.COUNT): lambda look: float(look.count),
-    (Stream.PAYMENTS, Function.SUM): lambda look: float(look.total),
-    (Stream.PAYMENTS, Function.MEAN): lambda look: _over(float(look.total), float(look.count)),
-    (Stream.PAYMENTS, Function.MIN): lambda look: float(min(look.amounts)) if look.count else None,
-    (Stream.PAYMENTS, Function.MAX): lambda look: float(max(look.amounts)) if look.count else None,
-    (Stream.PAYMENTS, Function.MEDIAN): _median,
-    (Stream.PAYMENTS, Function.STD): lambda look: _over(look.root, float(look.count)),
-    (Stream.PAYMENTS, Function.Z_SCORE): _z_score,
-    (Stream.PAYMENTS, Function.OVER_MEAN): lambda look: _over(
-        float(look.payment.amount_minor) * float(look.count), float(look.total)
-    ),
-    (Stream.PAYMENTS, Function.OVER_MEDIAN): _over_median,
-    (Stream.PAYMENTS, Function.SECONDS_SINCE_LAST): _newest,
-    (Stream.PAYMENTS, Function.SECONDS_SINCE_FIRST): _oldest,
-    (Stream.FRAUDS, Function.COUNT): lambda look: float(len(look.frauds)),
-    (Stream.FRAUDS, Function.RATE): lambda look: _over(float(len(look.frauds)), float(look.count)),
-    (Stream.FRAUDS, Function.SECONDS_SINCE_LAST): _newest_fraud,
-    (Stream.FRAUDS, Function.STREAK_LENGTH): lambda look: float(look.streak),
-    (Stream.FRAUDS, Function.SECONDS_SINCE_STREAK): _streak_start,
-    (Stream.GOOD, Function.SECONDS_SINCE_LAST): _newest_good,
+_OF_PAYMENTS: dict[Function, Of] = {
+    Function.COUNT: _count,
+    Function.SUM: _sum,
+    Function.MEAN: _mean,
+    Function.MIN: _min,
+    Function.MAX: _max,
+    Function.MEDIAN: _median,
+    Function.STD: _std,
+    Function.Z_SCORE: _z_score,
+    Function.OVER_MEAN: _over_mean,
+    Function.OVER_MEDIAN: _over_median,
+    Function.SECONDS_SINCE_LAST: _newest,
+    Function.SECONDS_SINCE_FIRST: _oldest,
 }
 
 
-def _distinct(column: int) -> Callable[[Look], Number]:
-    def distinct(look: Look) -> Number:
-        seen = set(look.ring.values[column][look.first : look.last])
+def _distinct(column: int, _: str) -> Of:
+    def distinct(ring: Ring, first: int, last: int, _: Transaction) -> Number:
+        seen = set(ring.values[column][first:last])
         seen.discard(UNKNOWN)
         return float(len(seen))
 
     return distinct
 
 
-def _is_first(column: int) -> Callable[[Look], Number]:
-    def is_first(look: Look) -> Number:
-        own = look.own[column]
-        if own == UNKNOWN:
-            return None
-        return float(own not in look.ring.values[column][look.first : look.last])
+def _is_first(column: int, name: str) -> Of:
+    def is_first(ring: Ring, first: int, last: int, payment: Transaction) -> Number:
+        own = fingerprint(getattr(payment, name))
+        return None if own == UNKNOWN else float(own not in ring.values[column][first:last])
 
     return is_first
 
 
-_OF_VALUES = {Function.DISTINCT: _distinct, Function.IS_FIRST: _is_first}
+_OF_VALUES: dict[Function, Callable[[int, str], Of]] = {
+    Function.DISTINCT: _distinct,
+    Function.IS_FIRST: _is_first,
+}
 
-_PLAIN: dict[Function, Callable[[Look], Number]] = {
-    Function.AMOUNT: lambda look: float(look.payment.amount_minor),
-    Function.HOUR_OF_DAY: lambda look: float(look.payment.event_us // _HOUR_US % 24),
+
+def _streak(frauds: list[Span], ring: Ring, first: int, last: int) -> int:
+    """Place of the oldest of the newest payments that are frauds without a gap; last if none."""
+    known = {fraud.payment_seq for fraud in frauds}
+    while last > first and ring.seqs[last - 1] in known:
+        last -= 1
+    return last
+
+
+def _fraud_count(frauds: list[Span], _: Ring, __: int, ___: int, ____: Transaction) -> Number:
+    return float(len(frauds))
+
+
+def _fraud_rate(frauds: list[Span], _: Ring, first: int, last: int, __: Transaction) -> Number:
+    return _over(float(len(frauds)), float(last - first))
+
+
+def _newest_fraud(frauds: list[Span], _: Ring, __: int, ___: int, payment: Transaction) -> Number:
+    return _seconds_since(frauds[-1].event_us, payment) if frauds else None
+
+
+def _streak_length(frauds: list[Span], ring: Ring, first: int, last: int, _: Transaction) -> Number:
+    return float(last - _streak(frauds, ring, first, last))
+
+
+def _streak_age(
+    frauds: list[Span], ring: Ring, first: int, last: int, payment: Transaction
+) -> Number:
+    start = _streak(frauds, ring, first, last)
+    return _seconds_since(ring.times[start], payment) if start < last else None
+
+
+def _newest_good(
+    frauds: list[Span], ring: Ring, first: int, last: int, payment: Transaction
+) -> Number:
+    return _newest(ring, first, _streak(frauds, ring, first, last), payment)
+
+
+_OF_LABELS: dict[tuple[Stream, Function], OfFrauds] = {
+    (Stream.FRAUDS, Function.COUNT): _fraud_count,
+    (Stream.FRAUDS, Function.RATE): _fraud_rate,
+    (Stream.FRAUDS, Function.SECONDS_SINCE_LAST): _newest_fraud,
+    (Stream.FRAUDS, Function.STREAK_LENGTH): _streak_length,
+    (Stream.FRAUDS, Function.SECONDS_SINCE_STREAK): _streak_age,
+    (Stream.GOOD, Function.SECONDS_SINCE_LAST): _newest_good,
+}
+
+_PLAIN: dict[Function, Callable[[Transaction], Number]] = {
+    Function.AMOUNT: lambda payment: float(payment.amount_minor),
+    Function.HOUR_OF_DAY: lambda payment: float(payment.event_us // _HOUR_US % 24),
     # Day 0 of the epoch was a Thursday, weekday 3 when Monday is 0.
-    Function.IS_WEEKEND: lambda look: float((look.payment.event_us // _DAY_US + 3) % 7 >= 5),
-    Function.IS_NIGHT: lambda look: float(look.payment.event_us // _HOUR_US % 24 <= 6),
+    Function.IS_WEEKEND: lambda payment: float((payment.event_us // _DAY_US + 3) % 7 >= 5),
+    Function.IS_NIGHT: lambda payment: float(payment.event_us // _HOUR_US % 24 <= 6),
 }
 
 
@@ -241,6 +220,12 @@ class Layout:
             ringed=len(ringed),
         )
 
+    @property
+    def outliers(self) -> int:
+        """The bits of the marks that say whether a payment is an outlier."""
+        about = (where.fact == "is_outlier" for where in self.wheres)
+        return sum(1 << bit for bit, is_about in enumerate(about) if is_about)
+
     def new_past(self) -> Past:
         """A past that remembers nothing yet."""
         return Past(len(self.values), self.ringed)
@@ -256,17 +241,34 @@ class Layout:
             fact = is_outlier if where.fact == "is_outlier" else getattr(payment, where.fact)
             if fact == where.equals:
                 marks |= 1 << bit
-        values = self.fingerprints(payment)
+        values = tuple([fingerprint(getattr(payment, name)) for name in self.values])
         return Entry(payment.event_us, event.seq, payment.amount_minor, marks, values)
-
-    def fingerprints(self, payment: Transaction) -> tuple[int, ...]:
-        """The payment's own values."""
-        return tuple([fingerprint(getattr(payment, name)) for name in self.values])
 
 
 def _counts_payments(feature: Feature) -> bool:
     """Whether it looks at payments that pass its `where`, not only at verdicts on them."""
     return feature.stream is Stream.PAYMENTS or feature.function is Function.RATE
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One window and all that is read from it.
+
+    Attributes:
+        side: 0 for the card, 1 for the terminal.
+        ring: which of the past's rings.
+        delay_us: age of its end.
+        reach_us: age of its start.
+        of_payments: formula and place of each answer.
+        of_frauds: the same with the bit of the marks that frauds need, -1 for none.
+    """
+
+    side: int
+    ring: int
+    delay_us: int
+    reach_us: int
+    of_payments: list[tuple[Of, int]] = field(default_factory=list)
+    of_frauds: list[tuple[OfFrauds, int, int]] = field(default_factory=list)
 
 
 class Reader:
@@ -287,17 +289,17 @@ class Reader:
         lookback = max((feature.lookback for feature in features), default=LATENESS * 0)
         self.horizon_us = (lookback + LATENESS) // MICROSECOND
         self._marks_outliers = any(feature.needs_marks for feature in features)
-        # Worked out once: which windows to cut, and which formula reads which of them.
-        windowed = {f.name: self._window(f) for f in features if f.window is not None}
-        windows = list(dict.fromkeys(windowed.values()))
-        ends = list(dict.fromkeys((side, ring, delay) for side, ring, _, delay, _ in windows))
-        self._ends = ends
-        self._windows = [(ends.index((w[0], w[1], w[3])), *w) for w in windows]
-        self._formulas = [
-            (self._formula(feature), windows.index(windowed[feature.name]))
-            if feature.window is not None
-            else (_PLAIN[feature.function], -1)
-            for feature in features
+        # Worked out once: which windows to cut, and what to read from each of them.
+        self._plain: list[tuple[Callable[[Transaction], Number], int]] = []
+        windows: dict[tuple[int, int, int, int], _Window] = {}
+        for place, feature in enumerate(features):
+            if feature.window is None:
+                self._plain.append((_PLAIN[feature.function], place))
+            else:
+                self._plan(feature, place, windows)
+        self._windows = [
+            (w.side, w.ring, w.delay_us, w.reach_us, w.of_payments, w.of_frauds)
+            for w in windows.values()
         ]
 
     def values(self, payment: Transaction, card: Past, terminal: Past) -> tuple[Number, ...]:
@@ -306,29 +308,24 @@ class Reader:
         Returns:
             One value per feature, in order; None where the feature is undefined.
         """
-        now = payment.event_us
-        pasts = (card, terminal)
-        own = [layout.fingerprints(payment) for layout in self.layouts.values()]
-        # Strictly before the end: payments of the same instant do not see each other.
-        lasts = [
-            bisect_left(pasts[side].rings[ring].times, now - delay_us)
-            for side, ring, delay_us in self._ends
-        ]
-        looks = [
-            Look(
-                payment,
-                own[side],
-                pasts[side],
-                pasts[side].rings[ring],
-                bit,
-                now - reach_us,
-                now - delay_us,
-                lasts[end],
-            )
-            for end, side, ring, bit, delay_us, reach_us in self._windows
-        ]
-        looks.append(Look(payment, (), card, card.rings[0], -1, now, now, 0))  # of it alone
-        return tuple([formula(looks[place]) for formula, place in self._formulas])
+        now, pasts = payment.event_us, (card, terminal)
+        found: list[Number] = [None] * len(self.features)
+        for of, place in self._plain:
+            found[place] = of(payment)
+        for side, ring_at, delay_us, reach_us, of_payments, of_frauds in self._windows:
+            past = pasts[side]
+            ring = past.rings[ring_at]
+            # Strictly before the end: payments of the same instant do not see each other.
+            last = bisect_left(ring.times, now - delay_us)
+            first = bisect_left(ring.times, now - reach_us, 0, last)
+            for of_window, place in of_payments:
+                found[place] = of_window(ring, first, last, payment)
+            if of_frauds:
+                known = past.frauds.known(now - reach_us, now - delay_us, now)
+                for of_known, bit, place in of_frauds:
+                    marked = known if bit < 0 else [f for f in known if f.marks >> bit & 1]
+                    found[place] = of_known(marked, ring, first, last, payment)
+        return tuple(found)
 
     def entries(self, event: TransactionEvent, card: Past) -> tuple[Entry, Entry]:
         """A payment as its card and its terminal remember it.
@@ -352,19 +349,25 @@ class Reader:
             return False
         return 2 * payment.amount_minor > OUTLIER_FACTOR * ring.twice_median(first, last)
 
-    def _window(self, feature: Feature) -> tuple[int, int, int, int, int]:
-        """Side (0 card, 1 terminal), ring, bit of the marks (-1: all), delay and reach."""
+    def _plan(
+        self, feature: Feature, place: int, windows: dict[tuple[int, int, int, int], _Window]
+    ) -> None:
+        """Add a feature to the window it is read from."""
         layout = self.layouts[feature.entity]
         bit = -1 if feature.where is None else layout.wheres.index(feature.where)
         side = list(self.layouts).index(feature.entity)
         ring = bit + 1 if bit < layout.ringed else 0
-        return side, ring, bit, feature.delay_us, feature.reach_us
-
-    def _formula(self, feature: Feature) -> Callable[[Look], Number]:
-        if feature.value is None:
-            return _FORMULAS[feature.stream, feature.function]
-        column = self.layouts[feature.entity].values.index(feature.value)
-        return _OF_VALUES[feature.function](column)
+        edges = (side, ring, feature.delay_us, feature.reach_us)
+        window = windows.setdefault(edges, _Window(*edges))
+        if feature.stream is not Stream.PAYMENTS:
+            of_known = _OF_LABELS[feature.stream, feature.function]
+            window.of_frauds.append((of_known, bit, place))
+        elif feature.value is not None:
+            column = layout.values.index(feature.value)
+            of = _OF_VALUES[feature.function](column, feature.value)
+            window.of_payments.append((of, place))
+        else:
+            window.of_payments.append((_OF_PAYMENTS[feature.function], place))
 
 
 def verdict_of(label: LabelEvent, past: Past) -> Verdict:
