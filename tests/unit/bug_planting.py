@@ -15,14 +15,17 @@ from types import ModuleType
 
 from polars.exceptions import PolarsError
 
+from fraud_platform import features
 from fraud_platform.errors import FraudPlatformError
 
 Load = Callable[[str], ModuleType]
 """Gives a module of the planted engine by its name."""
 
+FEATURES = Path(features.__file__ or "").parent
+SHARED = {"__init__", "declaration", "spec", "journal", "sample", "parity", "replay"}
+"""What tests and engines have in common: the same values of these mean the same to both."""
 ENGINES = (
-    *("sight", "verdicts", "batch", "past", "reading", "state", "rings"),
-    *("compiled", "kernel_loops", "kernel_lines", "kernel_past", "kernel"),
+    *sorted({path.stem for path in FEATURES.glob("*.py")} - SHARED),
     *("adapters.sqlite_state", "adapters.redis_state"),
 )
 """Modules that are loaded afresh, each with the mutant of one of them below it."""

@@ -258,73 +258,72 @@ RINGS = (
     Mutant(
         "a score is rounded twice",
         "reading",
-        "_over(float(look.payment.amount_minor * look.count - look.total), look.root)",
+        "_over(float(distance), _root(ring, first, last))",
         "_over(\n"
-        "        float(look.payment.amount_minor) - look.total / max(look.count, 1),\n"
-        "        look.root / max(look.count, 1),\n"
+        "        float(distance) / max(last - first, 1),\n"
+        "        _root(ring, first, last) / max(last - first, 1),\n"
         "    )",
-    ),
-    Mutant(
-        "a median is kept for another window",
-        "past",
-        "self._median[:2] != (first, last)",
-        "self._median[:1] != (first,)",
     ),
     Mutant(
         "ties see each other",
         "reading",
-        "bisect_left(pasts[side].rings[ring].times, now - delay_us)",
-        "bisect_left(pasts[side].rings[ring].times, now - delay_us + 1)",
+        "last = bisect_left(ring.times, now - delay_us)",
+        "last = bisect_left(ring.times, now - delay_us + 1)",
     ),
     Mutant(
         "the delay is ignored",
         "reading",
-        "bisect_left(pasts[side].rings[ring].times, now - delay_us)",
-        "bisect_left(pasts[side].rings[ring].times, now)",
+        "last = bisect_left(ring.times, now - delay_us)",
+        "last = bisect_left(ring.times, now)",
     ),
     Mutant(
         "the old edge is left out",
         "reading",
-        "bisect_left(ring.times, start_us, 0, last)",
-        "bisect_left(ring.times, start_us + 1, 0, last)",
+        "bisect_left(ring.times, now - reach_us, 0, last)",
+        "bisect_left(ring.times, now - reach_us + 1, 0, last)",
     ),
     Mutant(
         "the delay is ignored for frauds",
         "reading",
-        "now - delay_us,\n                lasts[end]",
-        "now,\n                lasts[end]",
+        "known(now - reach_us, now - delay_us, now)",
+        "known(now - reach_us, now, now)",
     ),
     Mutant(
         "prefix sums are off by one",
         "reading",
-        "sums[self.last] - sums[self.first]",
-        "sums[self.last] - sums[max(self.first - 1, 0)]",
+        "return float(ring.sums[last] - ring.sums[first])",
+        "return float(ring.sums[last] - ring.sums[max(first - 1, 0)])",
     ),
     Mutant(
         "the root is taken of a rounded product",
         "reading",
-        "float(self.count * squares - self.total**2)",
-        "float(self.count * squares) - float(self.total**2)",
+        "float((last - first) * ring.squares(first, last) - total * total)",
+        "float((last - first) * ring.squares(first, last)) - float(total * total)",
     ),
-    Mutant("seconds are multiplied", "reading", "- then_us) / 1e6", "- then_us) * 1e-6"),
+    Mutant(
+        "seconds are multiplied",
+        "reading",
+        "- then_us) / 1e6",
+        "- then_us) * 1e-6",
+    ),
     Mutant("unknown values count as one", "reading", "seen.discard(UNKNOWN)", "pass"),
     Mutant(
         "an unknown value is new",
         "reading",
-        "if own == UNKNOWN:\n            return None",
-        "if own == UNKNOWN:\n            return 1.0",
+        "return None if own == UNKNOWN else",
+        "return 1.0 if own == UNKNOWN else",
     ),
     Mutant(
         "a streak is one too long",
         "reading",
-        "self._streak = self.last - place",
-        "self._streak = min(self.last - place + 1, self.count)",
+        "        last -= 1\n    return last",
+        "        last -= 1\n    return max(last - 1, first)",
     ),
     Mutant(
         "the newest good payment is a fraud",
         "reading",
-        "look.ring.times[look.last - look.streak - 1]",
-        "look.ring.times[look.last - 1]",
+        "_newest(ring, first, _streak(frauds, ring, first, last), payment)",
+        "_newest(ring, first, last, payment)",
     ),
     Mutant(
         "an amount of just three medians is an outlier",
@@ -347,8 +346,8 @@ RINGS = (
     Mutant(
         "frauds are counted among payments that do not count",
         "reading",
-        "if self.bit < 0 or f.marks >> self.bit & 1",
-        "if self.bit < 99",
+        "marked = known if bit < 0 else",
+        "marked = known if bit < 99 else",
     ),
     Mutant(
         "eviction comes too early",
