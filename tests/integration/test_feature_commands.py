@@ -140,6 +140,23 @@ def test_every_backend_is_exact_with_late_rows_duplicates_and_restarts(
             assert client.dbsize() == 0, "it leaves nothing behind"
 
 
+def test_the_compiled_engine_is_proved_too(data):
+    done = verify(*data, "--engine", "kernel", "--late", "0.1", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert (told["engine"], told["mismatches"]) == ("kernel", 0)
+    assert told["values_compared"] > 50_000
+
+
+def test_without_numba_the_compiled_engine_says_what_to_install(data):
+    without = "import sys; sys.modules['numba'] = None; from fraud_platform.cli import main; main()"
+    words = [sys.executable, "-c", without, "features", "verify", *data, "--engine", "kernel"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 1
+    assert "fraud-platform[kernel]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_planted_mismatch_ends_with_exit_code_1_and_names_the_feature(data, monkeypatch):
     name, compute = FEATURE_NAMES[-1], batch.compute
 
