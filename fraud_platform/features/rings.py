@@ -7,16 +7,27 @@ therefore always finds its whole window. Not safe for use from several threads.
 """
 
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
 
 import msgspec
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import Event, LabelEvent, Transaction, TransactionEvent
-from fraud_platform.features.declaration import ENTITY_COLUMNS, MICROSECOND, Feature, digest_of
+from fraud_platform.features.declaration import (
+    ENTITY_COLUMNS,
+    MICROSECOND,
+    OUTLIER_REFERENCE,
+    Feature,
+    digest_of,
+)
 from fraud_platform.features.past import Past
 from fraud_platform.features.reading import Reader, verdict_of
+from fraud_platform.features.shards import shard_of
 from fraud_platform.features.spec import FEATURES, LATENESS
+from fraud_platform.features.visible import visible
+
+SHARDS = 256
+"""The state is checked in so many parts; a card or terminal belongs to one by its id."""
 
 _LATENESS_US = LATENESS // MICROSECOND
 _SWEEP = 2  # pasts visited per event for dropping: more than the one an event can create
@@ -57,6 +68,7 @@ class FeatureRings:
         self._reader = Reader(features)
         self._pasts: dict[str, dict[str, Past]] = {entity: {} for entity in ENTITY_COLUMNS}
         self._turns: dict[str, deque[str]] = {entity: deque() for entity in ENTITY_COLUMNS}
+        self._shards: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         self._nothing = {e: layout.new_past() for e, layout in self._reader.layouts.items()}
 
     def is_late(self, event_us: int) -> bool:
@@ -129,7 +141,35 @@ class FeatureRings:
             layout = rings._reader.layouts[entity]
             rings._pasts[entity] = {key: layout.unpack(past) for key, past in pasts}
             rings._turns[entity].extend(key for key, _ in pasts)
+            for key, _ in pasts:
+                rings._shards[shard_of(key, SHARDS)].add((entity, key))
         return rings
+
+    @property
+    def sees_since_us(self) -> int:
+        """Oldest payment time that windows can still see, microseconds UTC."""
+        return self.newest_us - self._reader.horizon_us
+
+    def digest(self, shard: int) -> str:
+        """SHA-256 (hex) of what windows can see of the cards and terminals of one shard.
+
+        Any two states that applied the log to the same position have the same digests, whether they
+        started from its beginning, from a snapshot, or from the horizon of the newest payment.
+
+        Args:
+            shard: in [0, SHARDS).
+        """
+        horizon_us = self.sees_since_us
+        # Whoever starts at the horizon cannot know who was an outlier right after it.
+        marked_us = horizon_us + OUTLIER_REFERENCE // MICROSECOND
+        found = hashlib.sha256()
+        for entity, key in sorted(self._shards[shard]):
+            layout, past = self._reader.layouts[entity], self._pasts[entity].get(key)
+            seen = past and visible(past, horizon_us, marked_us, layout.outliers)
+            if seen:
+                found.update(f"{entity} {len(key)} {key} {len(seen)} ".encode())
+                found.update(seen)
+        return found.hexdigest()
 
     def _apply_transaction(self, event: TransactionEvent) -> None:
         payment = event.transaction
@@ -157,6 +197,7 @@ class FeatureRings:
         if past is None:
             past = self._pasts[entity][key] = self._reader.layouts[entity].new_past()
             self._turns[entity].append(key)
+            self._shards[shard_of(key, SHARDS)].add((entity, key))
         past.last_seq = seq
         return past
 
@@ -169,5 +210,6 @@ class FeatureRings:
                 key = turns.popleft()
                 if pasts[key].drop_before(horizon_us):
                     del pasts[key]
+                    self._shards[shard_of(key, SHARDS)].discard((entity, key))
                 else:
                     turns.append(key)
