@@ -71,11 +71,13 @@ class Thresholds:
 
 
 NO_MODEL = "R00"
+STATE_IN_DOUBT = "R01"
 UNUSABLE_SCORE = "R98"
 NOTHING_STANDS_OUT = "R99"
 
 GENERAL_REASONS: Mapping[str, str] = {
     NO_MODEL: "No verified model is loaded; a person must look.",
+    STATE_IN_DOUBT: "What is known about this card or terminal is in doubt; a person must look.",
     UNUSABLE_SCORE: "The model gave no usable score; a person must look.",
     NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up.",
 }

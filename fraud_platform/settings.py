@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     """Address the scorer listens on."""
     scorer_port: int = 8080
     """Port the scorer listens on."""
+    state_check_seconds: float = 600.0
+    """How often another process compares all of a scorer's memory with the log, seconds; it leaves
+    a snapshot for the next start. 0: never."""
     champion_poll_seconds: float = 1.0
     """How often a scorer looks whether the champion alias moved, seconds."""
     sensor_seconds: int = 30
@@ -111,6 +114,11 @@ class Settings(BaseSettings):
     def log_path(self) -> Path:
         """The event log's file."""
         return self.home / "log" / "events.db"
+
+    @property
+    def state_dir(self) -> Path:
+        """Snapshots of the scorer's state; may be deleted at any time."""
+        return self.home / "state"
 
     @property
     def tables_dir(self) -> Path:

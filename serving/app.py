@@ -14,7 +14,9 @@ from litestar.di import Provide
 from litestar.response import Redirect
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.settings import Settings
+from serving.audit import Audit
 from serving.champion import ChampionWatch
 from serving.context import Scorer
 from serving.decisions import decide_payment, read_decision
@@ -76,6 +78,7 @@ def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
         lambda: champion.ruling,
         clock=clock,
         metrics=counted,
+        snapshots=StateSnapshots(settings.state_dir),
     )
     return Scorer(settings, engine, champion, counted, clock)
 
@@ -91,13 +94,16 @@ async def _running(scorer: Scorer) -> AsyncIterator[None]:
     """Fold the history, take the champion, serve, and let go in the opposite order."""
     await scorer.engine.start()
     await scorer.champion.look()
-    watch = asyncio.create_task(scorer.champion.run())
+    seconds = scorer.settings.state_check_seconds
+    audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
+    tasks = [asyncio.create_task(task) for task in (scorer.champion.run(), audit.run())]
     # What lives now lives long: a full collection over the rings would pause every request.
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await scorer.engine.stop()

@@ -10,16 +10,18 @@ When a commit fails, the rings hold payments that the log does not: requests are
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import FraudPlatformError, LogUnavailableError, PermanentError
 from fraud_platform.events import Decision, Transaction
 from fraud_platform.features.rings import FeatureRings
-from fraud_platform.features.spec import LATENESS, LOOKBACK
+from serving.folding import CHUNK, folded
 from serving.group import (
     DecisionRequest,
     DecisionResult,
@@ -35,8 +37,6 @@ from serving.ruling import Ruling
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
-_CHUNK = 2_000
-"""Events folded between two turns of the loop while catching up."""
 _FAR_BEHIND = 5_000
 """More events than this are folded outside the write lock before a group goes on."""
 _FOLLOW_SECONDS = 0.5
@@ -61,6 +61,12 @@ class Engine:
         ruling: returns what decides now; read once per group.
         clock: microseconds since 1970-01-01 UTC.
         metrics: where groups and failures are counted.
+        snapshots: what the state starts from.
+
+    Attributes:
+        fault: why requests are refused, or None.
+        doubtful: shards of the state that may be wrong; their payments go to review.
+        folded: how many log positions the start had to fold.
     """
 
     def __init__(
@@ -70,8 +76,10 @@ class Engine:
         *,
         clock: Callable[[], int],
         metrics: Metrics,
+        snapshots: StateSnapshots,
     ) -> None:
         self._log = log
+        self._snapshots = snapshots
         self._ruling = ruling
         self._clock = clock
         self._metrics = metrics
@@ -82,18 +90,24 @@ class Engine:
         self._wake = asyncio.Event()
         self._maintenance: asyncio.Task[None] | None = None
         self.fault: LogUnavailableError | None = None
+        self.doubtful: frozenset[int] = frozenset()
+        self.folded = 0
 
     @property
     def last_seq(self) -> int:
         """The newest log position folded into the features."""
         return self._rings.last_seq
 
+    @property
+    def rings(self) -> FeatureRings | None:
+        """The state, at a position of the log; None while it may be ahead of the log."""
+        return None if self._is_ahead else self._rings
+
     async def start(self) -> None:
         """Fold the history that windows may see, then serve; refuse while there is no log."""
         self._is_ahead = True
         try:
-            self._rings = await self._folded()
-            self._is_ahead = False
+            await self._fold()
         except LogUnavailableError as error:
             self._fail(error)
         self._maintenance = asyncio.create_task(self._maintain())
@@ -135,6 +149,19 @@ class Engine:
     def decision(self, transaction_id: str) -> Decision | None:
         """The recorded decision on a payment, or None."""
         return self._log.decision(transaction_id)
+
+    async def repair(self, shards: frozenset[int]) -> None:
+        """Send payments of these shards to review until the state has been folded anew."""
+        self.doubtful = shards
+        self._metrics.in_doubt.set(len(shards))
+        try:
+            await self._fold()
+        except LogUnavailableError as error:
+            self._is_ahead = True  # so that recovering folds
+            self._fail(error)
+        # What lives now lives long: see `app`.
+        gc.collect()
+        gc.freeze()
 
     async def _submit(self, request: Request) -> Result:
         if self.fault is not None:
@@ -182,7 +209,9 @@ class Engine:
             for event in writer.follow(self._rings.last_seq):
                 self._rings.apply(event)
             self._is_ahead = True
-            results = Group(writer, self._rings, self._ruling(), self._clock).settle(requests)
+            results = Group(writer, self._rings, self._ruling(), self._clock, self.doubtful).settle(
+                requests
+            )
         self._is_ahead = False
         return results
 
@@ -221,29 +250,27 @@ class Engine:
         with self._log.writing():
             pass  # the lock can be taken: the log is there again
         if self._is_ahead:
-            self._rings = await self._folded()
-            self._is_ahead = False
+            await self._fold()
         self.fault = None
         LOGGER.info("the event log is usable again")
 
     async def _catch_up(self) -> None:
         while self._log.last_seq() > self._rings.last_seq:
-            for event in self._log.follow(self._rings.last_seq, limit=_CHUNK):
+            for event in self._log.follow(self._rings.last_seq, limit=CHUNK):
                 self._rings.apply(event)
             await asyncio.sleep(0)
 
-    async def _folded(self) -> FeatureRings:
-        """Fresh rings with all history that a window can still see."""
-        rings = FeatureRings()
-        newest = self._log.newest_event_timestamp()
-        since = None if newest is None else newest - LOOKBACK - LATENESS
-        after_seq = 0
-        while events := self._log.follow(after_seq, since=since, limit=_CHUNK):
-            for event in events:
-                rings.apply(event)
-            after_seq = events[-1].seq
-            await asyncio.sleep(0)
-        return rings
+    async def _fold(self) -> None:
+        """Take a fresh state instead of the one in memory, without a turn of the loop in between.
+
+        What was committed while it was folded is in it: `folded` ends at the end of the log.
+        """
+        rings, self.folded = await folded(self._log, self._snapshots)
+        self._rings, self._is_ahead = rings, False
+        if self.doubtful:
+            LOGGER.info("the state was folded again; shards %s are sound", sorted(self.doubtful))
+        self.doubtful = frozenset()
+        self._metrics.in_doubt.set(0)
 
 
 class _FarBehindError(Exception):

@@ -18,8 +18,9 @@ from fraud_platform.errors import (
     UnknownTransactionError,
 )
 from fraud_platform.events import Decision, Transaction, TransactionEvent
-from fraud_platform.features.rings import FeatureRings
-from serving.ruling import Ruling, Verdict
+from fraud_platform.features.rings import SHARDS, FeatureRings
+from fraud_platform.features.shards import shard_of
+from serving.ruling import Ruling, Verdict, in_doubt
 
 SOURCE = "scorer"
 
@@ -85,6 +86,7 @@ class _Planned:
     seen_seq: int
     is_late: bool
     features: tuple[float | None, ...]
+    in_doubt: bool
 
 
 class Group:
@@ -95,15 +97,22 @@ class Group:
         rings: the feature state; every event of the log must be folded in already.
         ruling: what decides, the same for the whole group.
         clock: microseconds since 1970-01-01 UTC.
+        doubtful: shards of the feature state that may be wrong; their payments go to review.
     """
 
     def __init__(
-        self, writer: LogWriter, rings: FeatureRings, ruling: Ruling, clock: Callable[[], int]
+        self,
+        writer: LogWriter,
+        rings: FeatureRings,
+        ruling: Ruling,
+        clock: Callable[[], int],
+        doubtful: frozenset[int] = frozenset(),
     ) -> None:
         self._writer = writer
         self._rings = rings
         self._ruling = ruling
         self._clock = clock
+        self._doubtful = doubtful
         self._planned: dict[str, _Planned] = {}
 
     def settle(self, requests: Sequence[Request]) -> list[Result]:
@@ -146,46 +155,36 @@ class Group:
             transaction, received_us=request.received_us, source=SOURCE
         )
         self._rings.apply(TransactionEvent(seq, transaction))
-        planned = _Planned(request, seq, seen_seq, is_late, features)
+        in_doubt = bool(self._doubtful) and self._is_doubtful(transaction)
+        planned = _Planned(request, seq, seen_seq, is_late, features, in_doubt)
         self._planned[transaction.transaction_id] = planned
         return planned
 
     def _decide(self) -> dict[str, Decision]:
         plans = list(self._planned.values())
+        sound = [plan for plan in plans if not plan.in_doubt]
+        decisions = self._ruled(sound, self._ruling)
+        if len(sound) < len(plans):
+            doubtful = [plan for plan in plans if plan.in_doubt]
+            decisions |= self._ruled(doubtful, in_doubt(self._ruling.policy))
+        return decisions
+
+    def _ruled(self, plans: list[_Planned], ruling: Ruling) -> dict[str, Decision]:
         if not plans:
             return {}
         matrix = np.array([plan.features for plan in plans], dtype=np.float64)
-        verdicts = self._ruling.verdicts(matrix)
+        verdicts = ruling.verdicts(matrix)
         decided_us = self._clock()
         decisions = {}
         for plan, verdict in zip(plans, verdicts, strict=True):
-            decision = self._decision(plan, verdict, decided_us)
+            decision = _decision(plan, verdict, ruling, decided_us)
             self._writer.append_decision(decision)
             decisions[decision.transaction_id] = decision
         return decisions
 
-    def _decision(self, plan: _Planned, verdict: Verdict, decided_us: int) -> Decision:
-        transaction, ruling = plan.request.transaction, self._ruling
-        return Decision(
-            transaction_id=transaction.transaction_id,
-            # One decision per transaction and one seq per transaction: the position is a name.
-            decision_id=f"dec_{plan.seq}",
-            seq=plan.seq,
-            seen_seq=plan.seen_seq,
-            event_us=transaction.event_us,
-            decided_us=decided_us,
-            decision=str(verdict.outcome),
-            score=verdict.score,
-            reasons=verdict.reasons,
-            mode=ruling.mode,
-            is_late=plan.is_late,
-            model_version=ruling.version,
-            model_digest=ruling.model_digest,
-            policy_digest=ruling.policy_digest,
-            feature_spec_digest=ruling.feature_spec_digest,
-            features=plan.features,
-            latency_us=max(0, decided_us - plan.request.received_us),
-        )
+    def _is_doubtful(self, transaction: Transaction) -> bool:
+        keys = (transaction.card_id, transaction.terminal_id)
+        return any(shard_of(key, SHARDS) in self._doubtful for key in keys)
 
     def _label(self, label: NewLabel, request: LabelRequest) -> LabelResult | PermanentError:
         try:
@@ -208,6 +207,30 @@ class Group:
         if was_new:
             self._rings.apply(event)
         return LabelResult(event.seq, was_new)
+
+
+def _decision(plan: _Planned, verdict: Verdict, ruling: Ruling, decided_us: int) -> Decision:
+    transaction = plan.request.transaction
+    return Decision(
+        transaction_id=transaction.transaction_id,
+        # One decision per transaction and one seq per transaction: the position is a name.
+        decision_id=f"dec_{plan.seq}",
+        seq=plan.seq,
+        seen_seq=plan.seen_seq,
+        event_us=transaction.event_us,
+        decided_us=decided_us,
+        decision=str(verdict.outcome),
+        score=verdict.score,
+        reasons=verdict.reasons,
+        mode=ruling.mode,
+        is_late=plan.is_late,
+        model_version=ruling.version,
+        model_digest=ruling.model_digest,
+        policy_digest=ruling.policy_digest,
+        feature_spec_digest=ruling.feature_spec_digest,
+        features=plan.features,
+        latency_us=max(0, decided_us - plan.request.received_us),
+    )
 
 
 def _known_us(label: NewLabel, transaction: Transaction, request: LabelRequest) -> int:

@@ -32,9 +32,12 @@ async def ready(scorer: NamedDependency[Scorer]) -> Response[bytes]:
         problems.append(f"no verified model is loaded: {reason}")
     if scorer.engine.fault is not None:
         problems.append(scorer.engine.fault.message)
+    doubts = []
+    if scorer.engine.doubtful:
+        doubts = [f"{len(scorer.engine.doubtful)} shards of the state are being folded again"]
     body = HealthOut(
         status="not_ready" if problems else "ready",
-        problems=problems,
+        problems=problems + doubts,
         model_version=ruling.version,
         seq=scorer.engine.last_seq,
     )

@@ -61,6 +61,20 @@ class Metrics:
             ["version", "digest"],
             registry=registry,
         )
+        self._checked = Counter(
+            "fraud_state_shards_checked", "Shards compared with the log", registry=registry
+        )
+        self._differing = Counter(
+            "fraud_state_shards_differing",
+            "Shards that were not as the log says",
+            registry=registry,
+        )
+        self._failed_checks = Counter(
+            "fraud_state_checks_failed", "Rounds that could not be compared", registry=registry
+        )
+        self.in_doubt = Gauge(
+            "fraud_state_shards_in_doubt", "Shards whose payments go to review", registry=registry
+        )
         self.seq = Gauge("fraud_log_seq", "Newest log position folded in", registry=registry)
 
     def committed(
@@ -93,6 +107,15 @@ class Metrics:
     def log_failed(self) -> None:
         """Count one group that the log refused."""
         self._log_errors.inc()
+
+    def checked(self, shards: int, differing: int) -> None:
+        """Count one round of comparing the state with the log."""
+        self._checked.inc(shards)
+        self._differing.inc(differing)
+
+    def check_failed(self) -> None:
+        """Count one round that could not be compared."""
+        self._failed_checks.inc()
 
     def load_failed(self) -> None:
         """Count one champion that failed verification."""

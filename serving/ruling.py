@@ -4,7 +4,7 @@ Loading and swapping it is `champion`; applying it to a group of requests is `gr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from fraud_platform.adapters.model_bundle import Bundle
 from fraud_platform.decision import (
     GENERAL_REASONS,
     NO_MODEL,
+    STATE_IN_DOUBT,
     UNUSABLE_SCORE,
     DecisionPolicy,
     Outcome,
@@ -54,6 +55,7 @@ class Ruling:
         policy: the decision policy in force.
         policy_digest: names policy and thresholds.
         feature_spec_digest: names the features the vector consists of.
+        without_model: the reason of a review that no model asked for.
     """
 
     model: Model | None
@@ -62,6 +64,7 @@ class Ruling:
     policy: DecisionPolicy
     policy_digest: str
     feature_spec_digest: str
+    without_model: str = NO_MODEL
 
     @property
     def mode(self) -> str:
@@ -80,7 +83,7 @@ class Ruling:
             features: shape (n, k) in `FEATURE_NAMES` order, NaN where undefined.
         """
         if self.model is None:
-            return [Verdict(Outcome.REVIEW, None, (NO_MODEL,))] * len(features)
+            return [Verdict(Outcome.REVIEW, None, (self.without_model,))] * len(features)
         scores: list[float] = self.model.score(features).tolist()
         outcomes = [decide(score, self.thresholds) for score in scores]
         disturbed = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
@@ -109,6 +112,11 @@ class Ruling:
 def rules_only(policy: DecisionPolicy) -> Ruling:
     """The ruling while no verified model is loaded: everything goes to a person."""
     return Ruling(None, None, None, policy, policy_digest(policy, None), spec_digest())
+
+
+def in_doubt(policy: DecisionPolicy) -> Ruling:
+    """The ruling for payments whose card or terminal may be remembered wrongly."""
+    return replace(rules_only(policy), without_model=STATE_IN_DOUBT)
 
 
 def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:

@@ -2,19 +2,23 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import IdempotencyConflictError, LogUnavailableError
 from fraud_platform.events import Transaction, microseconds
+from fraud_platform.features.spec import FEATURE_NAMES
 from serving.engine import Engine
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
 from serving.ruling import rules_only, ruling_of
 
+NONE = StateSnapshots(Path("no", "snapshots"))
 T0 = microseconds(datetime(2026, 3, 1, tzinfo=UTC))
 HOUR = 3_600_000_000
 
@@ -42,7 +46,7 @@ def engine(tmp_path, ruling):
     def build(name="log"):
         log = EventLog(tmp_path / name / "events.db")
         clock = iter(range(T0, 2 * T0)).__next__
-        return Engine(log, lambda: ruling, clock=clock, metrics=Metrics())
+        return Engine(log, lambda: ruling, clock=clock, metrics=Metrics(), snapshots=NONE)
 
     return build
 
@@ -130,7 +134,8 @@ def test_labels_reach_the_features_of_later_payments(engine):
         return await decided(one, much_later)
 
     [result] = run(engine(), story)
-    assert result.decision.features[23] == 1.0, "terminal_fraud_count_7d_delayed"
+    counted = FEATURE_NAMES.index("terminal_fraud_count_7d_delayed")
+    assert result.decision.features[counted] == 1.0
 
 
 def test_a_label_and_its_payment_may_share_a_group(engine):
@@ -220,7 +225,7 @@ def test_a_log_that_is_away_at_the_start_is_picked_up_when_it_comes_back(engine,
 def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(tmp_path):
     rulings = iter([None, rules_only(DecisionPolicy())])  # the first ruling breaks the group
     log = EventLog(tmp_path / "events.db")
-    engine = Engine(log, lambda: next(rulings), clock=lambda: T0, metrics=Metrics())
+    engine = Engine(log, lambda: next(rulings), clock=lambda: T0, metrics=Metrics(), snapshots=NONE)
 
     async def story(one):
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -235,7 +240,7 @@ def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(tm
 
 def test_a_long_ingest_is_folded_before_the_next_decision(engine, monkeypatch):
     monkeypatch.setattr("serving.engine._FAR_BEHIND", 5)
-    monkeypatch.setattr("serving.engine._CHUNK", 3)
+    monkeypatch.setattr("serving.engine.CHUNK", 3)
 
     async def story(one):
         other = engine()
@@ -256,7 +261,7 @@ def test_the_model_is_read_once_per_group(tmp_path, ruling):
         return ruling
 
     log = EventLog(tmp_path / "events.db")
-    engine = Engine(log, current, clock=lambda: T0, metrics=Metrics())
+    engine = Engine(log, current, clock=lambda: T0, metrics=Metrics(), snapshots=NONE)
     results = run(engine, lambda one: decided(one, *(transaction(n) for n in range(30))))
     assert len(read) == 1
     assert len({r.decision.model_digest for r in results}) == 1

@@ -33,17 +33,24 @@ class Process:
 def start(settings):
     """Starts `python -m serving` on a free port; what still runs at the end is killed."""
     started = []
+    settings.home.mkdir(parents=True)
+    said = (settings.home / "said.log").open("a")
 
-    def act() -> Process:
+    def act(**changes: str) -> Process:
         environment = {
             **os.environ,
             "FRAUD_HOME": str(settings.home),
             "FRAUD_SCORER_PORT": "0",
             "FRAUD_CHAMPION_POLL_SECONDS": "0.1",
             "OMP_NUM_THREADS": "1",
+            **changes,
         }
         popen = subprocess.Popen(
-            [sys.executable, "-m", "serving"], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "serving"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
         )
         started.append(popen)
         line = popen.stdout.readline()
@@ -54,6 +61,7 @@ def start(settings):
     for popen in started:
         popen.kill()
         popen.wait()
+    said.close()
 
 
 @dataclass
@@ -143,6 +151,30 @@ def test_a_killed_scorer_lost_no_acknowledged_decision(start, publish, payment, 
     decisions, folded = recorded(settings)
     assert {f"t{number}" for number in acknowledged} <= set(decisions)
     assert all(decision.features == folded[name] for name, decision in decisions.items())
+
+
+def test_a_killed_scorer_starts_again_from_a_snapshot(start, publish, payment, settings):
+    publish("1")
+    build, first = past(payment), 0
+    for _ in range(2):
+        process = start(FRAUD_STATE_CHECK_SECONDS="0.5")
+        before = set(settings.state_dir.glob("*.rings"))
+        with Traffic(process.url, build, first).flowing() as traffic:
+            traffic.wait_for(lambda b=before: set(settings.state_dir.glob("*.rings")) - b)
+            sent = len(traffic.answers)
+            traffic.wait_for(lambda t=traffic, n=sent: len(t.answers) > n + 30)
+            process.popen.send_signal(signal.SIGKILL)
+        assert not traffic.refusals
+        first = max(traffic.answers) + THREADS * 2
+    with Traffic(start().url, build, first).flowing() as traffic:
+        traffic.wait_for(lambda: len(traffic.answers) > 30)
+    said = (settings.home / "said.log").read_text()
+    assert said.count("took the snapshot") == 2
+    assert "skipped" not in said
+    assert "not as the log says" not in said
+    decisions, folded = recorded(settings)
+    assert all(decision.features == folded[name] for name, decision in decisions.items())
+    assert {decision.mode for decision in decisions.values()} == {"champion"}
 
 
 def test_a_swap_under_load_drops_no_request(start, publish, payment):

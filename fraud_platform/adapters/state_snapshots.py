@@ -1,0 +1,110 @@
+"""Snapshots of the online state on disk: what a scorer starts from instead of the whole log.
+
+A snapshot is folded from the log and from earlier snapshots, never copied out of a scorer's memory,
+so a fault there cannot reach the disk. Its name says which log it belongs to and how far it is. It
+can be deleted at any time: the state is then folded from the log.
+"""
+
+import hashlib
+import logging
+import os
+import uuid
+from pathlib import Path
+
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.errors import PermanentError, StateUnavailableError
+from fraud_platform.features.rings import FeatureRings
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
+
+
+class StateSnapshots:
+    """The snapshots in one folder.
+
+    Args:
+        folder: where they are; made when the first is written.
+        kept: how many of the newest are kept.
+    """
+
+    def __init__(self, folder: Path, *, kept: int = 2) -> None:
+        self._folder = folder
+        self._kept = kept
+
+    def write(self, rings: FeatureRings, log: EventLog) -> Path:
+        """Write the state, folded from this log, whole or not at all; older ones than kept go.
+
+        Raises:
+            StateUnavailableError: the folder cannot be written.
+        """
+        path = self._folder / f"{rings.last_seq:015d}-{_mark(log, rings.last_seq)}.rings"
+        part = self._folder / f".{uuid.uuid4().hex}.part"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.write(rings.snapshot())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            _sync(self._folder)
+            for old in self._all()[self._kept :]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StateUnavailableError(
+                f"found no way to write {path} ({error.strerror}), expected room for a snapshot",
+                hint="check the disk; without snapshots the scorer starts more slowly",
+            ) from error
+        return path
+
+    def of(self, log: EventLog, *, not_after: int | None = None) -> list[Path]:
+        """The snapshots of this log, newest first; those of other logs are said and left out.
+
+        Args:
+            log: the log; one that was restored from a backup may end before a snapshot.
+            not_after: leave out those beyond this log position.
+        """
+        found = []
+        for path in self._all():
+            position, mark = path.stem.split("-")
+            if not_after is not None and int(position) > not_after:
+                continue
+            if mark == _mark(log, int(position)):
+                found.append(path)
+            else:
+                LOGGER.warning("skipped the snapshot %s: it is of another log", path.name)
+        return found
+
+    def load(self, path: Path) -> FeatureRings | None:
+        """The state in a snapshot; None, and a line in the log, if it is damaged or foreign."""
+        try:
+            return FeatureRings.restore(path.read_bytes())
+        except (PermanentError, OSError) as error:
+            LOGGER.warning("skipped the snapshot %s: %s", path.name, error)
+            return None
+
+    def newest(self, log: EventLog, *, not_after: int | None = None) -> FeatureRings | None:
+        """The state in the newest usable snapshot, or None."""
+        states = (self.load(path) for path in self.of(log, not_after=not_after))
+        return next((state for state in states if state is not None), None)
+
+    def clear(self) -> None:
+        """Delete all of them."""
+        for path in self._all():
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self._folder.glob("*-*.rings"), reverse=True)
+
+
+def _mark(log: EventLog, position: int) -> str:
+    """What stands at a position of a log, as a name; another log has something else there."""
+    event = log.follow(position - 1, limit=1)
+    return hashlib.sha256(repr(event).encode()).hexdigest()[:16]
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
