@@ -1,6 +1,5 @@
-"""Windowed features of every transaction, and their entry in the feature catalogue."""
+"""Windowed features of every transaction, and the proof that scorers used the same."""
 
-from dataclasses import dataclass
 from datetime import date
 
 import dagster as dg
@@ -9,31 +8,18 @@ import polars as pl
 from assets import DATA_ENGINEERING
 from assets.checks import judge, on
 from assets.io import by_day
-from assets.promotion import Reign
 from assets.timing import (
     DAILY,
     LOOKBACK_DAYS,
     ONE_RUN,
-    WHEN_UPSTREAM_IS_SOUND,
     days_back,
     days_of,
     end_of,
     start_of,
 )
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.features import batch, parity
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """What Feast lists after one champion, and how many entities got new values."""
-
-    champion_version: str
-    features: int
-    pushed_rows: dict[str, int]
-
 
 decisions = dg.AssetSpec(
     "decisions",
@@ -104,31 +90,3 @@ def every_served_feature_equals_its_batch_value(
     judged = judge(context, different)
     told = parity.together(found).to_dict()
     return dg.AssetCheckResult(passed=judged.passed, metadata={**judged.metadata, **told})
-
-
-@dg.asset(
-    partitions_def=DAILY,
-    automation_condition=WHEN_UPSTREAM_IS_SOUND,
-    kinds={"feast", "sqlite"},
-    owners=[DATA_ENGINEERING],
-)
-def feature_catalogue(
-    champion: Reign,
-    transaction_features: pl.DataFrame,
-    feature_store: dg.ResourceParam[FeatureStore],
-) -> dg.MaterializeResult[Catalogue]:
-    """Feast's view of the features: entities, views, one service per champion, newest batch values.
-
-    For people and batch consumers; it follows the champion by itself, and no decision waits for it.
-    """
-    listed = feature_store.apply(champion.version)
-    pushed = feature_store.push(transaction_features)
-    found = Catalogue(champion.version, listed, pushed)
-    return dg.MaterializeResult(
-        value=found,
-        metadata={
-            "fraud/champion_version": champion.version,
-            "fraud/features": listed,
-            "fraud/pushed_rows": pushed,
-        },
-    )

@@ -1,12 +1,14 @@
-"""The champion: the version that decides."""
+"""The champion: the version that decides, and the catalogue of what it looks at."""
 
 from dataclasses import dataclass
 
 import dagster as dg
+import polars as pl
 
-from assets import MODEL_RISK
+from assets import DATA_ENGINEERING, MODEL_RISK
 from assets.evaluation import Comparison
-from assets.timing import DAILY
+from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
+from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.adapters.model_bundle import load_bundle, read_pointer
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.errors import BundleIntegrityError, NoChampionError
@@ -20,6 +22,15 @@ class Reign:
     version: str
     previous_version: str | None
     was_promoted: bool
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What Feast lists after one champion, and how many entities got new values."""
+
+    champion_version: str
+    features: int
+    pushed_rows: dict[str, int]
 
 
 @dg.asset(
@@ -76,4 +87,32 @@ def champion_passes_its_golden_rows(
             problem = error.message
     return dg.AssetCheckResult(
         passed=not problem, metadata={"version": champion.version, "problem": problem or "none"}
+    )
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    automation_condition=WHEN_UPSTREAM_IS_SOUND,
+    kinds={"feast"},
+    owners=[DATA_ENGINEERING],
+)
+def feature_catalogue(
+    champion: Reign,
+    transaction_features: pl.DataFrame,
+    feature_store: dg.ResourceParam[FeatureStore],
+) -> dg.MaterializeResult[Catalogue]:
+    """Feast's view of the features: entities, views, one service per champion, newest batch values.
+
+    For people and batch consumers; it follows the champion by itself, and no decision waits for it.
+    """
+    listed = feature_store.apply(champion.version)
+    pushed = feature_store.push(transaction_features)
+    found = Catalogue(champion.version, listed, pushed)
+    return dg.MaterializeResult(
+        value=found,
+        metadata={
+            "fraud/champion_version": champion.version,
+            "fraud/features": listed,
+            "fraud/pushed_rows": pushed,
+        },
     )
