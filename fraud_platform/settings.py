@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     mlflow_uri: SecretStr | None = None
     """MLflow tracking and registry address; unset: SQLite under the home."""
     redis_url: SecretStr | None = None
-    """Redis that other processes read features from: `redis://[user:password@]host:port/database`,
-    or `rediss://`; unset: none, and features come from the scorer's own memory and from files."""
+    """Redis of Feast's online store, and of `features verify --backend redis`:
+    `redis://[user:password@]host:port/database`, or `rediss://`; unset: SQLite under the home."""
     scorer_host: str = "127.0.0.1"
     """Address the scorer listens on."""
     scorer_port: int = 8080

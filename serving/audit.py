@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from fraud_platform.errors import UnavailableError
-from fraud_platform.features.rings import SHARDS
+from fraud_platform.features.rings import SHARDS, FeatureRings
 from serving.engine import Engine
 from serving.metrics import Metrics
 from serving.refold import Finding, Mark, Order
@@ -60,7 +60,7 @@ class Audit:
             if rings is None or not rings.last_seq:
                 continue
             since_us = since_us or rings.sees_since_us
-            marks.append(Mark(rings.last_seq, shard, rings.digest(shard)))
+            marks.append(Mark(rings.last_seq, shard, _digest(rings, shard)))
         if not marks or (marks[0].seq, marks[-1].seq) == (self._sound[1],) * 2:
             return
         try:
@@ -92,12 +92,14 @@ class Audit:
         Raises:
             UnavailableError: it could not.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serving.refold"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        pipe = asyncio.subprocess.PIPE
+        command = (sys.executable, "-m", "serving.refold")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=pipe
+            )
+        except OSError as error:
+            raise UnavailableError(f"found no way to start a process: {error}") from error
         try:
             answer, said = await process.communicate(msgspec.json.encode(order))
         finally:
@@ -108,3 +110,10 @@ class Audit:
             last = said.decode(errors="replace").strip().rsplit("\n", 1)[-1]
             raise UnavailableError(f"found serving.refold ended with {process.returncode}: {last}")
         return msgspec.json.decode(answer, type=Finding)
+
+
+def _digest(rings: FeatureRings, shard: int) -> str:
+    try:
+        return rings.digest(shard)
+    except (ArithmeticError, LookupError, ValueError):  # damage that cannot even be read
+        return "unreadable"

@@ -3,9 +3,12 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud_platform.events import Event, TransactionEvent
-from fraud_platform.features.past import Past
+from fraud_platform.features.declaration import LARGEST_AMOUNT
+from fraud_platform.features.past import Entry, Past, Ring
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from tests.unit.test_features import ALL, DAY, payment, random_log
 
@@ -116,3 +119,20 @@ def test_a_past_that_is_gone_changes_the_digest():
     before = digests(rings)
     del rings._pasts["card"]["c1"]
     assert digests(rings) != before
+
+
+@given(
+    amounts=st.lists(
+        st.one_of(st.integers(-LARGEST_AMOUNT, LARGEST_AMOUNT), st.just(LARGEST_AMOUNT)),
+        min_size=15,
+        max_size=25,
+    )
+)
+def test_a_filled_ring_has_the_sums_of_one_that_grew(amounts):
+    grown, filled = Ring(1), Ring(1)
+    for seq, amount in enumerate(amounts):
+        grown.insert(Entry(seq, seq, amount, 0, (seq,)))
+    filled.fill(grown.pack())
+    assert filled.columns == grown.columns
+    assert filled.running == grown.running
+    assert filled.squares(0, len(amounts)) == sum(amount**2 for amount in amounts)

@@ -268,6 +268,23 @@ def test_each_shard_is_compared_at_its_own_position(scorer, settings):
     assert refold(one.log, one.snapshots, Order(str(settings.home), 0, moved)).differing
 
 
+def test_memory_that_cannot_even_be_read_is_repaired_before_anybody_asks_for_it(scorer, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def story(one: Scorer) -> list[Any]:
+        decisions = [await one.decide(number) for number in range(30)]
+        await until(lambda: one.audit._sound[1] == 30)
+        del one.engine._rings._pasts["card"]["c3"].rings[0].sums[:]
+        decisions += [await one.decide(number) for number in (30, 32, 33)]  # other cards
+        await until(lambda: "are sound" in caplog.text)
+        return [*decisions, *[await one.decide(number) for number in range(34, 45)]]
+
+    one = scorer()
+    decisions = run(one, story)
+    right = truth(one.log)
+    assert all(d.features == right[d.transaction_id] for d in decisions)
+
+
 def test_a_check_that_cannot_run_is_counted_and_harms_nobody(scorer, settings, caplog):
     one = scorer()
     (settings.home / "file").write_text("")
