@@ -51,7 +51,8 @@ daily = dg.define_asset_job(
 retrain = dg.define_asset_job(
     "retrain",
     tags={QUEUE_TAG: "champion"},
-    selection=dg.AssetSelection.groups("training", "evaluation", "promotion"),
+    selection=dg.AssetSelection.groups("training", "evaluation", "promotion")
+    - dg.AssetSelection.assets("feature_catalogue"),  # follows by itself; nothing waits for it
     hooks={END_MLFLOW_RUN},
     description="Training set, both models, the challenger, its comparison, and the gate.",
 )
