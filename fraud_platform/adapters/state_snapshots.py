@@ -5,6 +5,7 @@ so a fault there cannot reach the disk. Its name says which log it belongs to an
 can be deleted at any time: the state is then folded from the log.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.features.rings import FeatureRings
+
+_ABANDONED_SECONDS = 3_600
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -44,6 +47,7 @@ class StateSnapshots:
                 file.write(rings.snapshot())
                 file.flush()
                 os.fsync(file.fileno())
+            self._drop_abandoned(part.stat().st_mtime)
             part.replace(path)
             _sync(self._folder)
             for old in self._all()[self._kept :]:
@@ -91,6 +95,13 @@ class StateSnapshots:
         """Delete all of them."""
         for path in self._all():
             path.unlink(missing_ok=True)
+
+    def _drop_abandoned(self, now: float) -> None:
+        """Remove what processes that were killed while writing have left."""
+        for part in self._folder.glob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if now - part.stat().st_mtime > _ABANDONED_SECONDS:
+                    part.unlink()
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("*-*.rings"), reverse=True)

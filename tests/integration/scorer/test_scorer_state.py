@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,11 +224,16 @@ def test_damaged_snapshots_and_those_of_another_log_are_said_and_skipped(scorer,
 
 def test_only_the_newest_snapshots_are_kept_and_no_part_of_one(scorer, settings):
     one = scorer()
+    settings.state_dir.mkdir()
+    for name, age in ((".abandoned.part", 7_200), (".being-written.part", 0)):
+        (settings.state_dir / name).write_bytes(b"half")
+        os.utime(settings.state_dir / name, (time.time() - age,) * 2)
     for number in range(4):
         fill(scorer(), range(number * 5, number * 5 + 5))
         refold(one.log, one.snapshots, order(one.log, settings.home))
-    names = sorted(path.name.split("-")[0] for path in settings.state_dir.iterdir())
-    assert [int(name) for name in names] == [15, 20]
+    half, *whole = sorted(path.name for path in settings.state_dir.iterdir())
+    assert half == ".being-written.part"
+    assert [int(name.split("-")[0]) for name in whole] == [15, 20]
 
 
 def test_a_wrong_snapshot_is_replaced_and_the_memory_is_not_blamed(scorer, settings):
