@@ -3,6 +3,9 @@
 Compiling takes seconds, so machine code is kept: beside the source where that can be written, else
 in the user's cache folder or where NUMBA_CACHE_DIR says, else (read-only machines) nowhere. Numba
 does not notice when a function of another file changes, so loops call loops of their own file only.
+
+Loops fill arrays they are given rather than make their own: NumPy asks the system for large pages,
+numba does not, and fresh memory then costs more than what is written to it.
 """
 
 from collections.abc import Callable

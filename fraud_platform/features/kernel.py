@@ -18,7 +18,7 @@ from fraud_platform.features import kernel_loops as loops
 from fraud_platform.features import kernel_medians, kernel_spreads
 from fraud_platform.features.declaration import ENTITY_COLUMNS, PLAIN, Feature, Function, Stream
 from fraud_platform.features.kernel_log import Log
-from fraud_platform.features.kernel_past import Accused, Pasts, Ring, Side
+from fraud_platform.features.kernel_past import Accused, Ring, Side, each, marks
 from fraud_platform.features.spec import FEATURES
 
 Ints = NDArray[np.int64]
@@ -53,7 +53,8 @@ def compute(
         PermanentError: an amount is too large for exact sums.
     """
     log = Log(transactions, labels, since, seen)
-    columns = {feature.name: np.empty(len(log.wanted)) for feature in features}
+    block = np.empty((len(features), len(log.wanted)))  # at once: it fits large pages better
+    columns = {feature.name: column for feature, column in zip(features, block, strict=True)}
     for feature in features:
         if feature.function in PLAIN:
             _PLAIN[feature.function](log.times, log.amounts, log.wanted, columns[feature.name])
@@ -61,19 +62,18 @@ def compute(
         entity: [feature for feature in features if feature.entity == entity]
         for entity in ENTITY_COLUMNS
     }
-    pasts = Pasts(
-        log,
-        {
-            entity: max(feature.reach_us for feature in found)
-            for entity, found in mine.items()
-            if found
-        },
-    )
-    for entity, found in mine.items():
-        for feature in found:
+    sides = {
+        entity: Side.of(log, entity, max(feature.reach_us for feature in found))
+        for entity, found in mine.items()
+        if found
+    }
+    if any(feature.needs_marks for feature in features) and "is_outlier" not in log.rows.columns:
+        log.marks = marks(log, sides.get("card"))
+    for entity in list(sides):
+        side = sides.pop(entity)  # its memory is free when the next one needs it
+        for feature in mine[entity]:
             loop = _LOOPS[feature.stream, feature.function]
-            loop(_Look(feature, pasts.side(entity)), columns[feature.name])
-        pasts.forget(entity)
+            loop(_Look(feature, side), columns[feature.name])
     wanted = log.rows if since is None else log.rows[log.wanted]
     return wanted.select(_KEYS).hstack([
         pl.Series(feature.name, columns[feature.name], nan_to_null=True)
@@ -95,6 +95,10 @@ class _Look:
     @property
     def ring(self) -> Ring:
         return self.side.ring(self.feature.where)
+
+    @property
+    def amounts(self) -> Ints:
+        return self.ring.payments.amounts
 
     @property
     def window(self) -> loops.Window:
@@ -121,16 +125,16 @@ class _Look:
     @property
     def streaks(self) -> Places:
         """How many of the newest payments each decision knows to be frauds, without a gap."""
-        return self.accused.streaks(self.feature.delay_us, self.feature.reach_us)
+        return self.accused.streaks(self.ring, self.feature.delay_us, self.feature.reach_us)
 
     @property
     def codes(self) -> tuple[Places, Places, int]:
         """The values a feature looks at: of the payments, of the asked, and how many there are."""
         name = str(self.feature.value)
         return (
-            self.ring.codes(name),
-            self.side.asked_ring.codes(name),
-            self.side.pasts.log.number_of_codes(name),
+            self.ring.payments.codes(name),
+            self.side.askers.codes(name),
+            self.side.log.number_of_codes(name),
         )
 
     def count_distinct(self, out: Floats) -> None:
@@ -144,34 +148,36 @@ class _Look:
 
     def since_last(self, out: Floats) -> None:
         """Age of the newest payment seen."""
-        loops.seconds_since(self.asked, self.ring.times, loops.newest(self.window), out)
+        places = loops.newest(self.window, each(self.asked, -1))
+        loops.seconds_since(self.asked, self.ring.payments.times, places, out)
 
     def since_first(self, out: Floats) -> None:
         """Age of the oldest payment seen."""
-        loops.seconds_since(self.asked, self.ring.times, loops.oldest(self.window), out)
+        places = loops.oldest(self.window, each(self.asked, -1))
+        loops.seconds_since(self.asked, self.ring.payments.times, places, out)
 
     def since_fraud(self, out: Floats) -> None:
         """Age of the newest fraud known."""
-        loops.seconds_since(self.asked, self.accused.times, self.newest_fraud, out)
+        loops.seconds_since(self.asked, self.accused.payments.times, self.newest_fraud, out)
 
     def since_streak(self, out: Floats) -> None:
         """Age of the oldest payment of the streak."""
         places = np.where(self.streaks > 0, self.window.last - self.streaks, -1)
-        loops.seconds_since(self.asked, self.ring.times, places, out)
+        loops.seconds_since(self.asked, self.ring.payments.times, places, out)
 
     def since_good(self, out: Floats) -> None:
         """Age of the newest payment not known to be fraud."""
         places = self.window.last - self.streaks - 1
         places[places < self.window.first] = -1
-        loops.seconds_since(self.asked, self.ring.times, places, out)
+        loops.seconds_since(self.asked, self.ring.payments.times, places, out)
 
 
 _LOOPS: dict[tuple[Stream, Function], Callable[[_Look, Floats], None]] = {
     (_P, _F.COUNT): lambda at, out: loops.counts(at.asked, at.window, out),
     (_P, _F.SUM): lambda at, out: loops.totals(at.asked, at.window, at.ring.sums, out),
     (_P, _F.MEAN): lambda at, out: loops.means(at.asked, at.window, at.ring.sums, out),
-    (_P, _F.MIN): lambda at, out: loops.extremes(at.asked, at.window, at.ring.amounts, -1, out),
-    (_P, _F.MAX): lambda at, out: loops.extremes(at.asked, at.window, at.ring.amounts, 1, out),
+    (_P, _F.MIN): lambda at, out: loops.extremes(at.asked, at.window, at.amounts, -1, out),
+    (_P, _F.MAX): lambda at, out: loops.extremes(at.asked, at.window, at.amounts, 1, out),
     (_P, _F.MEDIAN): lambda at, out: kernel_medians.medians(
         at.asked, at.window, at.twice_medians, out
     ),

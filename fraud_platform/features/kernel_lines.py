@@ -44,7 +44,8 @@ def line_up(
     Returns:
         The lines, and per place whether it answers for its payment: one place of each wanted one.
     """
-    lines = Lines(*_sorted_lines(codes, times, int(codes.max(initial=-1)) + 1))
+    starts = np.zeros(int(codes.max(initial=-1)) + 2, np.int64)
+    lines = Lines(starts, _sort(codes, times, starts, np.empty(len(codes), np.int32)))
     decisions, unseen = _overtakings(lines, times, seen, is_wanted, reach_us)
     is_asked = taken(is_wanted, lines.ranks)
     if not decisions.size:
@@ -63,17 +64,20 @@ def kept(lines: Lines, is_kept: Flags) -> Lines:
     return lines if is_kept.all() else Lines(*_kept(lines.starts, lines.ranks, is_kept))
 
 
-@compiled
 def taken(values: NDArray[Value], places: Places) -> NDArray[Value]:
     """Values at places: `values[places]`, which takes three times as long."""
-    found = np.empty(len(places), values.dtype)
+    return _take(values, places, np.empty(len(places), values.dtype))
+
+
+@compiled
+def _take(values: NDArray[Value], places: Places, found: NDArray[Value]) -> NDArray[Value]:
     for at in range(len(places)):
         found[at] = values[places[at]]
     return found
 
 
 @compiled
-def edges(askers: Ints, now: Ints, starts: Ints, times: Ints, age_us: int) -> Places:
+def edges(askers: Ints, now: Ints, starts: Ints, times: Ints, age_us: int, found: Places) -> Places:
     """First place at or after `now - age` in each asker's own line: where a window begins or ends.
 
     Args:
@@ -82,8 +86,8 @@ def edges(askers: Ints, now: Ints, starts: Ints, times: Ints, age_us: int) -> Pl
         starts: starts of the same lines of those who are seen.
         times: their times.
         age_us: age of what stands at the edge.
+        found: where to answer.
     """
-    found = np.empty(len(now), np.int32)
     for line in range(len(askers) - 1):
         place, end = starts[line], starts[line + 1]
         for asker in range(askers[line], askers[line + 1]):
@@ -95,24 +99,22 @@ def edges(askers: Ints, now: Ints, starts: Ints, times: Ints, age_us: int) -> Pl
 
 
 @compiled
-def _sorted_lines(codes: Places, times: Ints, size: int) -> tuple[Ints, Places]:
-    """Starts and ranks: counted by code, then sorted by time where the log was not."""
-    starts = np.zeros(size + 1, np.int64)
+def _sort(codes: Places, times: Ints, starts: Ints, ranks: Places) -> Places:
+    """Fill starts and ranks: counted by code, then sorted by time where the log was not."""
     for code in codes:
         starts[code + 1] += 1
-    starts = np.cumsum(starts)
+    starts[:] = np.cumsum(starts)
     following = starts.copy()
-    ranks = np.empty(len(codes), np.int32)
     for rank in range(len(codes)):
         ranks[following[codes[rank]]] = rank
         following[codes[rank]] += 1
-    for line in range(size):
+    for line in range(len(starts) - 1):
         mine = ranks[starts[line] : starts[line + 1]]
         for at in range(1, len(mine)):
             if times[mine[at]] < times[mine[at - 1]]:
                 mine[:] = mine[np.argsort(times[mine], kind="mergesort")]
                 break
-    return starts, ranks
+    return ranks
 
 
 @compiled

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.features.compiled import compiled
-from fraud_platform.features.declaration import LARGEST_AMOUNT
+from fraud_platform.features.declaration import LARGEST_AMOUNT, Where
 
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
@@ -23,6 +23,7 @@ Flags = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 
 Found = TypeVar("Found")
+_SOME = 1 << 16
 
 
 class Memory:
@@ -55,6 +56,7 @@ class Log:
         is_wanted: which are decisions to be answered.
         wanted: the ranks of these.
         slots: the place of each decision in the answer.
+        marks: which are outliers; None where a column of `rows` says so, or nobody asks.
         is_whole: whether all payments are decisions that saw the whole log before them.
 
     Raises:
@@ -71,6 +73,7 @@ class Log:
         is_sorted = transactions["seq"].is_sorted()
         self.rows = transactions if is_sorted else transactions.sort("seq")
         self._labels, self._seen, self._memory = labels, seen, Memory()
+        self.marks: Flags | None = None
         self.is_whole = since is None and seen is None
         self.times: Ints = array(self.rows["event_timestamp"].dt.epoch("us"))
         self.amounts: Ints = array(self.rows["amount_minor"])
@@ -78,9 +81,15 @@ class Log:
         self.ranks = self.wanted = self.slots = np.arange(self.rows.height, dtype=np.int32)
         self.is_wanted = np.ones(self.rows.height, np.bool_)
         if since is not None:
-            self.is_wanted = array(self.rows["event_timestamp"] >= since)
+            self.is_wanted = _flags(self.rows["event_timestamp"] >= since)
             self.wanted = self.ranks[self.is_wanted]
             self.slots = np.cumsum(self.is_wanted, dtype=np.int32) - np.int32(1)
+
+    def passes(self, where: Where) -> Flags:
+        """Which payments count, by rank."""
+        if where.fact == "is_outlier" and self.marks is not None:
+            return self.marks if where.equals else ~self.marks
+        return _flags((self.rows[where.fact] == where.equals).fill_null(value=False))
 
     @cached_property
     def before(self) -> Ints:
@@ -93,7 +102,8 @@ class Log:
             return self.before, self.ranks
         told = self.rows.select("seq").join(self._seen, "seq", "left", maintain_order="left")
         newest = told[f"{entity}_seen"].fill_null(pl.Series(self.before))
-        seen = np.minimum(array(newest), self.before)
+        seen = np.minimum(newest.to_numpy(), self.before)
+        seen.flags.writeable = False
         ranks = np.searchsorted(self.before, seen)  # its first payment that was not seen
         return seen, ranks.astype(np.int32)
 
@@ -127,7 +137,13 @@ class Log:
 
 
 def array(series: pl.Series) -> NDArray:  # type: ignore[type-arg]  # of the series' own type
-    """As an array of its own: loops are compiled once more for arrays that are read only."""
+    """Its numbers where they are; always read only, since loops are compiled for either kind."""
+    numbers = series.to_numpy().view()
+    numbers.flags.writeable = False
+    return numbers
+
+
+def _flags(series: pl.Series) -> Flags:
     return series.to_numpy(writable=True)
 
 
@@ -143,18 +159,26 @@ def _refuse_large(amounts: Ints) -> None:
 def _codes(texts: pl.Series) -> Places:
     """Numbers by hash, a third of the cost of a cast to categories; checked text by text."""
     for seed in count():
-        codes, firsts = _numbered(array(texts.hash(seed)))
-        if texts.eq_missing(texts.gather(firsts).gather(codes)).all():
+        codes, firsts = _numbered(array(texts.hash(seed)), np.empty(len(texts), np.int32))
+        if _are_texts_of(codes, texts.gather(firsts), texts):
             break  # else two texts have the same hash
     if texts.null_count():
-        codes[array(texts.is_null())] = -1
+        codes[_flags(texts.is_null())] = -1
     return codes
 
 
+def _are_texts_of(codes: Places, different: pl.Series, texts: pl.Series) -> bool:
+    """Whether codes stand for these texts; some at a time, for they take more room than codes."""
+    return all(
+        texts[start : start + _SOME].eq_missing(different[codes[start : start + _SOME]]).all()
+        for start in range(0, len(texts), _SOME)
+    )
+
+
 @compiled
-def _numbered(hashes: Words) -> tuple[Places, Places]:
+def _numbered(hashes: Words, codes: Places) -> tuple[Places, Places]:
     """0, 1, ... for different hashes as they appear, and where each appears first."""
-    codes, firsts = np.empty(len(hashes), np.int32), np.empty(len(hashes), np.int32)
+    firsts = np.empty(len(hashes), np.int32)
     different, size = np.empty(len(hashes), np.uint64), 0
     table = np.full(1 << 10, -1, np.int32)
     for at in range(len(hashes)):

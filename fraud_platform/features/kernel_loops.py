@@ -23,16 +23,18 @@ class Asked(NamedTuple):
     """The decisions, line by line.
 
     Attributes:
+        starts: first decision of each line, and the end of the last.
+        ranks: of their payments.
         times: when they were made, microseconds.
         amounts: of their payments.
-        ranks: of their payments.
         seen: the newest log position they had seen, by rank.
         slots: where they answer.
     """
 
+    starts: Ints
+    ranks: Places
     times: Ints
     amounts: Ints
-    ranks: Places
     seen: Ints
     slots: Places
 
@@ -73,9 +75,9 @@ def nights(times: Ints, amounts: Ints, wanted: Places, out: Floats) -> None:
 
 
 @compiled
-def running(amounts: Ints) -> Ints:
-    """Sum of the amounts before each place, and of all."""
-    sums = np.zeros(len(amounts) + 1, np.int64)
+def running(amounts: Ints, sums: Ints) -> Ints:
+    """Sum of the amounts before each place, and of all; the first is 0."""
+    sums[0] = 0
     for place in range(len(amounts)):
         sums[place + 1] = sums[place] + amounts[place]
     return sums
@@ -133,6 +135,9 @@ def extremes(asked: Asked, window: Window, amounts: Ints, sign: int, out: Floats
 @compiled
 def distincts(asked: Asked, window: Window, codes: Places, size: int, out: Floats) -> None:
     """Number of different values; -1 is none."""
+    if size == 0:  # no payment has a value
+        out[:] = 0.0
+        return
     uses = np.zeros(size, np.int32)
     start = end = different = 0
     for at in range(len(asked.slots)):
@@ -156,6 +161,9 @@ def firsts(
     asked: Asked, window: Window, codes: Places, own: Places, size: int, out: Floats
 ) -> None:
     """Whether no payment seen has the own value; -1 is none."""
+    if size == 0:  # no payment has a value
+        out[:] = np.nan
+        return
     uses = np.zeros(size, np.int32)
     start = end = 0
     for at in range(len(asked.slots)):
@@ -173,20 +181,20 @@ def firsts(
 
 
 @compiled
-def newest(window: Window) -> Places:
-    """Place of the newest payment seen; -1 is none."""
-    places = np.empty(len(window.first), np.int32)
+def newest(window: Window, places: Places) -> Places:
+    """Place of the newest payment seen; -1, as it was before, is none."""
     for at in range(len(places)):
-        places[at] = window.last[at] - 1 if window.first[at] < window.last[at] else -1
+        if window.first[at] < window.last[at]:
+            places[at] = window.last[at] - 1
     return places
 
 
 @compiled
-def oldest(window: Window) -> Places:
-    """Place of the oldest payment seen; -1 is none."""
-    places = np.empty(len(window.first), np.int32)
+def oldest(window: Window, places: Places) -> Places:
+    """Place of the oldest payment seen; -1, as it was before, is none."""
     for at in range(len(places)):
-        places[at] = window.first[at] if window.first[at] < window.last[at] else -1
+        if window.first[at] < window.last[at]:
+            places[at] = window.first[at]
     return places
 
 

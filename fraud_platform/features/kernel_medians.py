@@ -20,12 +20,31 @@ Words = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
 _U0, _U1 = np.uint64(0), np.uint64(1)
+_ROOM = 63  # bits of a number that is not negative
+
+
+def in_order(starts: Ints, amounts: Ints) -> tuple[Places, Ints]:
+    """Each place's position among the amounts of its line from small to large, and these.
+
+    Where line, amount and place fit one number, NumPy sorts all lines at once, which is twice as
+    fast as one by one.
+    """
+    longest = int(np.diff(starts).max(initial=0)).bit_length()
+    largest = int(amounts.max(initial=0)).bit_length()
+    positions, ordered = np.empty(len(amounts), np.int32), np.empty_like(amounts)
+    if len(starts).bit_length() + largest + longest > _ROOM or amounts.min(initial=0) < 0:
+        return order_by_line(starts, amounts, positions, ordered)
+    _pack(starts, amounts, largest, longest, ordered)
+    ordered.sort()
+    _unpack(starts, largest, longest, positions, ordered)
+    return positions, ordered
 
 
 @compiled
-def in_order(starts: Ints, amounts: Ints) -> tuple[Places, Ints]:
-    """Each place's position among the amounts of its line from small to large, and these."""
-    positions, ordered = np.empty(len(amounts), np.int32), np.empty(len(amounts), np.int64)
+def order_by_line(
+    starts: Ints, amounts: Ints, positions: Places, ordered: Ints
+) -> tuple[Places, Ints]:
+    """The same, whatever the amounts."""
     for line in range(len(starts) - 1):
         start, end = starts[line], starts[line + 1]
         order = np.argsort(amounts[start:end])
@@ -36,9 +55,27 @@ def in_order(starts: Ints, amounts: Ints) -> tuple[Places, Ints]:
 
 
 @compiled
-def twice_medians(window: Window, positions: Places, ordered: Ints) -> Ints:
-    """Twice the median amount of each decision's window; 0 where it is empty."""
-    found = np.zeros(len(window.first), np.int64)
+def _pack(starts: Ints, amounts: Ints, largest: int, longest: int, keys: Ints) -> None:
+    """Line, amount and place within the line as one number; the latter two of so many bits."""
+    for line in range(len(starts) - 1):
+        for place in range(starts[line], starts[line + 1]):
+            key = (line << largest) | amounts[place]
+            keys[place] = (key << longest) | (place - starts[line])
+
+
+@compiled
+def _unpack(starts: Ints, largest: int, longest: int, positions: Places, keys: Ints) -> None:
+    """Positions, and amounts in place of the numbers, which are sorted."""
+    for line in range(len(starts) - 1):
+        for position in range(starts[line], starts[line + 1]):
+            key = keys[position]
+            positions[starts[line] + (key & ((1 << longest) - 1))] = position
+            keys[position] = (key >> longest) & ((1 << largest) - 1)
+
+
+@compiled
+def twice_medians(window: Window, positions: Places, ordered: Ints, found: Ints) -> Ints:
+    """Twice the median amount of each decision's window; `found` is 0 where that is empty."""
     bits = np.zeros((len(ordered) >> 6) + 2, np.uint64)
     start = end = 0
     middle = below = 0  # a position in the window, and how many of it are smaller

@@ -29,89 +29,56 @@ Flags = NDArray[np.bool_]
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
 
 
-class Pasts:
-    """The pasts of all cards and of all terminals.
+def marks(log: Log, card: "Side | None") -> Flags:
+    """Which payments are outliers, by rank: every one is asked, and saw all the log before it.
 
     Args:
         log: the log.
-        reach_us: how far back windows look, by entity.
-
-    Attributes:
-        log: the log.
+        card: the lines of the cards, if there are any already.
     """
-
-    def __init__(self, log: Log, reach_us: dict[str, int]) -> None:
-        self.log, self._reach_us, self._sides = log, reach_us, dict[str, Side]()
-
-    def side(self, entity: str) -> "Side":
-        """The lines of one kind of entity."""
-        if entity not in self._sides:
-            seen = self.log.seen(entity)
-            self._sides[entity] = self._side(
-                entity, self.log.is_wanted, seen, self._reach_us[entity]
-            )
-        return self._sides[entity]
-
-    def forget(self, entity: str) -> None:
-        """Give the memory of its lines back."""
-        self._sides.pop(entity, None)
-
-    def passes(self, where: Where) -> Flags:
-        """Which payments count, by rank."""
-        if where.fact == "is_outlier" and "is_outlier" not in self.log.rows.columns:
-            return self._is_outlier if where.equals else ~self._is_outlier
-        return array((self.log.rows[where.fact] == where.equals).fill_null(value=False))
-
-    def _side(
-        self, entity: str, is_wanted: Flags, seen: tuple[Ints, Places], reach_us: int
-    ) -> "Side":
-        codes = self.log.codes(ENTITY_COLUMNS[entity])
-        lines, is_asked = line_up(codes, self.log.times, seen[1], is_wanted, reach_us)
-        return Side(self, lines, kept(lines, is_asked), seen[0])
-
-    @cached_property
-    def _is_outlier(self) -> Flags:
-        """Marks are facts of the log: every payment has one, and saw all before it."""
-        if self.log.is_whole and self._reach_us.get("card", 0) >= _REFERENCE_US:
-            side = self.side("card")  # the features ask the same lines
-        else:
-            every = np.ones(len(self.log.ranks), np.bool_)
-            side = self._side("card", every, (self.log.before, self.log.ranks), _REFERENCE_US)
-        ring = side.ring(None)
-        twice = ring.twice_medians(0, _REFERENCE_US)
-        return outliers(side.asked, ring.window(0, _REFERENCE_US), twice, OUTLIER_FACTOR)
+    if card is None or card.reach_us < _REFERENCE_US or not log.is_whole:
+        every = np.ones(len(log.ranks), np.bool_)
+        card = Side(log, "card", _REFERENCE_US, every, (log.before, log.ranks))
+    ring = card.ring(None)
+    twice = ring.twice_medians(0, _REFERENCE_US)
+    return outliers(card.asked, ring.window(0, _REFERENCE_US), twice, OUTLIER_FACTOR)
 
 
 class Side:
     """All lines of one kind of entity.
 
     Args:
-        pasts: where they belong to.
-        lines: the payments.
-        asked: those of them that are asked.
-        seen: newest log position seen, by rank.
+        log: the log.
+        entity: "card" or "terminal".
+        reach_us: how far back windows look at most.
+        is_wanted: which payments are decisions to be answered, by rank.
+        seen: see `Log.seen`.
 
     Attributes:
-        pasts: where they belong to.
-        lines: the payments.
-        asked_lines: those of them that are asked.
+        log: the log.
+        reach_us: how far back windows look at most.
+        payments: all places of the lines.
+        askers: the places that ask.
+        asked: what loops know about them.
     """
 
-    def __init__(self, pasts: Pasts, lines: Lines, asked: Lines, seen: Ints) -> None:
-        self.pasts, self.lines, self.asked_lines = pasts, lines, asked
-        self._seen, self._rings, self._accused = seen, Memory(), Memory()
+    def __init__(
+        self, log: Log, entity: str, reach_us: int, is_wanted: Flags, seen: tuple[Ints, Places]
+    ) -> None:
+        self.log, self.reach_us = log, reach_us
+        codes = log.codes(ENTITY_COLUMNS[entity])
+        lines, is_asked = line_up(codes, log.times, seen[1], is_wanted, reach_us)
+        asking = kept(lines, is_asked)
+        self.payments = Payments(log, lines)
+        self.askers = self.payments if asking is lines else Payments(log, asking)
+        slots = asking.ranks if log.slots is log.ranks else taken(log.slots, asking.ranks)
+        self.asked = Asked(*asking, self.askers.times, self.askers.amounts, seen[0], slots)
+        self._rings, self._accused = Memory(), Memory()
 
-    @cached_property
-    def asked(self) -> Asked:
-        """What loops know about the asked."""
-        ring, ranks, log = self.asked_ring, self.asked_lines.ranks, self.pasts.log
-        slots = ranks if log.slots is log.ranks else taken(log.slots, ranks)
-        return Asked(ring.times, ring.amounts, ranks, self._seen, slots)
-
-    @cached_property
-    def asked_ring(self) -> "Ring":
-        """The asked payments."""
-        return self.ring(None) if self.asked_lines is self.lines else Ring(self, self.asked_lines)
+    @classmethod
+    def of(cls, log: Log, entity: str, reach_us: int) -> "Side":
+        """The lines in which the wanted decisions stand behind what they saw."""
+        return cls(log, entity, reach_us, log.is_wanted, log.seen(entity))
 
     def ring(self, where: Where | None) -> "Ring":
         """The payments that count."""
@@ -119,57 +86,79 @@ class Side:
 
     def accused(self, where: Where | None) -> "Accused":
         """Those of them that were ever called fraud."""
-        is_accused, lines = self.pasts.log.is_accused, self.ring(where).lines
         return self._accused.once(
-            where, lambda: Accused(self, kept(lines, taken(is_accused, lines.ranks)))
+            where, lambda: Accused(self.ring(where).payments.those(self.log.is_accused), self.asked)
         )
 
     def _ring(self, where: Where | None) -> "Ring":
-        if where is None:
-            return Ring(self, self.lines)
-        passes = taken(self.pasts.passes(where), self.lines.ranks)
-        return Ring(self, kept(self.lines, passes))
+        counting = self.payments if where is None else self.payments.those(self.log.passes(where))
+        return Ring(counting, self.asked)
 
 
-class Ring:
-    """Payments that count, line by line.
+class Payments:
+    """Payments, line by line.
 
     Args:
-        side: whose they are.
-        lines: the payments.
+        log: the log.
+        lines: where they stand.
 
     Attributes:
-        side: whose they are.
-        lines: the payments.
+        log: the log.
+        lines: where they stand.
     """
 
-    def __init__(self, side: Side, lines: Lines) -> None:
-        self.side, self.lines, self._log = side, lines, side.pasts.log
-        self._codes, self._edges, self._found = Memory(), Memory(), Memory()
+    def __init__(self, log: Log, lines: Lines) -> None:
+        self.log, self.lines, self._codes = log, lines, Memory()
 
     @cached_property
     def times(self) -> Ints:
         """When they happened, microseconds."""
-        return taken(self._log.times, self.lines.ranks)
+        return taken(self.log.times, self.lines.ranks)
 
     @cached_property
     def amounts(self) -> Ints:
         """Minor units."""
-        return taken(self._log.amounts, self.lines.ranks)
+        return taken(self.log.amounts, self.lines.ranks)
+
+    def codes(self, column: str) -> Places:
+        """Their values of a column of texts."""
+        return self._codes.once(column, lambda: taken(self.log.codes(column), self.lines.ranks))
+
+    def those(self, passes: Flags) -> "Payments":
+        """Some of them, which pass by rank."""
+        return Payments(self.log, kept(self.lines, taken(passes, self.lines.ranks)))
+
+
+class Ring:
+    """Payments that count, and the windows that decisions see of them.
+
+    Args:
+        payments: the payments.
+        asked: the decisions.
+
+    Attributes:
+        payments: the payments.
+        asked: the decisions.
+    """
+
+    def __init__(self, payments: Payments, asked: Asked) -> None:
+        self.payments, self.asked = payments, asked
+        self._edges, self._found = Memory(), Memory()
 
     @cached_property
     def sums(self) -> Ints:
         """Running sums of the amounts."""
-        return running(self.amounts)
+        return running(self.payments.amounts, self._sums())
 
     @cached_property
     def squares(self) -> Squares:
         """Running sums of the amounts and of their squares."""
-        return Squares(self.sums, *running_squares(self.amounts))
+        return Squares(
+            self.sums, *running_squares(self.payments.amounts, self._sums(), self._sums())
+        )
 
-    def codes(self, column: str) -> Places:
-        """Their values of a column of texts."""
-        return self._codes.once(column, lambda: taken(self._log.codes(column), self.lines.ranks))
+    def _sums(self) -> Ints:
+        return np.empty(len(self.payments.lines.ranks) + 1, np.int64)
 
     def window(self, delay_us: int, reach_us: int) -> Window:
         """What the asked payments see of them."""
@@ -179,18 +168,20 @@ class Ring:
         """Twice the median amount in a window."""
         window = self.window(delay_us, reach_us)
         return self._found.once(
-            (delay_us, reach_us), lambda: twice_medians(window, *self._in_order)
+            (delay_us, reach_us),
+            lambda: twice_medians(window, *self._in_order, np.full(len(window.first), 0)),
         )
 
     @cached_property
     def _in_order(self) -> tuple[Places, Ints]:
-        return in_order(self.lines.starts, self.amounts)
+        return in_order(self.payments.lines.starts, self.payments.amounts)
 
     def _edge(self, age_us: int) -> Places:
-        now, askers = self.side.asked.times, self.side.asked_lines.starts
-        return self._edges.once(
-            age_us, lambda: edges(askers, now, self.lines.starts, self.times, age_us)
-        )
+        return self._edges.once(age_us, lambda: self._find_edge(age_us))
+
+    def _find_edge(self, age_us: int) -> Places:
+        starts, times, found = self.payments.lines.starts, self.payments.times, each(self.asked, 0)
+        return edges(self.asked.starts, self.asked.times, starts, times, age_us, found)
 
 
 class Accused(Ring):
@@ -199,11 +190,12 @@ class Accused(Ring):
     @cached_property
     def frauds(self) -> Frauds:
         """The payments with all verdicts on them."""
-        verdicts, ranks = self._log.verdicts, self.lines.ranks
+        verdicts, ranks = self.payments.log.verdicts, self.payments.lines.ranks
         of = array(verdicts["rank"])
         return Frauds(
+            starts=self.payments.lines.starts,
             ranks=ranks,
-            times=self.times,
+            times=self.payments.times,
             first=np.searchsorted(of, ranks),
             last=np.searchsorted(of, ranks, side="right"),
             known=array(verdicts["known_us"]),
@@ -213,16 +205,27 @@ class Accused(Ring):
 
     def counted(self, delay_us: int, reach_us: int) -> tuple[Places, Places]:
         """Of the frauds known to the asked payments: their number and the newest one's place."""
-        asked, window = self.side.asked, self.window(delay_us, reach_us)
         return self._found.once(
-            ("counted", delay_us, reach_us), lambda: fraud_counts(asked, window, self.frauds)
+            ("counted", delay_us, reach_us),
+            lambda: fraud_counts(
+                self.asked,
+                self.frauds,
+                delay_us,
+                reach_us,
+                each(self.asked, 0),
+                each(self.asked, -1),
+            ),
         )
 
-    def streaks(self, delay_us: int, reach_us: int) -> Places:
-        """How many of the newest payments seen are known frauds, without a gap."""
-        ring, asked = self.side.ring(None), self.side.asked
-        windows = ring.window(delay_us, reach_us), self.window(delay_us, reach_us)
+    def streaks(self, ring: Ring, delay_us: int, reach_us: int) -> Places:
+        """How many of the newest payments seen of a ring are known frauds, without a gap."""
+        window, ranks = ring.window(delay_us, reach_us), ring.payments.lines.ranks
         return self._found.once(
             ("streaks", delay_us, reach_us),
-            lambda: streaks(asked, *windows, ring.lines.ranks, self.frauds),
+            lambda: streaks(self.asked, window, ranks, self.frauds, delay_us, each(self.asked, 0)),
         )
+
+
+def each(asked: Asked, number: int) -> Places:
+    """A number for each of the asked."""
+    return np.full(len(asked.slots), number, np.int32)

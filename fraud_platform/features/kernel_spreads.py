@@ -30,9 +30,9 @@ class Squares(NamedTuple):
 
 
 @compiled
-def running_squares(amounts: Ints) -> tuple[Ints, Ints]:
-    """The same of squared amounts, which are below 2^81: high and low words."""
-    highs, lows = np.zeros(len(amounts) + 1, np.int64), np.zeros(len(amounts) + 1, np.int64)
+def running_squares(amounts: Ints, highs: Ints, lows: Ints) -> tuple[Ints, Ints]:
+    """Sums of squared amounts, which are below 2^81, before each place: high and low words."""
+    highs[0] = lows[0] = 0
     for place in range(len(amounts)):
         amount = abs(amounts[place])
         upper, lower = amount >> _HALF, amount & _HALF_LOW

@@ -33,7 +33,7 @@ from tests.unit.test_features import (
 
 pytest.importorskip("numba", reason="the kernel is optional: install fraud-platform[kernel]")
 
-from fraud_platform.features import kernel, kernel_spreads  # only where numba is
+from fraud_platform.features import kernel, kernel_medians, kernel_spreads  # only where numba is
 
 
 def by_kernel(
@@ -168,6 +168,22 @@ WORDS = st.one_of(
 def test_two_words_become_the_float_that_python_makes_of_the_integer(high: int, low: int) -> None:
     found = kernel_spreads.nearest_float(np.uint64(high), np.uint64(low))
     assert found == float(high * 2**64 + low)
+
+
+@given(st.lists(st.lists(st.integers(0, 500))), st.sampled_from([1, 2**31]))
+@settings(max_examples=100, deadline=None)
+def test_amounts_are_in_the_same_order_whether_they_are_sorted_at_once_or_line_by_line(
+    lines: list[list[int]], scale: int
+) -> None:
+    amounts = np.array([amount * scale for line in lines for amount in line], np.int64)
+    starts = np.cumsum([0, *map(len, lines)], dtype=np.int64)
+    positions, ordered = kernel_medians.in_order(starts, amounts)
+    by_line = kernel_medians.order_by_line(
+        starts, amounts, np.empty_like(positions), np.empty_like(ordered)
+    )
+    assert np.array_equal(ordered, by_line[1])
+    assert np.array_equal(ordered[positions], amounts)
+    assert sorted(positions) == list(range(len(amounts)))
 
 
 @given(st.lists(st.tuples(st.integers(0, LARGEST_AMOUNT), st.integers(1, 2**17)), max_size=32))
