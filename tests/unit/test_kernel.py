@@ -1,6 +1,8 @@
 """kernel == batch == oracle, bit for bit: late rows, reversals, lagging readers, huge amounts."""
 
+import gc
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -33,7 +35,13 @@ from tests.unit.test_features import (
 
 pytest.importorskip("numba", reason="the kernel is optional: install fraud-platform[kernel]")
 
-from fraud_platform.features import kernel, kernel_medians, kernel_spreads  # only where numba is
+# Only where numba is:
+import numba
+
+from fraud_platform.features import kernel, kernel_log, kernel_medians, kernel_past, kernel_spreads
+from fraud_platform.features.compiled import compiled
+
+PARTS = (kernel_log.Log, kernel_past.Side, kernel_past.Payments, kernel_past.Ring)
 
 
 def by_kernel(
@@ -197,3 +205,25 @@ def test_a_variance_is_exact_until_it_is_rounded_once(amounts: list[tuple[int, i
     high, low = (squares >> 40) - carried, (squares & (2**40 - 1)) + (carried << 40)
     found = kernel_spreads.variance(count, total, high, low)
     assert found == float(count * squares - total * total)
+
+
+def test_a_loop_is_compiled_where_machine_code_cannot_be_kept() -> None:
+    nowhere: dict[str, Callable[[int], int]] = {}
+    exec("def double(number): return 2 * number", nowhere)  # noqa: S102 -- has no file to cache by
+    with pytest.raises(RuntimeError, match="cannot cache function"):
+        numba.njit(cache=True)(nowhere["double"])
+    assert compiled(nowhere["double"])(21) == 42
+
+
+def test_a_call_leaves_nothing_behind_that_waits_for_the_garbage_collector() -> None:
+    log = random_log(seed=23)
+    transactions, labels = transactions_of(log), labels_of(log)
+    kernel.compute(transactions, labels)  # compiles
+    gc.collect()
+    gc.disable()
+    try:
+        kernel.compute(transactions, labels)
+        left = [thing for thing in map(type, gc.get_objects()) if issubclass(thing, PARTS)]
+    finally:
+        gc.enable()
+    assert left == []
