@@ -17,6 +17,7 @@ from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.features.rings import FeatureRings
 
 _ABANDONED_SECONDS = 3_600
+_PIECE = 1 << 20
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -43,10 +44,7 @@ class StateSnapshots:
         part = self._folder / f".{uuid.uuid4().hex}.part"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(rings.snapshot())
-                file.flush()
-                os.fsync(file.fileno())
+            _write(part, rings.snapshot())
             self._drop_abandoned(part.stat().st_mtime)
             part.replace(path)
             _sync(self._folder)
@@ -111,6 +109,15 @@ def _mark(log: EventLog, position: int) -> str:
     """What stands at a position of a log, as a name; another log has something else there."""
     event = log.follow(position - 1, limit=1)
     return hashlib.sha256(repr(event).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write durably, piece by piece: one large sync would hold up the commits of decisions."""
+    with path.open("wb") as file:
+        for start in range(0, len(content), _PIECE):
+            file.write(content[start : start + _PIECE])
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:
