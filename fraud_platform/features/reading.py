@@ -7,8 +7,9 @@ binary searches and one subtraction; state is integers, and a float is made once
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 from fraud_platform.events import LabelEvent, Transaction, TransactionEvent
 from fraud_platform.features.declaration import (
@@ -250,25 +251,18 @@ def _counts_payments(feature: Feature) -> bool:
     return feature.stream is Stream.PAYMENTS or feature.function is Function.RATE
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """One window and all that is read from it.
 
     Attributes:
-        side: 0 for the card, 1 for the terminal.
-        ring: which of the past's rings.
-        delay_us: age of its end.
         reach_us: age of its start.
         of_payments: formula and place of each answer.
         of_frauds: the same with the bit of the marks that frauds need, -1 for none.
     """
 
-    side: int
-    ring: int
-    delay_us: int
     reach_us: int
-    of_payments: list[tuple[Of, int]] = field(default_factory=list)
-    of_frauds: list[tuple[OfFrauds, int, int]] = field(default_factory=list)
+    of_payments: list[tuple[Of, int]]
+    of_frauds: list[tuple[OfFrauds, int, int]]
 
 
 class Reader:
@@ -291,16 +285,12 @@ class Reader:
         self._marks_outliers = any(feature.needs_marks for feature in features)
         # Worked out once: which windows to cut, and what to read from each of them.
         self._plain: list[tuple[Callable[[Transaction], Number], int]] = []
-        windows: dict[tuple[int, int, int, int], _Window] = {}
+        self._ends: dict[tuple[int, int, int], list[_Window]] = {}  # by side, ring and delay
         for place, feature in enumerate(features):
             if feature.window is None:
                 self._plain.append((_PLAIN[feature.function], place))
             else:
-                self._plan(feature, place, windows)
-        self._windows = [
-            (w.side, w.ring, w.delay_us, w.reach_us, w.of_payments, w.of_frauds)
-            for w in windows.values()
-        ]
+                self._plan(feature, place)
 
     def values(self, payment: Transaction, card: Past, terminal: Past) -> tuple[Number, ...]:
         """The features of a payment, given what its card and its terminal have been through.
@@ -312,19 +302,21 @@ class Reader:
         found: list[Number] = [None] * len(self.features)
         for of, place in self._plain:
             found[place] = of(payment)
-        for side, ring_at, delay_us, reach_us, of_payments, of_frauds in self._windows:
+        for (side, ring_at, delay_us), windows in self._ends.items():
             past = pasts[side]
             ring = past.rings[ring_at]
+            times = ring.times
             # Strictly before the end: payments of the same instant do not see each other.
-            last = bisect_left(ring.times, now - delay_us)
-            first = bisect_left(ring.times, now - reach_us, 0, last)
-            for of_window, place in of_payments:
-                found[place] = of_window(ring, first, last, payment)
-            if of_frauds:
-                known = past.frauds.known(now - reach_us, now - delay_us, now)
-                for of_known, bit, place in of_frauds:
-                    marked = known if bit < 0 else [f for f in known if f.marks >> bit & 1]
-                    found[place] = of_known(marked, ring, first, last, payment)
+            last = bisect_left(times, now - delay_us)
+            for reach_us, of_payments, of_frauds in windows:
+                first = bisect_left(times, now - reach_us, 0, last)
+                for of_window, place in of_payments:
+                    found[place] = of_window(ring, first, last, payment)
+                if of_frauds:
+                    known = past.frauds.known(now - reach_us, now - delay_us, now)
+                    for of_known, bit, place in of_frauds:
+                        marked = known if bit < 0 else [f for f in known if f.marks >> bit & 1]
+                        found[place] = of_known(marked, ring, first, last, payment)
         return tuple(found)
 
     def entries(self, event: TransactionEvent, card: Past) -> tuple[Entry, Entry]:
@@ -349,16 +341,17 @@ class Reader:
             return False
         return 2 * payment.amount_minor > OUTLIER_FACTOR * ring.twice_median(first, last)
 
-    def _plan(
-        self, feature: Feature, place: int, windows: dict[tuple[int, int, int, int], _Window]
-    ) -> None:
-        """Add a feature to the window it is read from."""
+    def _plan(self, feature: Feature, place: int) -> None:
+        """Add a feature to the window it is read from; sides are 0 for card, 1 for terminal."""
         layout = self.layouts[feature.entity]
         bit = -1 if feature.where is None else layout.wheres.index(feature.where)
         side = list(self.layouts).index(feature.entity)
         ring = bit + 1 if bit < layout.ringed else 0
-        edges = (side, ring, feature.delay_us, feature.reach_us)
-        window = windows.setdefault(edges, _Window(*edges))
+        windows = self._ends.setdefault((side, ring, feature.delay_us), [])
+        window = next((w for w in windows if w.reach_us == feature.reach_us), None)
+        if window is None:
+            window = _Window(feature.reach_us, [], [])
+            windows.append(window)
         if feature.stream is not Stream.PAYMENTS:
             of_known = _OF_LABELS[feature.stream, feature.function]
             window.of_frauds.append((of_known, bit, place))

@@ -30,7 +30,7 @@ SHARDS = 256
 """The state is checked in so many parts; a card or terminal belongs to one by its id."""
 
 _LATENESS_US = LATENESS // MICROSECOND
-_SWEEP = 2  # pasts visited per event for dropping: more than the one an event can create
+_SWEEP_EVERY = 4  # events between two visits for dropping: a past nobody uses is cold memory
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -181,7 +181,9 @@ class FeatureRings:
         of_card, of_terminal = self._reader.entries(event, card)
         card.insert(of_card)
         terminal.insert(of_terminal)
-        self._sweep()
+        if event.seq % _SWEEP_EVERY == 0:
+            for entity in self._turns:
+                self._sweep(entity, 1)
 
     def _apply_label(self, label: LabelEvent) -> None:
         about = label.transaction
@@ -195,21 +197,21 @@ class FeatureRings:
         """The past of a card or a terminal, about to learn of the event at `seq`."""
         past = self._pasts[entity].get(key)
         if past is None:
+            self._sweep(entity, 2)  # more than the one that comes: the state cannot only grow
             past = self._pasts[entity][key] = self._reader.layouts[entity].new_past()
             self._turns[entity].append(key)
             self._shards[shard_of(key, SHARDS)].add((entity, key))
         past.last_seq = seq
         return past
 
-    def _sweep(self) -> None:
+    def _sweep(self, entity: str, visits: int) -> None:
         """Visit the next few pasts, in turn, and drop what no decision can see any more."""
         horizon_us = self.newest_us - self._reader.horizon_us
-        for entity, turns in self._turns.items():
-            pasts = self._pasts[entity]
-            for _ in range(min(_SWEEP, len(turns))):
-                key = turns.popleft()
-                if pasts[key].drop_before(horizon_us):
-                    del pasts[key]
-                    self._shards[shard_of(key, SHARDS)].discard((entity, key))
-                else:
-                    turns.append(key)
+        pasts, turns = self._pasts[entity], self._turns[entity]
+        for _ in range(min(visits, len(turns))):
+            key = turns.popleft()
+            if pasts[key].drop_before(horizon_us):
+                del pasts[key]
+                self._shards[shard_of(key, SHARDS)].discard((entity, key))
+            else:
+                turns.append(key)

@@ -267,20 +267,20 @@ RINGS = (
     Mutant(
         "ties see each other",
         "reading",
-        "last = bisect_left(ring.times, now - delay_us)",
-        "last = bisect_left(ring.times, now - delay_us + 1)",
+        "last = bisect_left(times, now - delay_us)",
+        "last = bisect_left(times, now - delay_us + 1)",
     ),
     Mutant(
         "the delay is ignored",
         "reading",
-        "last = bisect_left(ring.times, now - delay_us)",
-        "last = bisect_left(ring.times, now)",
+        "last = bisect_left(times, now - delay_us)",
+        "last = bisect_left(times, now)",
     ),
     Mutant(
         "the old edge is left out",
         "reading",
-        "bisect_left(ring.times, now - reach_us, 0, last)",
-        "bisect_left(ring.times, now - reach_us + 1, 0, last)",
+        "bisect_left(times, now - reach_us, 0, last)",
+        "bisect_left(times, now - reach_us + 1, 0, last)",
     ),
     Mutant(
         "the delay is ignored for frauds",

@@ -361,7 +361,7 @@ def test_rings_started_from_the_recent_log_answer_like_rings_that_saw_all_of_it(
         whole.apply(event)
         if event.transaction.event_us >= recent:
             restarted.apply(event)
-    probe = payment(10_000, 60 * DAY, 1, 1, 100)
+    probe = payment(10_000, 110 * DAY, 1, 1, 100)
     assert restarted.read(probe) == whole.read(probe)
     assert (restarted.last_seq, restarted.newest_us) == (whole.last_seq, whole.newest_us)
 
