@@ -18,8 +18,10 @@ from assets.timing import (
     start_of,
 )
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.features import batch, parity
+from fraud_platform.features import parity
+from fraud_platform.features.engines import compute_by
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.settings import Settings
 
 decisions = dg.AssetSpec(
     "decisions",
@@ -41,11 +43,15 @@ decisions = dg.AssetSpec(
     owners=[DATA_ENGINEERING],
 )
 def transaction_features(
-    context: dg.AssetExecutionContext, validated_transactions: pl.DataFrame, labels: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    validated_transactions: pl.DataFrame,
+    labels: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Feature vector of each transaction as its decision could know it, one row per transaction."""
     since = start_of(days_of(list(context.partition_keys))[0])
-    rows = batch.compute(validated_transactions, labels, since=since)
+    compute = compute_by(settings.feature_engine)
+    rows = compute(validated_transactions, labels, since=since)
     return dg.MaterializeResult(
         value=by_day(rows, "event_timestamp"),
         metadata={

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
-import polars as pl
 
 from fraud_platform.errors import PermanentError, UnavailableError
+from fraud_platform.features.engines import Engine, compute_by
 from fraud_platform.features.journal import Journal, Repeats
 from fraud_platform.features.replay import Report, Restarting, replay
 from fraud_platform.features.state import FeatureState
@@ -34,7 +34,7 @@ _SEED = 20_260_105
 
 @click.group()
 def features() -> None:
-    """Prove that the features are the same offline and online."""
+    """Compute the features, and prove that they are the same offline and online."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def verify(as_json: bool, **options: object) -> None:
 def _verify(run: _Run, settings: Settings) -> tuple[Report, dict[str, object]]:
     """The report, and what is worth telling beside it."""
     started = time.perf_counter()
-    compute = _engine(run.engine)  # first: a long run must not end at a missing library
+    compute = compute_by(Engine(run.engine))  # first: a long run must not end at a missing library
     with _backend(run.backend, settings) as (state, restarted):
         log, refused = _log(run, settings)
         read = time.perf_counter()
@@ -149,23 +149,6 @@ def _log(run: _Run, settings: Settings) -> tuple[Journal, dict[str, object]]:
     if run.late:
         log = log.disturbed(late=run.late, seed=run.seed)
     return log, {"rows_refused": source.rows_refused, "rows_repeated": source.rows_repeated}
-
-
-def _engine(name: str) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
-    if name == "polars":
-        from fraud_platform.features import batch
-
-        return batch.compute
-    try:
-        from fraud_platform.features import kernel
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise PermanentError(
-            "found no numba, which the compiled engine is made of",
-            hint="pip install 'fraud-platform[kernel]', or use --engine polars",
-        ) from error
-    return kernel.compute
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from pydantic_settings import (
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
+from fraud_platform.features.engines import Engine
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.model import ModelPolicy
@@ -56,6 +57,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     """Redis of Feast's online store, and of `features verify --backend redis`:
     `redis://[user:password@]host:port/database`, or `rediss://`; unset: SQLite under the home."""
+    feature_engine: Engine = Engine.POLARS
+    """What computes the tables of features: `polars`, or `kernel` (compiled loops of the extra
+    `kernel`, several times faster). The values are the same, to the last bit."""
     scorer_host: str = "127.0.0.1"
     """Address the scorer listens on."""
     scorer_port: int = 8080
