@@ -74,9 +74,9 @@ KERNEL = (
     ),
     Mutant(
         "what is not known to be ordinary is an outlier",
-        "kernel_past",
-        "if where.equals else ~self._is_outlier",
-        "if where.equals else self._is_outlier",
+        "kernel_log",
+        "if where.equals else ~self.marks",
+        "if where.equals else self.marks",
     ),
     Mutant(
         "the verdict that arrived last holds",
@@ -180,8 +180,8 @@ KERNEL = (
     Mutant(
         "a reader sees what comes after its decision",
         "kernel_log",
-        "np.minimum(array(newest), self.before)",
-        "np.maximum(array(newest), self.before)",
+        "np.minimum(newest.to_numpy(), self.before)",
+        "np.maximum(newest.to_numpy(), self.before)",
     ),
     Mutant(
         "a streak has gaps",
