@@ -1,9 +1,10 @@
 """What the decisions of one kind of entity see: every event stands before those that see it.
 
-Sorted by entity, time and seq, a decision sees the run of rows that its window cuts out of its
-entity - unless one of those rows entered the log after the decision was made. A late row overtakes
-such decisions; they get a *copy* of their entity's events, without the rows they could not see.
-Decisions that miss the same rows share a copy. After that, windows need to know nothing about seq.
+Sorted by entity, time and rank in the log, a decision sees the run of rows that its window cuts out
+of its entity - unless one of those rows entered the log after the decision was made. A late row
+overtakes such decisions; they get a *copy* of their entity's events, without the rows they could
+not see. Neighbours that arrived one after the other miss the same rows, and share a copy. After
+that, windows need to know nothing about arrival.
 """
 
 from dataclasses import dataclass
@@ -12,26 +13,51 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.errors import PermanentError
+
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_MOST_COPIED = 200_000_000
+"""Rows of all copies together beyond which memory would end before the answer comes."""
 
 
 @dataclass(frozen=True)
 class _Lined:
-    """Events of all entities sorted by (entity, time, seq), as arrays over their places.
+    """Events of all entities sorted by (entity, time, rank), as arrays over their places.
 
     Attributes:
         codes: entity of each place, non-decreasing.
         times: event times, microseconds.
-        ranks: place of each payment among all of the log.
-        seen: how many payments of the log the decision of each place had seen.
+        arrivals: 0, 1, ... of each event among its entity's, in the order of the log.
+        seen: how many of its entity's events the decision of each place had seen.
         is_wanted: which places are decisions to be answered.
     """
 
     codes: Ints
     times: Ints
-    ranks: Ints
+    arrivals: Ints
     seen: Ints
-    is_wanted: NDArray[np.bool_]
+    is_wanted: Bools
+
+    @classmethod
+    def of(cls, ordered: pl.DataFrame, entity: str) -> "_Lined":
+        """Number the events of each entity by arrival."""
+        codes, ranks = ordered[entity].to_numpy(), ordered["rank"].to_numpy()
+        by_arrival = np.lexsort((ranks, codes))
+        starts = np.searchsorted(codes, codes)
+        arrivals = np.empty(len(codes), np.int64)
+        arrivals[by_arrival] = np.arange(len(codes))
+        # Entity and rank as one number, ascending in the order of arrival.
+        keys = codes[by_arrival] * (len(codes) + 1) + ranks[by_arrival]
+        seen = np.searchsorted(keys, codes * (len(codes) + 1) + ordered["seen_rank"].to_numpy())
+        return cls(
+            codes=codes,
+            times=ordered["time_us"].to_numpy(),
+            arrivals=arrivals - starts,
+            seen=seen - starts,
+            is_wanted=ordered["is_wanted"].to_numpy(),
+        )
 
 
 def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
@@ -47,91 +73,82 @@ def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
         The columns of history and `line` (whose events belong together) and `is_asked` (the one
         place that answers for a wanted row), sorted by line, time and rank. Rows of a line that are
         earlier than an asked row and within its reach were seen by it.
+
+    Raises:
+        PermanentError: the rows arrived in an order that needs too many copies.
     """
     order = np.lexsort((history["time_us"].to_numpy(), history[entity].to_numpy()))
     ordered = history[order]  # by rank within the same instant: the sort is stable
-    lined = _Lined(
-        codes=ordered[entity].to_numpy(),
-        times=ordered["time_us"].to_numpy(),
-        ranks=ordered["rank"].to_numpy(),
-        seen=ordered["seen_rank"].to_numpy(),
-        is_wanted=ordered["is_wanted"].to_numpy(),
-    )
     whole = ordered.with_columns(pl.col(entity).alias("line"), is_asked="is_wanted")
-    decisions, unseen = _overtakings(lined, reach_us)
-    if not decisions.size:
+    if not _is_ever_overtaken(ordered, entity):
         return whole
-    copies = _copies(lined, decisions, unseen, reach_us)
-    is_asked = lined.is_wanted.copy()
-    is_asked[decisions] = False
+    lined = _Lined.of(ordered, entity)
+    is_overtaken = _overtaken(lined)
+    first, last = _runs(lined, is_overtaken)
+    copies = _copies(lined, first, last, reach_us)
+    is_asked = lined.is_wanted[copies["place"].to_numpy()] & copies["is_decision"].to_numpy()
     return pl.concat([
-        whole.with_columns(is_asked=pl.Series(is_asked)),
-        ordered[copies["place"]].with_columns(copies["line"], copies["is_asked"]),
+        whole.with_columns(is_asked=pl.Series(lined.is_wanted & ~is_overtaken)),
+        ordered[copies["place"]].with_columns(copies["line"], is_asked=pl.Series(is_asked)),
     ])  # fmt: skip
 
 
-def _overtakings(lined: _Lined, reach_us: int) -> tuple[Ints, Ints]:
-    """Pairs (place of a wanted decision, place of an earlier event it had not seen), sorted."""
-    size = len(lined.codes)
-    if not size:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    ranks, seen = lined.ranks, lined.seen
-    keys = lined.codes * (size + 1)
-    least_seen = np.minimum.accumulate((keys + seen)[::-1])[::-1]  # of this place and later ones
-    last = np.searchsorted(least_seen, keys + ranks, side="right") - 1
-    late = np.flatnonzero(last > np.arange(size))
-    lengths = (last - np.arange(size))[late]
-    events = np.repeat(late, lengths)
-    decisions = events + 1 + count_up(lengths)
-    is_unseen = (
-        (seen[decisions] <= ranks[events])
-        & lined.is_wanted[decisions]
-        & (lined.times[decisions] > lined.times[events])
-        & (lined.times[decisions] - lined.times[events] <= reach_us)
-    )
-    decisions, events = decisions[is_unseen], events[is_unseen]
-    order = np.lexsort((events, decisions))
-    return decisions[order], events[order]
+def _is_ever_overtaken(ordered: pl.DataFrame, entity: str) -> bool:
+    """Whether any wanted decision comes after an event of its entity that it had not seen."""
+    keys = ordered[entity].to_numpy() * (ordered.height + 1)
+    newest = np.maximum.accumulate(keys + ordered["rank"].to_numpy())
+    unseen = newest[:-1] >= (keys + ordered["seen_rank"].to_numpy())[1:]
+    return bool((unseen & ordered["is_wanted"].to_numpy()[1:]).any())
 
 
-def _copies(lined: _Lined, decisions: Ints, unseen: Ints, reach_us: int) -> pl.DataFrame:
-    """Places of the copied events: line, place, is_asked; sorted by line and place."""
-    missed = (
-        pl.DataFrame({"decision": decisions, "unseen": unseen})
-        .group_by("decision", maintain_order=True)
-        .agg("unseen")
-        .with_columns(code=pl.Series(lined.codes).gather(pl.Series(np.unique(decisions))))
+def _overtaken(lined: _Lined) -> Bools:
+    """Decisions that come after an event of their entity which they had not seen."""
+    keys = lined.codes * (len(lined.codes) + 1)
+    newest = np.maximum.accumulate(keys + lined.arrivals)
+    is_overtaken = np.zeros(len(keys), np.bool_)
+    is_overtaken[1:] = newest[:-1] >= (keys + lined.seen)[1:]
+    return is_overtaken
+
+
+def _runs(lined: _Lined, is_overtaken: Bools) -> tuple[Ints, Ints]:
+    """First and last place of each run of overtaken decisions that miss the same events.
+
+    Neighbours do, if nothing but the first of them arrived between what the two had seen. Runs
+    without a decision to answer are left out.
+    """
+    follows = np.zeros(len(lined.codes), np.bool_)
+    follows[1:] = (
+        is_overtaken[1:]
+        & is_overtaken[:-1]
+        & (lined.codes[1:] == lined.codes[:-1])
+        & (lined.seen[1:] == lined.seen[:-1] + 1)
+        & (lined.arrivals[:-1] == lined.seen[:-1])
     )
-    is_new = (missed["unseen"] != missed["unseen"].shift()) | (
-        missed["code"] != missed["code"].shift()
-    )
-    missed = missed.with_columns(copy=is_new.fill_null(value=True).cum_sum().cast(pl.Int64) - 1)
-    spans = missed.group_by("copy", maintain_order=True).agg(
-        pl.col("decision").first().alias("first"),
-        pl.col("decision").last().alias("last"),
-        pl.col("unseen").first(),
-    )
-    first = spans["first"].to_numpy()
-    oldest = lined.times[first] - reach_us
-    start = first_from(lined.times, stretches(lined.codes, first)[0], first, oldest)
-    lengths = spans["last"].to_numpy() - start + 1
-    copied = pl.DataFrame({
-        "copy": np.repeat(spans["copy"].to_numpy(), lengths),
-        "place": np.repeat(start, lengths) + count_up(lengths),
-    })  # fmt: skip
-    asked = missed.select("copy", place="decision", is_asked=pl.lit(value=True))
-    return (
-        copied.join(
-            spans.select("copy", place="unseen").explode("place"), ["copy", "place"], "anti"
+    first = np.flatnonzero(is_overtaken & ~follows)
+    last = np.flatnonzero(is_overtaken & ~np.append(follows[1:], False))
+    wanted = np.concatenate(([0], np.cumsum(lined.is_wanted)))
+    is_asked = wanted[last + 1] > wanted[first]
+    return first[is_asked], last[is_asked]
+
+
+def _copies(lined: _Lined, first: Ints, last: Ints, reach_us: int) -> pl.DataFrame:
+    """What each run sees, and the run itself: line, place and is_decision, by line and place."""
+    starts = np.searchsorted(lined.codes, lined.codes[first])
+    start = first_from(lined.times, starts, first, lined.times[first] - reach_us)
+    lengths = last - start + 1
+    if lengths.sum() > _MOST_COPIED:
+        raise PermanentError(
+            f"found rows that arrived so much out of order that {len(first)} groups of decisions "
+            f"need {lengths.sum()} copied rows, expected at most {_MOST_COPIED}",
+            hint="compute fewer days at once, or ingest old files before new ones",
         )
-        .join(asked, ["copy", "place"], "left")
-        .sort("copy", "place")
-        .select(
-            pl.col("is_asked").fill_null(value=False),
-            "place",
-            line=pl.col("copy") + int(lined.codes.max()) + 1,
-        )
-    )
+    run = np.repeat(np.arange(len(first)), lengths)
+    place = np.repeat(start, lengths) + count_up(lengths)
+    is_decision = place >= first[run]
+    is_seen = is_decision | (lined.arrivals[place] < lined.seen[first][run])
+    return pl.DataFrame({
+        "line": run + int(lined.codes.max()) + 1, "place": place, "is_decision": is_decision,
+    }).filter(pl.Series(is_seen))  # fmt: skip
 
 
 def first_from(times: Ints, starts: Ints, ends: Ints, moments: Ints) -> Ints:
