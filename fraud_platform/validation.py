@@ -24,7 +24,7 @@ from fraud_platform.card_number import (
     masked_json,
 )
 from fraud_platform.events import Transaction, microseconds
-from fraud_platform.schemas import PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS
+from fraud_platform.schemas import LARGEST_AMOUNT, PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
@@ -58,6 +58,11 @@ class ValidationPolicy:
     numbers only look like cards."""
 
     def __post_init__(self) -> None:
+        if self.max_amount_minor > LARGEST_AMOUNT:
+            raise ValueError(
+                f"found max_amount_minor={self.max_amount_minor}, expected at most "
+                f"{LARGEST_AMOUNT}, up to which features are exact"
+            )
         if self.max_amount_minor < 1 or self.future_tolerance_seconds < 0:
             raise ValueError(
                 f"found max_amount_minor={self.max_amount_minor} and "

@@ -12,10 +12,9 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from fraud_platform.errors import PermanentError
 from fraud_platform.features.declaration import (
     ENTITY_COLUMNS,
-    LARGEST_AMOUNT,
+    KEYS,
     MICROSECOND,
     OUTLIER_FACTOR,
     OUTLIER_REFERENCE,
@@ -23,6 +22,7 @@ from fraud_platform.features.declaration import (
     Feature,
     Function,
     Stream,
+    refuse_beyond,
 )
 from fraud_platform.features.sight import line_up
 from fraud_platform.features.spec import FEATURES
@@ -31,7 +31,6 @@ from fraud_platform.features.verdicts import Question, answers
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
-_KEYS = ("seq", "transaction_id", "event_timestamp", "card_id", "terminal_id")
 
 
 def compute(
@@ -79,7 +78,7 @@ def compute(
             tables.append(_of_entity(seeing, verdicts, entity, mine))
     columns = pl.concat(tables, how="horizontal")
     return ordered.filter(wanted).select(
-        *_KEYS, *(columns[feature.name].fill_nan(None) for feature in features)
+        *KEYS, *(columns[feature.name].fill_nan(None) for feature in features)
     )
 
 
@@ -102,12 +101,7 @@ def mark_outliers(transactions: pl.DataFrame) -> pl.DataFrame:
 
 def _numbered(ordered: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFrame:
     """The payments, given in seq order, as numbers: sorting and cutting them is cheap."""
-    largest = ordered["amount_minor"].abs().max()
-    if isinstance(largest, int) and largest > LARGEST_AMOUNT:
-        raise PermanentError(
-            f"found an amount of {largest} minor units, expected at most {LARGEST_AMOUNT}",
-            hint="larger amounts are quarantined: see FRAUD_VALIDATION__MAX_AMOUNT_MINOR",
-        )
+    refuse_beyond(int(ordered["amount_minor"].abs().max() or 0))  # type: ignore[arg-type]  # Int64
     facts = sorted({feature.where.fact for feature in features if feature.where})
     texts = sorted({feature.value for feature in features if feature.value})
     return ordered.select(
@@ -115,7 +109,7 @@ def _numbered(ordered: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFr
         pl.col("event_timestamp").dt.epoch("us").alias("time_us"),
         pl.col("amount_minor").alias("amount"),
         *(_codes(column).alias(entity) for entity, column in ENTITY_COLUMNS.items()),
-        *(_codes(text).alias(text) for text in texts),
+        *(_codes(text).alias(f"{text} code") for text in texts),
         *facts,
     )
 
@@ -261,12 +255,10 @@ class _Window:
     def alike(self) -> pl.Expr:
         """Number of the window's payments that share the value of this one."""
         feature = self.feature
-        if feature.value is None:
-            raise AssertionError(feature)
         name = f"alike of {feature.name}"
         column = self._column("amount")
         window = (feature.delay_us, feature.reach_us)
-        self.needs.alike[name] = (feature.value, column, *window)
+        self.needs.alike[name] = (f"{feature.value} code", column, *window)
         return pl.col(name)
 
     def known(self, about: str) -> pl.Expr:
@@ -329,7 +321,7 @@ _OF_PAYMENTS: dict[Function, Callable[[_Window], pl.Expr]] = {
     ),
     Function.OVER_MEAN: lambda of: _over(_AMOUNT * of.float("count"), of.float("sum")),
     Function.OVER_MEDIAN: lambda of: _over(_AMOUNT, of.float("median")),
-    Function.DISTINCT: lambda of: of.float("distinct", of.feature.value or ""),
+    Function.DISTINCT: lambda of: of.float("distinct", f"{of.feature.value} code"),
     Function.IS_FIRST: lambda of: (of.alike() == 0).cast(pl.Float64),
     Function.SECONDS_SINCE_LAST: lambda of: _seconds_since(of("max", "time_us")),
     Function.SECONDS_SINCE_FIRST: lambda of: _seconds_since(of("min", "time_us")),

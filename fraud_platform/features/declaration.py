@@ -10,20 +10,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+import polars as pl
+
 from fraud_platform.errors import PermanentError
+from fraud_platform.schemas import CONTEXT_COLUMNS, LARGEST_AMOUNT
 
 MICROSECOND = timedelta(microseconds=1)
 
+KEYS = ("seq", "transaction_id", "event_timestamp", "card_id", "terminal_id")
+"""Columns that stand before the features in every table of them."""
+
 ENTITY_COLUMNS = {"card": "card_id", "terminal": "terminal_id"}
 """Entities that have a past, and the column that names them."""
+
+_TEXTS = {name for name, dtype in CONTEXT_COLUMNS.items() if dtype == pl.String}
+"""Facts of a payment that are texts."""
+_VALUES = _TEXTS | set(ENTITY_COLUMNS.values())
 
 OUTLIER_FACTOR = 3
 """A payment is an outlier when its amount exceeds this many times the median before it."""
 OUTLIER_REFERENCE = timedelta(days=30)
 """Length of the card's own past, before a payment, whose median amount judges it."""
-
-LARGEST_AMOUNT = 2**40
-"""Largest amount, minor units: sums of squares of eight million payments stay below 2^127."""
 
 SEMANTICS_VERSION = 2
 """Raise it when the meaning of a function changes while its declaration does not."""
@@ -98,12 +105,19 @@ class Where:
     """Which payments count: those with this value of a fact that was known at the payment.
 
     Attributes:
-        fact: a column of `schemas.CONTEXT_COLUMNS` of texts, or "is_outlier".
+        fact: a text column of `schemas.CONTEXT_COLUMNS`, or "is_outlier".
         equals: the value; a payment whose fact is unknown never counts.
     """
 
     fact: str
     equals: str | bool
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the fact exists and can have this value."""
+        if self.fact == "is_outlier":
+            return isinstance(self.equals, bool)
+        return self.fact in _TEXTS and isinstance(self.equals, str)
 
 
 OUTLIER, ORDINARY = Where("is_outlier", True), Where("is_outlier", False)
@@ -165,6 +179,9 @@ class Feature:
             or self.function in OFFERED[self.stream],
             f"`value` names the column of {sorted(OF_VALUES)}": (self.function in OF_VALUES)
             == (self.value is not None),
+            f"`value` is one of {sorted(_VALUES)}": self.value is None or self.value in _VALUES,
+            f"`where` compares 'is_outlier' with true or false, or one of {sorted(_TEXTS)} with a "
+            "text": self.where is None or self.where.is_sound,
             "streaks and good payments are cut out of all payments": self.where is None
             or (self.function not in _STREAK and self.stream is not Stream.GOOD),
         }
@@ -205,6 +222,35 @@ class Feature:
             [OUTLIER_FACTOR, OUTLIER_REFERENCE // MICROSECOND] if self.needs_marks else None,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def named_once(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The features, if no two have one name or one reason code.
+
+    Raises:
+        PermanentError: two have.
+    """
+    for taken in ([f.name for f in features], [f.reason_code for f in features]):
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        if twice:
+            raise PermanentError(
+                f"found {twice} more than once among the features, expected each once",
+                hint="every feature has a name and a reason code of its own",
+            )
+    return features
+
+
+def refuse_beyond(largest: int) -> None:
+    """Refuse amounts whose sums would not be exact.
+
+    Raises:
+        PermanentError: the amount is larger than `schemas.LARGEST_AMOUNT`.
+    """
+    if largest > LARGEST_AMOUNT:
+        raise PermanentError(
+            f"found an amount of {largest} minor units, expected at most {LARGEST_AMOUNT}",
+            hint="larger amounts are quarantined: see FRAUD_VALIDATION__MAX_AMOUNT_MINOR",
+        )
 
 
 def digest_of(features: tuple[Feature, ...]) -> str:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from fraud_platform.features import kernel_loops as loops
 from fraud_platform.features import kernel_medians, kernel_spreads
-from fraud_platform.features.declaration import ENTITY_COLUMNS, PLAIN, Feature, Function, Stream
+from fraud_platform.features.declaration import (
+    ENTITY_COLUMNS,
+    KEYS,
+    PLAIN,
+    Feature,
+    Function,
+    Stream,
+)
 from fraud_platform.features.kernel_log import Log
 from fraud_platform.features.kernel_past import Accused, Ring, Side, each, marks
 from fraud_platform.features.spec import FEATURES
@@ -26,7 +33,6 @@ Places = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 _P, _F = Stream.PAYMENTS, Function
-_KEYS = ("seq", "transaction_id", "event_timestamp", "card_id", "terminal_id")
 
 
 def compute(
@@ -75,7 +81,7 @@ def compute(
             loop = _LOOPS[feature.stream, feature.function]
             loop(_Look(feature, side), columns[feature.name])
     wanted = log.rows if since is None else log.rows[log.wanted]
-    return wanted.select(_KEYS).hstack([
+    return wanted.select(KEYS).hstack([
         pl.Series(feature.name, columns[feature.name], nan_to_null=True)
         for feature in features
     ])  # fmt: skip

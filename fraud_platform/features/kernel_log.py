@@ -13,9 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_platform.errors import PermanentError
 from fraud_platform.features.compiled import compiled
-from fraud_platform.features.declaration import LARGEST_AMOUNT, Where
+from fraud_platform.features.declaration import Where, refuse_beyond
 
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
@@ -77,7 +76,7 @@ class Log:
         self.is_whole = since is None and seen is None
         self.times: Ints = array(self.rows["event_timestamp"].dt.epoch("us"))
         self.amounts: Ints = array(self.rows["amount_minor"])
-        _refuse_large(self.amounts)
+        refuse_beyond(int(max(self.amounts.max(initial=0), -self.amounts.min(initial=0))))
         self.ranks = self.wanted = self.slots = np.arange(self.rows.height, dtype=np.int32)
         self.is_wanted = np.ones(self.rows.height, np.bool_)
         if since is not None:
@@ -145,15 +144,6 @@ def array(series: pl.Series) -> NDArray:  # type: ignore[type-arg]  # of the ser
 
 def _flags(series: pl.Series) -> Flags:
     return series.to_numpy(writable=True)
-
-
-def _refuse_large(amounts: Ints) -> None:
-    largest = max(amounts.max(initial=0), -amounts.min(initial=0))
-    if largest > LARGEST_AMOUNT:
-        raise PermanentError(
-            f"found an amount of {largest} minor units, expected at most {LARGEST_AMOUNT}",
-            hint="larger amounts are quarantined: see FRAUD_VALIDATION__MAX_AMOUNT_MINOR",
-        )
 
 
 def _codes(texts: pl.Series) -> Places:

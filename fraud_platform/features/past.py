@@ -22,7 +22,7 @@ _LIMB = 40
 _LOW = (1 << _LIMB) - 1
 _FEW = 20
 """NumPy costs as much for no payments at all as Python does for so many."""
-_FULL = 1 << 61
+_FULL = 1 << 59
 """A running sum that has forgotten this much starts again from zero."""
 
 

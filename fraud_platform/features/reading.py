@@ -5,6 +5,7 @@ file, on a server - does not matter here, so every store answers with the same b
 binary searches and one subtraction; state is integers, and a float is made once, at the end.
 """
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,18 @@ from fraud_platform.features.declaration import (
     Function,
     Stream,
     Where,
+    digest_of,
+    refuse_beyond,
 )
 from fraud_platform.features.past import UNKNOWN, Entry, Past, Ring, Span, Verdict, fingerprint
 from fraud_platform.features.spec import FEATURES, LATENESS
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
+_LATENESS_US = LATENESS // MICROSECOND
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
+_STATE_FORMAT = 1
+"""Raise it when packed pasts change while the features do not."""
 
 Number = float | None
 Of = Callable[[Ring, int, int, Transaction], Number]
@@ -246,6 +252,11 @@ class Layout:
         return Entry(payment.event_us, event.seq, payment.amount_minor, marks, values)
 
 
+def _state_digest(features: tuple[Feature, ...], horizon_us: int) -> str:
+    parts = f"{_STATE_FORMAT} {horizon_us} {_LATENESS_US} {digest_of(features)}"
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
 def _counts_payments(feature: Feature) -> bool:
     """Whether it looks at payments that pass its `where`, not only at verdicts on them."""
     return feature.stream is Stream.PAYMENTS or feature.function is Function.RATE
@@ -275,6 +286,8 @@ class Reader:
         features: the same.
         layouts: of the pasts, by kind of entity.
         horizon_us: age behind the newest payment at which a past may forget.
+        state_digest: SHA-256 (hex) of what decides which pasts are kept, and how they are packed;
+            a state that was kept under another one is not continued.
     """
 
     def __init__(self, features: tuple[Feature, ...] = FEATURES) -> None:
@@ -282,6 +295,7 @@ class Reader:
         self.layouts = {entity: Layout.of(features, entity) for entity in ENTITY_COLUMNS}
         lookback = max((feature.lookback for feature in features), default=LATENESS * 0)
         self.horizon_us = (lookback + LATENESS) // MICROSECOND
+        self.state_digest = _state_digest(features, self.horizon_us)
         self._marks_outliers = any(feature.needs_marks for feature in features)
         # Worked out once: which windows to cut, and what to read from each of them.
         self._plain: list[tuple[Callable[[Transaction], Number], int]] = []
@@ -319,13 +333,22 @@ class Reader:
                         found[place] = of_known(marked, ring, first, last, payment)
         return tuple(found)
 
+    @staticmethod
+    def is_late(event_us: int, newest_us: int) -> bool:
+        """Whether a decision may no longer find its whole window behind the newest payment."""
+        return event_us < newest_us - _LATENESS_US
+
     def entries(self, event: TransactionEvent, card: Past) -> tuple[Entry, Entry]:
         """A payment as its card and its terminal remember it.
 
         Args:
             event: the payment.
             card: the card's past, before it.
+
+        Raises:
+            PermanentError: the amount is too large for exact sums.
         """
+        refuse_beyond(abs(event.transaction.amount_minor))
         is_outlier = self._marks_outliers and self._is_outlier(event.transaction, card)
         card_entry, terminal_entry = (
             layout.entry(event, is_outlier=is_outlier) for layout in self.layouts.values()

@@ -7,6 +7,7 @@ therefore always finds its whole window. Not safe for use from several threads.
 """
 
 import hashlib
+import itertools
 from collections import defaultdict, deque
 
 import msgspec
@@ -18,25 +19,28 @@ from fraud_platform.features.declaration import (
     MICROSECOND,
     OUTLIER_REFERENCE,
     Feature,
-    digest_of,
 )
 from fraud_platform.features.past import Past
 from fraud_platform.features.reading import Reader, verdict_of
 from fraud_platform.features.shards import shard_of
-from fraud_platform.features.spec import FEATURES, LATENESS
+from fraud_platform.features.spec import FEATURES
 from fraud_platform.features.visible import visible
 
 SHARDS = 256
-"""The state is checked in so many parts; a card or terminal belongs to one by its id."""
+"""The state is checked in so many parts or a multiple; a card or terminal is in one by its id."""
 
-_LATENESS_US = LATENESS // MICROSECOND
+_CELLS = 1 << 16
+"""The finest parts: what is indexed, and the largest number of shards."""
+_PASTS_PER_SHARD = 64
+"""No more on average, as long as there are cells: their digest takes one or two milliseconds."""
+
 _SWEEP_EVERY = 4  # events between two visits for dropping: a past nobody uses is cold memory
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
     """The state as bytes know it; pasts in the order in which they are swept."""
 
-    features: str
+    state: str
     last_seq: int
     newest_us: int
     pasts: dict[str, list[tuple[str, bytes]]]
@@ -68,22 +72,22 @@ class FeatureRings:
         self._reader = Reader(features)
         self._pasts: dict[str, dict[str, Past]] = {entity: {} for entity in ENTITY_COLUMNS}
         self._turns: dict[str, deque[str]] = {entity: deque() for entity in ENTITY_COLUMNS}
-        self._shards: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
+        self._cells: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         self._nothing = {e: layout.new_past() for e, layout in self._reader.layouts.items()}
 
     def is_late(self, event_us: int) -> bool:
         """Whether a decision of this event time may no longer find its whole window."""
-        return event_us < self.newest_us - _LATENESS_US
+        return self._reader.is_late(event_us, self.newest_us)
 
     def apply(self, event: Event) -> None:
         """Fold one event in; one that was applied before (seq <= last_seq) changes nothing."""
         if event.seq <= self.last_seq:
             return
-        self.last_seq = event.seq
         if isinstance(event, LabelEvent):
             self._apply_label(event)
         else:
             self._apply_transaction(event)
+        self.last_seq = event.seq
 
     def read(self, transaction: Transaction) -> tuple[float | None, ...]:
         """The features of a payment, given everything applied so far; changes nothing.
@@ -104,7 +108,7 @@ class FeatureRings:
         """
         body = msgspec.msgpack.encode(
             _Snapshot(
-                features=digest_of(self._reader.features),
+                state=self._reader.state_digest,
                 last_seq=self.last_seq,
                 newest_us=self.newest_us,
                 pasts={
@@ -128,42 +132,50 @@ class FeatureRings:
                 "found a snapshot of the features that is damaged",
                 hint="remove it: the state is then folded from the log",
             )
-        found = msgspec.msgpack.decode(body, type=_Snapshot)
-        if found.features != digest_of(features):
-            raise PermanentError(
-                f"found a snapshot of the features {found.features[:12]}, expected "
-                f"{digest_of(features)[:12]}",
-                hint="remove it: the state is then folded from the log",
-            )
         rings = cls(features)
+        expected = rings._reader.state_digest
+        try:
+            found = msgspec.msgpack.decode(body, type=_Snapshot)
+        except msgspec.ValidationError as error:
+            raise _foreign("another version", expected) from error
+        if found.state != expected:
+            raise _foreign(found.state[:12], expected)
         rings.last_seq, rings.newest_us = found.last_seq, found.newest_us
         for entity, pasts in found.pasts.items():
             layout = rings._reader.layouts[entity]
             rings._pasts[entity] = {key: layout.unpack(past) for key, past in pasts}
             rings._turns[entity].extend(key for key, _ in pasts)
             for key, _ in pasts:
-                rings._shards[shard_of(key, SHARDS)].add((entity, key))
+                rings._cells[shard_of(key, _CELLS)].add((entity, key))
         return rings
 
     @property
-    def sees_since_us(self) -> int:
-        """Oldest payment time that windows can still see, microseconds UTC."""
-        return self.newest_us - self._reader.horizon_us
+    def shards(self) -> int:
+        """In how many shards to check the state: more where one would hold many pasts.
 
-    def digest(self, shard: int) -> str:
+        A multiple of `SHARDS`: the cards and terminals of shard n of so many are all in shard
+        n % SHARDS of `SHARDS`.
+        """
+        pasts = sum(map(len, self._pasts.values()))
+        return min(_CELLS, max(SHARDS, 1 << (pasts // _PASTS_PER_SHARD).bit_length()))
+
+    def digest(self, shard: int, shards: int = SHARDS) -> str:
         """SHA-256 (hex) of what windows can see of the cards and terminals of one shard.
 
         Any two states that applied the log to the same position have the same digests, whether they
-        started from its beginning, from a snapshot, or from the horizon of the newest payment.
+        started from its beginning, from a snapshot, or from the horizon of the newest payment. The
+        time of that payment is in every one of them: it says what is late, and what is forgotten.
 
         Args:
-            shard: in [0, SHARDS).
+            shard: in [0, shards).
+            shards: a power of two in [SHARDS, 65,536].
         """
-        horizon_us = self.sees_since_us
+        horizon_us = self.newest_us - self._reader.horizon_us
         # Whoever starts at the horizon cannot know who was an outlier right after it.
         marked_us = horizon_us + OUTLIER_REFERENCE // MICROSECOND
-        found = hashlib.sha256()
-        for entity, key in sorted(self._shards[shard]):
+        found = hashlib.sha256(f"{self.newest_us} ".encode())
+        cells = (self._cells.get(cell, ()) for cell in range(shard, _CELLS, shards))
+        for entity, key in sorted(itertools.chain.from_iterable(cells)):
             layout, past = self._reader.layouts[entity], self._pasts[entity].get(key)
             seen = past and visible(past, horizon_us, marked_us, layout.outliers)
             if seen:
@@ -200,7 +212,7 @@ class FeatureRings:
             self._sweep(entity, 2)  # more than the one that comes: the state cannot only grow
             past = self._pasts[entity][key] = self._reader.layouts[entity].new_past()
             self._turns[entity].append(key)
-            self._shards[shard_of(key, SHARDS)].add((entity, key))
+            self._cells[shard_of(key, _CELLS)].add((entity, key))
         past.last_seq = seq
         return past
 
@@ -212,6 +224,13 @@ class FeatureRings:
             key = turns.popleft()
             if pasts[key].drop_before(horizon_us):
                 del pasts[key]
-                self._shards[shard_of(key, SHARDS)].discard((entity, key))
+                self._cells[shard_of(key, _CELLS)].discard((entity, key))
             else:
                 turns.append(key)
+
+
+def _foreign(found: str, expected: str) -> PermanentError:
+    return PermanentError(
+        f"found a snapshot of the features of {found}, expected {expected[:12]}",
+        hint="remove it: the state is then folded from the log",
+    )

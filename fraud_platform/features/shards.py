@@ -11,12 +11,10 @@ from datetime import datetime
 
 import polars as pl
 
+from fraud_platform.errors import PermanentError
 from fraud_platform.features import batch
-from fraud_platform.features.declaration import Feature
+from fraud_platform.features.declaration import KEYS, Feature
 from fraud_platform.features.spec import FEATURES
-
-KEYS = ("seq", "transaction_id", "event_timestamp", "card_id", "terminal_id")
-"""Columns of every feature table, before the features."""
 
 
 def shard_of(entity_id: str, shards: int) -> int:
@@ -84,14 +82,15 @@ def join(
         `KEYS` and one column per feature, sorted by seq.
 
     Raises:
-        RuntimeError: the two sides are not about the same payments.
+        PermanentError: the two sides are not about the same payments.
     """
     cards = pl.concat(card_parts).sort("seq")
     terminals = pl.concat(terminal_parts).sort("seq")
     if not cards["seq"].equals(terminals["seq"]):
-        raise RuntimeError(
-            f"found {terminals.height} payments in the terminal shards that are not the"
-            f" {cards.height} of the card shards"
+        raise PermanentError(
+            f"found {terminals.height} payments in the terminal shards, expected the same as the "
+            f"{cards.height} in the card shards",
+            hint="compute both sides from one input, which nothing changes meanwhile",
         )
     left = cards.select(*KEYS, *(feature.name for feature in card_side(features)))
     right = terminals.select(feature.name for feature in terminal_side(features))

@@ -15,6 +15,7 @@ from fraud_platform.features.declaration import (
     Stream,
     Where,
     digest_of,
+    named_once,
 )
 
 LATENESS = timedelta(days=7)
@@ -41,16 +42,8 @@ _VALUES = {
     "device_id": ("device", "devices"),
     "merchant_category": ("merchant category", "merchant categories"),
 }
-_EVENTS: dict[tuple[Stream, Where | None], str] = {
-    (_S.PAYMENTS, None): "payment",
-    (_S.PAYMENTS, OUTLIER): "outlier",
-    (_S.PAYMENTS, ORDINARY): "ordinary payment",
-    (_S.FRAUDS, None): "fraud",
-    (_S.FRAUDS, ORDINARY): "ordinary fraud",
-    (_S.FRAUDS, OUTLIER): "outlying fraud",
-    (_S.GOOD, None): "good payment",
-}
-"""What one event of a stream is called; outliers are far above the card's own median amount."""
+_EVENTS = {_S.PAYMENTS: "payment", _S.FRAUDS: "fraud", _S.GOOD: "good payment"}
+"""What one event of a stream is called."""
 
 _WORDING: dict[Function, tuple[str, str]] = {
     _F.COUNT: ("{event}_count", "Number of {event}s {at} {when}."),
@@ -87,11 +80,14 @@ def _windowed(  # noqa: PLR0913 -- one argument per part of a declaration
     """Declare a feature over an entity's past; its name and sentence follow from the rest."""
     label, words = _SPANS[window]
     when = f"in the {words} that ended {delay.days} days ago" if delay else f"in the last {words}"
-    singular, plural = _VALUES[value] if value else ("", "")
-    event = _EVENTS[stream, where]
+    singular, plural = _VALUES.get(value or "", (value, f"{value}s"))
+    event = _event(stream, where)
+    naming, wording = _WORDING[function]
+    if where is not None and "{event}" not in naming:
+        naming, wording = naming + "_of_{event}s", wording[:-1] + ", of {event}s only."
     quantity, sentence = (
         text.format(at=_AT[entity], when=when, event=event, value=singular, values=plural)
-        for text in _WORDING[function]
+        for text in (naming, wording)
     )
     name = f"{entity}_{quantity}_{label}".replace(" ", "_") + ("_delayed" if delay else "")
     return Feature(
@@ -108,6 +104,16 @@ def _windowed(  # noqa: PLR0913 -- one argument per part of a declaration
     )
 
 
+def _event(stream: Stream, where: Where | None) -> str:
+    """What one of the events that count is called; outliers are far above the card's median."""
+    if where is None:
+        return _EVENTS[stream]
+    if where == OUTLIER:
+        return "outlier" if stream is _S.PAYMENTS else f"outlying {_EVENTS[stream]}"
+    kind = "ordinary" if where == ORDINARY else f"{where.equals} {where.fact.replace('_', ' ')}"
+    return f"{kind} {_EVENTS[stream]}"
+
+
 def _plain(function: Function, code: str, sentence: str) -> Feature:
     """Declare a feature of the transaction alone."""
     return Feature(
@@ -119,67 +125,79 @@ def _plain(function: Function, code: str, sentence: str) -> Feature:
     )
 
 
-FEATURES: tuple[Feature, ...] = (
-    _plain(_F.AMOUNT, "P01", "The amount itself."),
-    _plain(_F.HOUR_OF_DAY, "P02", "The hour of the day."),
-    _plain(_F.IS_WEEKEND, "P03", "Whether the payment was made at a weekend."),
-    _plain(_F.IS_NIGHT, "P04", "Whether the payment was made at night."),
-    _windowed("card", _F.COUNT, _HOUR, "C01"),
-    _windowed("card", _F.COUNT, _DAY, "C02"),
-    _windowed("card", _F.COUNT, _WEEK, "C03"),
-    _windowed("card", _F.COUNT, _MONTH, "C04"),
-    _windowed("card", _F.SUM, _DAY, "C05"),
-    _windowed("card", _F.MEAN, _DAY, "C06"),
-    _windowed("card", _F.MEAN, _WEEK, "C07"),
-    _windowed("card", _F.MEAN, _MONTH, "C08"),
-    _windowed("card", _F.MAX, _MONTH, "C09"),
-    _windowed("card", _F.OVER_MEAN, _MONTH, "C10"),
-    _windowed("card", _F.DISTINCT, _HOUR, "C11", value="terminal_id"),
-    _windowed("card", _F.DISTINCT, _DAY, "C12", value="terminal_id"),
-    _windowed("card", _F.DISTINCT, _WEEK, "C13", value="terminal_id"),
-    _windowed("card", _F.SECONDS_SINCE_LAST, _MONTH, "C14"),
-    _windowed("card", _F.IS_FIRST, _MONTH, "C15", value="terminal_id"),
-    _windowed("card", _F.MIN, _MONTH, "C16"),
-    _windowed("card", _F.STD, _MONTH, "C17"),
-    _windowed("card", _F.Z_SCORE, _QUARTER, "C18"),
-    _windowed("card", _F.OVER_MEDIAN, _QUARTER, "C19"),
-    _windowed("card", _F.SECONDS_SINCE_FIRST, _MONTH, "C20"),
-    _windowed("card", _F.COUNT, _WEEK, "C21", where=OUTLIER),
-    _windowed("card", _F.COUNT, _FORTNIGHT, "C22", where=OUTLIER),
-    _windowed("card", _F.SECONDS_SINCE_LAST, _FORTNIGHT, "C23", where=OUTLIER),
-    _windowed("card", _F.DISTINCT, _WEEK, "C24", value="country"),
-    _windowed("card", _F.IS_FIRST, _QUARTER, "C25", value="country"),
-    _windowed("terminal", _F.COUNT, _DAY, "T01"),
-    _windowed("terminal", _F.COUNT, _DAY, "T02", delay=_LABEL_DELAY),
-    _windowed("terminal", _F.COUNT, _WEEK, "T03", delay=_LABEL_DELAY),
-    _windowed("terminal", _F.COUNT, _MONTH, "T04", delay=_LABEL_DELAY),
-    _windowed("terminal", _F.COUNT, _WEEK, "T05", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed("terminal", _F.COUNT, _MONTH, "T06", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed("terminal", _F.RATE, _DAY, "T07", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed("terminal", _F.RATE, _WEEK, "T08", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed("terminal", _F.RATE, _MONTH, "T09", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed("terminal", _F.DISTINCT, _DAY, "T10", value="card_id"),
-    _windowed("terminal", _F.OVER_MEAN, _MONTH, "T11"),
-    _windowed(
-        "terminal",
-        _F.COUNT,
-        _FORTNIGHT,
-        "T12",
-        delay=_LABEL_DELAY,
-        stream=_S.FRAUDS,
-        where=ORDINARY,
-    ),
-    _windowed(
-        "terminal", _F.COUNT, _MONTH, "T13", delay=_LABEL_DELAY, stream=_S.FRAUDS, where=ORDINARY
-    ),
-    _windowed(
-        "terminal", _F.SECONDS_SINCE_LAST, _MONTH, "T14", delay=_LABEL_DELAY, stream=_S.FRAUDS
-    ),
-    _windowed("terminal", _F.SECONDS_SINCE_LAST, _MONTH, "T15", delay=_LABEL_DELAY, stream=_S.GOOD),
-    _windowed("terminal", _F.STREAK_LENGTH, _MONTH, "T16", delay=_LABEL_DELAY, stream=_S.FRAUDS),
-    _windowed(
-        "terminal", _F.SECONDS_SINCE_STREAK, _MONTH, "T17", delay=_LABEL_DELAY, stream=_S.FRAUDS
-    ),
+FEATURES: tuple[Feature, ...] = named_once(
+    (
+        _plain(_F.AMOUNT, "P01", "The amount itself."),
+        _plain(_F.HOUR_OF_DAY, "P02", "The hour of the day."),
+        _plain(_F.IS_WEEKEND, "P03", "Whether the payment was made at a weekend."),
+        _plain(_F.IS_NIGHT, "P04", "Whether the payment was made at night."),
+        _windowed("card", _F.COUNT, _HOUR, "C01"),
+        _windowed("card", _F.COUNT, _DAY, "C02"),
+        _windowed("card", _F.COUNT, _WEEK, "C03"),
+        _windowed("card", _F.COUNT, _MONTH, "C04"),
+        _windowed("card", _F.SUM, _DAY, "C05"),
+        _windowed("card", _F.MEAN, _DAY, "C06"),
+        _windowed("card", _F.MEAN, _WEEK, "C07"),
+        _windowed("card", _F.MEAN, _MONTH, "C08"),
+        _windowed("card", _F.MAX, _MONTH, "C09"),
+        _windowed("card", _F.OVER_MEAN, _MONTH, "C10"),
+        _windowed("card", _F.DISTINCT, _HOUR, "C11", value="terminal_id"),
+        _windowed("card", _F.DISTINCT, _DAY, "C12", value="terminal_id"),
+        _windowed("card", _F.DISTINCT, _WEEK, "C13", value="terminal_id"),
+        _windowed("card", _F.SECONDS_SINCE_LAST, _MONTH, "C14"),
+        _windowed("card", _F.IS_FIRST, _MONTH, "C15", value="terminal_id"),
+        _windowed("card", _F.MIN, _MONTH, "C16"),
+        _windowed("card", _F.STD, _MONTH, "C17"),
+        _windowed("card", _F.Z_SCORE, _QUARTER, "C18"),
+        _windowed("card", _F.OVER_MEDIAN, _QUARTER, "C19"),
+        _windowed("card", _F.SECONDS_SINCE_FIRST, _MONTH, "C20"),
+        _windowed("card", _F.COUNT, _WEEK, "C21", where=OUTLIER),
+        _windowed("card", _F.COUNT, _FORTNIGHT, "C22", where=OUTLIER),
+        _windowed("card", _F.SECONDS_SINCE_LAST, _FORTNIGHT, "C23", where=OUTLIER),
+        _windowed("card", _F.DISTINCT, _WEEK, "C24", value="country"),
+        _windowed("card", _F.IS_FIRST, _QUARTER, "C25", value="country"),
+        _windowed("terminal", _F.COUNT, _DAY, "T01"),
+        _windowed("terminal", _F.COUNT, _DAY, "T02", delay=_LABEL_DELAY),
+        _windowed("terminal", _F.COUNT, _WEEK, "T03", delay=_LABEL_DELAY),
+        _windowed("terminal", _F.COUNT, _MONTH, "T04", delay=_LABEL_DELAY),
+        _windowed("terminal", _F.COUNT, _WEEK, "T05", delay=_LABEL_DELAY, stream=_S.FRAUDS),
+        _windowed("terminal", _F.COUNT, _MONTH, "T06", delay=_LABEL_DELAY, stream=_S.FRAUDS),
+        _windowed("terminal", _F.RATE, _DAY, "T07", delay=_LABEL_DELAY, stream=_S.FRAUDS),
+        _windowed("terminal", _F.RATE, _WEEK, "T08", delay=_LABEL_DELAY, stream=_S.FRAUDS),
+        _windowed("terminal", _F.RATE, _MONTH, "T09", delay=_LABEL_DELAY, stream=_S.FRAUDS),
+        _windowed("terminal", _F.DISTINCT, _DAY, "T10", value="card_id"),
+        _windowed("terminal", _F.OVER_MEAN, _MONTH, "T11"),
+        _windowed(
+            "terminal",
+            _F.COUNT,
+            _FORTNIGHT,
+            "T12",
+            delay=_LABEL_DELAY,
+            stream=_S.FRAUDS,
+            where=ORDINARY,
+        ),
+        _windowed(
+            "terminal",
+            _F.COUNT,
+            _MONTH,
+            "T13",
+            delay=_LABEL_DELAY,
+            stream=_S.FRAUDS,
+            where=ORDINARY,
+        ),
+        _windowed(
+            "terminal", _F.SECONDS_SINCE_LAST, _MONTH, "T14", delay=_LABEL_DELAY, stream=_S.FRAUDS
+        ),
+        _windowed(
+            "terminal", _F.SECONDS_SINCE_LAST, _MONTH, "T15", delay=_LABEL_DELAY, stream=_S.GOOD
+        ),
+        _windowed(
+            "terminal", _F.STREAK_LENGTH, _MONTH, "T16", delay=_LABEL_DELAY, stream=_S.FRAUDS
+        ),
+        _windowed(
+            "terminal", _F.SECONDS_SINCE_STREAK, _MONTH, "T17", delay=_LABEL_DELAY, stream=_S.FRAUDS
+        ),
+    )
 )
 """All features, in the order of the model's columns."""
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import random
+import re
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import Event, LabelEvent, Transaction, TransactionEvent, moment_of
+from fraud_platform.features import spec
 from fraud_platform.features.batch import compute
 from fraud_platform.features.declaration import (
-    LARGEST_AMOUNT,
     OF_VALUES,
     OFFERED,
     ORDINARY,
@@ -28,10 +29,12 @@ from fraud_platform.features.declaration import (
     Stream,
     Where,
     digest_of,
+    named_once,
 )
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES, LATENESS, LOOKBACK, spec_digest
-from fraud_platform.schemas import LABELS, TRANSACTIONS
+from fraud_platform.schemas import LABELS, LARGEST_AMOUNT, TRANSACTIONS
+from fraud_platform.validation import ValidationPolicy
 from tests.unit.feature_oracle import answer
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
@@ -69,7 +72,7 @@ def every_declaration() -> list[Feature]:
     return found
 
 
-WHERES = (OUTLIER, ORDINARY, Where("entry_mode", "chip"))
+WHERES = (OUTLIER, ORDINARY, Where("entry_mode", "chip"), Where("country", "FR"))
 VALUES = ("terminal_id", "card_id", "country")
 MORE = tuple(every_declaration())
 ALL = FEATURES + MORE
@@ -449,6 +452,11 @@ def test_the_digest_follows_the_definition_and_not_the_wording() -> None:
         {"function": Function.STREAK_LENGTH},
         {"function": Function.DISTINCT},
         {"value": "country"},
+        {"function": Function.DISTINCT, "value": "amount_minor"},
+        {"where": Where("nonsense", "x")},
+        {"where": Where("amount_minor", "x")},
+        {"where": Where("is_outlier", "yes")},
+        {"where": Where("country", True)},
         {"stream": Stream.FRAUDS, "function": Function.MEAN},
         {"stream": Stream.FRAUDS, "function": Function.STREAK_LENGTH, "where": ORDINARY},
         {"stream": Stream.GOOD, "function": Function.SECONDS_SINCE_LAST, "where": ORDINARY},
@@ -461,9 +469,40 @@ def test_a_declaration_that_contradicts_itself_is_refused(parts: dict[str, objec
 
 
 def test_an_amount_beyond_exact_sums_is_refused_by_name() -> None:
-    log = [TransactionEvent(1, payment(0, 0, 0, 0, LARGEST_AMOUNT + 1))]
-    with pytest.raises(PermanentError, match="found an amount of 1099511627777 minor units"):
-        by_batch(log)
+    event = TransactionEvent(1, payment(0, 0, 0, 0, LARGEST_AMOUNT + 1))
+    found = "found an amount of 1099511627777 minor units"
+    with pytest.raises(PermanentError, match=found):
+        by_batch([event])
+    rings = FeatureRings()
+    with pytest.raises(PermanentError, match=found):
+        rings.apply(event)
+    assert rings.last_seq == 0
+    with pytest.raises(ValueError, match="up to which features are exact"):
+        ValidationPolicy(max_amount_minor=LARGEST_AMOUNT + 1)
+
+
+def test_two_features_of_one_name_or_reason_are_refused() -> None:
+    with pytest.raises(PermanentError, match="card_payment_count_1h"):
+        named_once((*FEATURES, replace(FEATURES[4], reason_code="X")))
+    with pytest.raises(PermanentError, match="C01"):
+        named_once((*FEATURES, replace(FEATURES[4], name="x")))
+
+
+def test_the_line_of_the_how_to_page_is_all_that_a_new_feature_takes() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/add-a-feature.md").read_text("utf-8")
+    (line,) = re.findall(r"^_windowed\(.*\)$", page, re.MULTILINE)
+    wheres = re.findall(r"`(Where\(.*?\)|OUTLIER|ORDINARY)`", page)
+    assert len(wheres) == 3
+    lines = [line, *(f"{line[:-1]}, where={where})" for where in wheres)]
+    added = tuple(eval(text, vars(spec)) for text in lines)  # noqa: S307 -- our own page
+    assert added[0].name == "card_distinct_merchant_categories_30d"
+    features = named_once(
+        (*FEATURES, *(replace(f, reason_code=f"N{n}") for n, f in enumerate(added)))
+    )
+    log, names = random_log(seed=21), [feature.name for feature in features]
+    expected = by_oracle(log, features)
+    assert differences(by_batch(log, features), expected, names) == []
+    assert differences(by_rings(log, FeatureRings(features)), expected, names) == []
 
 
 def test_the_largest_amounts_give_exact_spreads() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import Event, TransactionEvent
 from fraud_platform.features import batch
-from fraud_platform.features.declaration import LARGEST_AMOUNT, Feature
+from fraud_platform.features.declaration import Feature
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES
-from fraud_platform.schemas import LABELS, TRANSACTIONS
+from fraud_platform.schemas import LABELS, LARGEST_AMOUNT, TRANSACTIONS
 from tests.unit.test_features import (
     ALL,
     HOUR,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_platform.events import Event, TransactionEvent
-from fraud_platform.features.declaration import LARGEST_AMOUNT
 from fraud_platform.features.past import Entry, Past, Ring
 from fraud_platform.features.rings import SHARDS, FeatureRings
+from fraud_platform.schemas import LARGEST_AMOUNT
 from tests.unit.test_features import ALL, DAY, payment, random_log
 
 
