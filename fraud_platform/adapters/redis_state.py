@@ -10,9 +10,14 @@ A reader takes the position and its four strings in one MGET, so the vector it w
 log exactly up to that position. A feeder reads what it needs, works the records out and writes them
 with the new position in one script, which does nothing if the position has moved meanwhile: another
 feeder of the same log has then done the same work. So every change is whole, in log order and once.
+
+A server can come back empty, or without its last events. A client refuses a position smaller than
+one it has seen, so it never takes lost pasts for new cards. A client that has seen none cannot
+tell: whoever reads must know where the log is, and compare that with `Sight.card_seen`.
 """
 
 import struct
+import threading
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +93,9 @@ return 1
 class RedisState:
     """The online state on a server. Threads may read together; each feeder has its own.
 
+    Once the server is found to have lost events, everything but `resume` and `clear` refuses until
+    a feeder has applied them again.
+
     Args:
         url: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
         features: what `read` answers, in this order. States of different features stand side by
@@ -110,7 +118,9 @@ class RedisState:
         self._reader = Reader(features)
         self._space = f"{space}:{digest_of(features)[:12]}"
         self._position_key = f"{self._space}:position"
-        self._fed: int | None = None  # where this feeder is in the log, once it has begun
+        self._is_feeding = False
+        self._known = 0  # the newest log position that this client has seen here
+        self._knowing = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +130,11 @@ class RedisState:
 
     @property
     def last_seq(self) -> int:
-        """Log position of the newest event applied, by whatever feeder; 0 before the first."""
+        """Log position of the newest event applied, by whatever feeder; 0 before the first.
+
+        Raises:
+            StateUnavailableError: as for `look`.
+        """
         return self._position()[0]
 
     @property
@@ -133,20 +147,29 @@ class RedisState:
         return event_us < self.newest_us - _LATENESS_US
 
     def read(self, transaction: Transaction) -> tuple[float | None, ...]:
-        """The features of a payment, given everything applied so far; changes nothing."""
+        """The features of a payment, given everything applied so far; changes nothing.
+
+        Raises:
+            StateUnavailableError: as for `look`.
+        """
         return self.look(transaction).values
 
     def look(self, transaction: Transaction) -> Sight:
         """The features of a payment and the log position that they know, in one round trip.
 
+        A server that lost everything before this client first looked answers like one that never
+        knew anything: with `card_seen` 0. Callers that know where the log is compare the two.
+
         Raises:
-            StateUnavailableError: the server does not answer.
+            StateUnavailableError: the server does not answer, or has lost events that this client
+                has seen there.
         """
         names = (("card", transaction.card_id), ("terminal", transaction.terminal_id))
         keys = [f"{self._space}:{e}:{k}:{kind}" for e, k in names for kind in _KINDS]
+        known = self._known  # before asking: other threads may see a newer one meanwhile
         with self._translated():
             told, *strings = self._client.mget(self._position_key, *keys)  # type: ignore[misc]  # not awaitable
-        last_seq, newest_us = _POSITION.unpack(told) if told else (0, 0)
+        last_seq, newest_us = self._unpacked(told, known)
         layouts = self._reader.layouts
         card = _past(layouts["card"], *strings[:2])
         terminal = _past(layouts["terminal"], *strings[2:])
@@ -167,7 +190,6 @@ class RedisState:
         with self._translated():
             for _ in range(_ATTEMPTS):
                 if self._try(event):
-                    self._fed = event.seq
                     return
         raise StateUnavailableError(
             f"found the state on the Redis {self._place} moving without this feeder, expected "
@@ -182,15 +204,18 @@ class RedisState:
             The log position to follow the log from. After 0 it is enough to apply the history that
             windows can still see.
         """
-        self._fed = self.last_seq
-        return self._fed
+        with self._translated():
+            told = self._client.get(self._position_key)
+        with self._knowing:
+            self._known = 0
+        return self._unpacked(told, 0)[0]  # type: ignore[arg-type]  # not awaitable
 
     def clear(self) -> None:
         """Remove this state, of these features, from the server."""
         with self._translated():
             for keys in _chunks(self._client.scan_iter(f"{self._space}:*", count=1_000)):
                 self._client.unlink(*keys)
-        self._fed = None
+        self._known, self._is_feeding = 0, False
 
     def close(self) -> None:
         """Let go of the server."""
@@ -198,20 +223,16 @@ class RedisState:
 
     def _try(self, event: Event) -> bool:
         """Apply an event if nobody else moves the state meanwhile; True if it is applied."""
-        if self._fed is None:
+        if not self._is_feeding:
             self._refuse_eviction()
+            self._is_feeding = True
         about = event.transaction
         payments = [f"{self._space}:card:{about.card_id}:payments"]
         if isinstance(event, LabelEvent):  # their marks are in the payments they are about
             payments.append(f"{self._space}:terminal:{about.terminal_id}:payments")
+        known = self._known
         told, *strings = self._client.mget(self._position_key, *payments)  # type: ignore[misc]  # not awaitable
-        last_seq, newest_us = _POSITION.unpack(told) if told else (0, 0)
-        if self._fed is not None and last_seq < self._fed:
-            raise StateUnavailableError(
-                f"found the state on the Redis {self._place} at log position {last_seq}, expected "
-                f"{self._fed}: the server has lost events",
-                hint="follow the log again from where `resume()` says",
-            )
+        last_seq, newest_us = self._unpacked(told, known)
         if event.seq <= last_seq:
             return True
         if not isinstance(event, LabelEvent):
@@ -236,6 +257,8 @@ class RedisState:
                 *(_record(change.added) for change in added),
             ],
         )
+        if done:
+            self._know(event.seq)
         return bool(done)
 
     def _refuse_eviction(self) -> None:
@@ -253,9 +276,26 @@ class RedisState:
             )
 
     def _position(self) -> tuple[int, int]:
+        known = self._known
         with self._translated():
             told = self._client.get(self._position_key)
-        return _POSITION.unpack(told) if told else (0, 0)  # type: ignore[arg-type]  # not awaitable
+        return self._unpacked(told, known)  # type: ignore[arg-type]  # not awaitable
+
+    def _unpacked(self, told: bytes | None, known: int) -> tuple[int, int]:
+        """Log position and newest payment time, unless the position was further before."""
+        last_seq, newest_us = _POSITION.unpack(told) if told else (0, 0)
+        if last_seq < known:
+            raise StateUnavailableError(
+                f"found the state on the Redis {self._place} at log position {last_seq}, expected "
+                f"at least {known}: the server has lost events",
+                hint="its feeder has to follow the log again from where `resume()` says",
+            )
+        self._know(last_seq)
+        return last_seq, newest_us
+
+    def _know(self, seq: int) -> None:
+        with self._knowing:
+            self._known = max(self._known, seq)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

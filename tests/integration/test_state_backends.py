@@ -256,6 +256,42 @@ def test_a_killed_server_gives_an_error_and_never_a_wrong_value(tmp_path, is_dur
     assert differences(values, by_batch(log), NAMES) == []
 
 
+def test_a_reader_refuses_a_server_that_has_lost_what_the_reader_saw(redis_url):
+    log = random_log(seed=33)
+    half = len(log) // 2
+    probe = payment(10_000, 100 * DAY, 1, 1, 100)
+    with (
+        RedisState(redis_url, ALL) as feeder,
+        RedisState(redis_url, ALL) as reader,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        for event in log:
+            feeder.apply(event)
+        before = reader.look(probe)
+        client.flushall()
+        lost = rf"log position 0, expected at least {log[-1].seq}: the server has lost events"
+        for state in (reader, feeder):
+            for refused in (
+                lambda state=state: state.look(probe),
+                lambda state=state: state.read(probe),
+                lambda state=state: state.last_seq,
+                lambda state=state: state.is_late(0),
+                lambda state=state: state.apply(log[0]),
+            ):
+                with pytest.raises(StateUnavailableError, match=lost):
+                    refused()
+        assert feeder.resume() == 0
+        for event in log[:half]:
+            feeder.apply(event)
+        with pytest.raises(StateUnavailableError, match="the server has lost events"):
+            reader.look(probe)
+        with RedisState(redis_url, ALL) as newcomer:  # which has to compare this with the log
+            assert newcomer.look(probe).card_seen == log[half - 1].seq
+        for event in log[half:]:
+            feeder.apply(event)
+        assert reader.look(probe) == feeder.look(probe) == before
+
+
 def test_states_of_other_features_are_not_taken_for_ours(tmp_path, redis_url):
     event = TransactionEvent(1, payment(0, 0, 0, 0, 250))
     with SqliteState(tmp_path / "state.db", FEATURES[:-1]) as state:
