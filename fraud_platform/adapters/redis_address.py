@@ -3,11 +3,20 @@
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from fraud_platform.errors import PermanentError
 
 _PATIENCE = {"socket_connect_timeout": 5, "socket_timeout": 5}
 """Seconds until a Redis that does not answer counts as away."""
+
+_OPTIONS = {
+    *("db", "username", "password", "client_name"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_cert_reqs", "ssl_check_hostname"),
+}
+"""What an address may say after its "?". The client has more, but some change what it answers."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +43,27 @@ class RedisAddress:
         from redis.connection import SSLConnection, parse_url
 
         try:
-            options = {**_PATIENCE, **parse_url(url)}  # type: ignore[no-untyped-call]  # theirs
+            options = parse_url(url)  # type: ignore[no-untyped-call]  # theirs
+            told = urlsplit(url)
         except ValueError:
-            options = {}
-        if "host" not in options:
+            options, told = {}, urlsplit("")
+        if "host" not in options or ("db" not in options and told.path.strip("/")):
             raise PermanentError(
-                "The Redis address is not of the form redis://[user:password@]host:port/database.",
-                hint="Correct FRAUD_REDIS_URL; rediss:// speaks TLS.",
+                "found a Redis address of another form, expected "
+                "redis://[user:password@]host:port/database",
+                hint="correct FRAUD_REDIS_URL; rediss:// speaks TLS",
+            )
+        if not parse_qs(told.query).keys() <= _OPTIONS:
+            # Not named: the rest of a password with an unescaped "?" would stand there too.
+            raise PermanentError(
+                "found an unknown option behind the '?' of the Redis address, expected only "
+                + ", ".join(sorted(_OPTIONS)),
+                hint="correct FRAUD_REDIS_URL; in a password, write ? as %3F",
             )
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
-        return cls(options.pop("host"), options.pop("port", 6379), options)
+        host, port = options.pop("host"), options.pop("port", 6379)
+        return cls(host, port, {**_PATIENCE, **options})
 
     @property
     def place(self) -> str:

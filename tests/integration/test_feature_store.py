@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from fraud_platform.adapters.feature_store import FeatureStore
+from fraud_platform.adapters.redis_address import RedisAddress
 from fraud_platform.errors import NotReadyError, PermanentError, UnavailableError
 from fraud_platform.features.batch import compute
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES, LOOKBACK
@@ -202,11 +203,46 @@ def test_a_redis_that_is_away_is_named_without_its_password(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("card.parquet")), "what was not stored counts as not stored"
 
 
-@pytest.mark.parametrize("url", ["localhost:6379,password=secret", "unix:///secret", "redis://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379,password=secret",
+        "unix:///secret",
+        "redis://",
+        "redis://h/secret",
+        "redis://h/0?db=secret",
+    ],
+)
 def test_an_address_of_another_form_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(PermanentError) as refused:
+    with pytest.raises(PermanentError, match="address of another form") as refused:
         FeatureStore(Path("feast"), redis_url=url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "options", ["secret=1", "decode_responses=true", "retry_on_error=x", "db=1&host=secret"]
+)
+def test_an_option_that_is_not_allowed_is_refused_without_repeating_it(options: str) -> None:
+    with pytest.raises(PermanentError, match=r"unknown option .* only client_name, db") as e:
+        FeatureStore(Path("feast"), redis_url=f"redis://:secret@h/0?{options}")
+    assert "secret" not in str(e.value)
+    assert "decode" not in str(e.value)
+
+
+def test_an_address_may_set_patience_and_tls() -> None:
+    url = "rediss://me:secret@h:1/2?socket_timeout=0.5&ssl_cert_reqs=none&ssl_check_hostname=no"
+    address = RedisAddress.parse(url)
+    assert (address.place, "secret" in repr(address)) == ("h:1/2", False)
+    assert address.options == {
+        "username": "me",
+        "password": "secret",
+        "db": 2,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 0.5,
+        "ssl": True,
+        "ssl_cert_reqs": "none",
+        "ssl_check_hostname": False,
+    }
 
 
 # --- values of the past ----------------------------------------------------------------------
