@@ -149,13 +149,17 @@ class FeatureStore:
         asked = self._references(features)
         keys = {reference.replace("_features:", "_id:").partition(":")[0] for reference in asked}
         if missing := sorted({"event_timestamp", *keys} - set(entity_rows.columns)):
-            raise PermanentError(f"Entity rows lack {missing}; found {entity_rows.columns}.")
+            raise PermanentError(
+                f"found entity rows with columns {entity_rows.columns}, expected also {missing}",
+                hint="the features asked for are looked up by these",
+            )
         try:
             frame: pl.DataFrame = self._feast.get_historical_features(entity_rows, asked).frame
         except _UNLIKE_TODAY as error:
             raise NotReadyError(
-                f"{self._history} does not hold the features: {error}",
-                hint="Materialize transaction_features for all days.",
+                f"found tables in {self._history} without these features ({error}), expected all "
+                "features on all days",
+                hint="materialize transaction_features for all days",
             ) from error
         return frame
 
@@ -184,7 +188,8 @@ class FeatureStore:
         entities = {feature.name: feature.entity for feature in FEATURES}
         if unknown := sorted(set(features) - set(entities)):
             raise PermanentError(
-                f"Found no features {unknown}.", hint="`FeatureStore.catalogue` lists all features."
+                f"found unknown features {unknown}, expected names from the catalogue",
+                hint="`FeatureStore.catalogue` lists all features",
             )
         return [f"{entities[name]}_features:{name}" for name in features]
 
@@ -217,8 +222,9 @@ class FeatureStore:
             yield
         except RedisError as error:
             raise UnavailableError(
-                f"Redis at {self._redis.place} failed: {error}",
-                hint="Check FRAUD_REDIS_URL and that the server runs.",
+                f"found the Redis {self._redis.place} unusable ({error}), expected to read and "
+                "write the newest values",
+                hint="check FRAUD_REDIS_URL and that the server runs",
             ) from error
 
     def _push(self, entity: str, features: pl.DataFrame) -> int:

@@ -96,7 +96,8 @@ def _check(path: Path, columns: dict[str, pl.DataType]) -> None:
         raise DataContractError(
             f"found column {name!r} {'missing' if found is None else f'of type {found}'} in"
             f" {path}, expected {columns[name]}",
-            hint="the columns are those of the event log, with seq: see docs/reference",
+            hint="the columns are those of the event log, with seq: `TRANSACTIONS` and `LABELS` in"
+            " fraud_platform/schemas.py",
         )
 
 

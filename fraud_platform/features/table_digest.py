@@ -50,7 +50,9 @@ class TableDigest:
             self._columns = {name: (hashlib.sha256(), hashlib.sha256()) for name in rows.columns}
         if rows.schema != self._schema:
             raise PermanentError(
-                f"found a piece with columns {rows.columns}, expected {list(self._schema)}"
+                f"found a piece with the columns {_told(rows.schema)}, expected "
+                f"{_told(self._schema)}",
+                hint="digest pieces of one table, all written by the same version",
             )
         for column in rows:
             _take(column, *self._columns[column.name])
@@ -70,6 +72,10 @@ def digest(table: pl.DataFrame) -> str:
     whole = TableDigest()
     whole.update(table)
     return whole.hexdigest()
+
+
+def _told(schema: pl.Schema) -> str:
+    return ", ".join(f"{name} ({dtype})" for name, dtype in schema.items())
 
 
 def _take(column: pl.Series, values: _Hash, shape: _Hash) -> None:
