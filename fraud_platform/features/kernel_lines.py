@@ -46,17 +46,16 @@ def line_up(
     """
     starts = np.zeros(int(codes.max(initial=-1)) + 2, np.int64)
     lines = Lines(starts, _sort(codes, times, starts, np.empty(len(codes), np.int32)))
-    decisions, unseen = _overtakings(lines, times, seen, is_wanted, reach_us)
+    is_overtaken = _overtaken(lines, seen, np.zeros(len(codes), np.bool_))
     is_asked = taken(is_wanted, lines.ranks)
-    if not decisions.size:
+    if not (is_overtaken & is_asked).any():
         return lines, is_asked
-    is_asked[decisions] = False
-    starts, places, is_asked_copy = _copies(lines, times, decisions, unseen, reach_us)
+    starts, places, is_asked_copy = _copies(lines, times, seen, is_wanted, is_overtaken, reach_us)
     copied = Lines(
         starts=np.concatenate([lines.starts, lines.starts[-1] + starts[1:]]),
         ranks=np.concatenate([lines.ranks, lines.ranks[places]]),
     )
-    return copied, np.concatenate([is_asked, is_asked_copy])
+    return copied, np.concatenate([is_asked & ~is_overtaken, is_asked_copy])
 
 
 def kept(lines: Lines, is_kept: Flags) -> Lines:
@@ -118,75 +117,59 @@ def _sort(codes: Places, times: Ints, starts: Ints, ranks: Places) -> Places:
 
 
 @compiled
-def _overtakings(
-    lines: Lines, times: Ints, seen: Places, is_wanted: Flags, reach_us: int
-) -> tuple[Places, Places]:
-    """Pairs (place of a wanted decision, place of an earlier payment it had not seen)."""
-    decisions, unseen = [np.int32(0) for _ in range(0)], [np.int32(0) for _ in range(0)]
+def _overtaken(lines: Lines, seen: Places, found: Flags) -> Flags:
+    """Which places come after a payment of their line that they had not seen."""
     for line in range(len(lines.starts) - 1):
         newest = -1  # rank among the places before
         for place in range(lines.starts[line], lines.starts[line + 1]):
             rank = lines.ranks[place]
-            if newest >= seen[rank] and is_wanted[rank]:
-                before = place - 1
-                while (
-                    before >= lines.starts[line]
-                    and times[rank] - times[lines.ranks[before]] <= reach_us
-                ):
-                    other = lines.ranks[before]
-                    if other >= seen[rank] and times[other] < times[rank]:
-                        decisions.append(np.int32(place))
-                        unseen.append(np.int32(before))
-                    before -= 1
+            found[place] = newest >= seen[rank]
             newest = max(newest, rank)
-    return np.array(decisions, np.int32), np.array(unseen, np.int32)
+    return found
 
 
 @compiled
 def _copies(
-    lines: Lines, times: Ints, decisions: Places, unseen: Places, reach_us: int
+    lines: Lines, times: Ints, seen: Places, is_wanted: Flags, is_overtaken: Flags, reach_us: int
 ) -> tuple[Ints, Places, Flags]:
-    """Starts, places and is_asked of the copies: decisions that miss the same share one."""
+    """Starts, places and is_asked of the copies: neighbours that miss the same share one."""
     starts = [np.int64(0)]
     places, is_asked = [np.int32(0) for _ in range(0)], [False for _ in range(0)]
-    heads = _heads(decisions)  # first pair of each decision
-    group = 0
-    while group < len(heads) - 1:
-        after = group + 1
-        while after < len(heads) - 1 and _are_alike(unseen, heads, group, after):
-            after += 1
-        first, last = decisions[heads[group]], decisions[heads[after - 1]]
-        line = np.searchsorted(lines.starts, first, side="right") - 1
-        oldest = times[lines.ranks[first]] - reach_us
-        place = first
-        while place > lines.starts[line] and times[lines.ranks[place - 1]] >= oldest:
-            place -= 1
-        missed, asker = heads[group + 1] - 1, group  # a decision's pairs: the newest come first
-        for copied in range(place, last + 1):
-            if missed >= heads[group] and unseen[missed] == copied:
-                missed -= 1
-                continue
-            places.append(np.int32(copied))
-            is_asked.append(asker < after and decisions[heads[asker]] == copied)
-            asker += is_asked[-1]
-        starts.append(np.int64(len(places)))
-        group = after
+    for line in range(len(lines.starts) - 1):
+        begin, end = lines.starts[line], lines.starts[line + 1]
+        if not is_overtaken[begin:end].any():
+            continue
+        arrivals = np.sort(lines.ranks[begin:end])
+        first = begin
+        while first < end:
+            last = _last_alike(lines.ranks, seen, is_overtaken, arrivals, first, end)
+            if is_overtaken[first] and is_wanted[lines.ranks[first : last + 1]].any():
+                now = lines.ranks[first]
+                start = first
+                while start > begin and times[lines.ranks[start - 1]] >= times[now] - reach_us:
+                    start -= 1
+                for place in range(start, last + 1):
+                    if place >= first or lines.ranks[place] < seen[now]:
+                        places.append(np.int32(place))
+                        is_asked.append(place >= first and is_wanted[lines.ranks[place]])
+                starts.append(np.int64(len(places)))
+            first = last + 1
     return np.array(starts), np.array(places, np.int32), np.array(is_asked)
 
 
 @compiled
-def _heads(values: Places) -> Ints:
-    """Where each run of equal values begins, and the end."""
-    is_head = np.ones(len(values) + 1, np.bool_)
-    is_head[1:-1] = values[1:] != values[:-1]
-    return np.flatnonzero(is_head)
-
-
-@compiled
-def _are_alike(values: Places, heads: Ints, one: int, other: int) -> bool:
-    """Whether two runs hold the same values."""
-    left, right = values[heads[one] : heads[one + 1]], values[heads[other] : heads[other + 1]]
-    return len(left) == len(right) and bool(np.all(left == right))
+def _last_alike(
+    ranks: Places, seen: Places, is_overtaken: Flags, arrivals: Places, first: int, end: int
+) -> int:
+    """Last of the neighbours from `first` on that miss the same: see `sight`."""
+    last = first
+    while last + 1 < end and is_overtaken[last] and is_overtaken[last + 1]:
+        known = np.searchsorted(arrivals, seen[ranks[last]])
+        known_next = np.searchsorted(arrivals, seen[ranks[last + 1]])
+        if known_next != known + 1 or np.searchsorted(arrivals, ranks[last]) != known:
+            break
+        last += 1
+    return last
 
 
 @compiled
