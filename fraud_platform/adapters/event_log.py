@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from fraud_platform.adapters import log_writer
-from fraud_platform.adapters.log_writer import LogWriter, Recorded, unpack
+from fraud_platform.adapters.log_writer import LogWriter, Place, Recorded, unpack
 from fraud_platform.errors import DataContractError, LogUnavailableError
 from fraud_platform.events import Decision, Event, microseconds, moment_of
 from fraud_platform.schemas import (
@@ -218,11 +218,10 @@ class EventLog:
         with self._translated():
             return log_writer.last_seq(self._connection())
 
-    def newest_event_timestamp(self) -> datetime | None:
-        """The newest payment's own time, UTC, or None for an empty log."""
+    def newest_event_timestamp(self, *, up_to: int | None = None) -> datetime | None:
+        """The newest payment's own time, UTC, of those up to a position; None without any."""
         with self._translated():
-            row = self._connection().execute("SELECT MAX(event_us) FROM transactions").fetchone()
-        return None if row[0] is None else moment_of(row[0])
+            return log_writer.newest_event(self._connection(), up_to)
 
     def oldest_event_timestamp(self) -> datetime | None:
         """The oldest payment's own time, UTC, or None for an empty log."""
@@ -247,6 +246,11 @@ class EventLog:
                 since_us=None if since is None else microseconds(since),
                 limit=limit,
             )
+
+    def place(self, position: int) -> Place:
+        """What tells a position of this log from the same position of any other."""
+        with self._translated(), self._snapshot() as connection:
+            return log_writer.place(connection, position)
 
     def recorded(self, transaction_id: str) -> Recorded | None:
         """The transaction under this id with its decision, or None when the id is unknown."""
@@ -296,6 +300,7 @@ class EventLog:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_SCHEMA)
+            log_writer.identify(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -438,12 +443,5 @@ def _insert_events(
 
 _TABLE_COLUMNS = {
     "transactions": [*PAYLOAD_COLUMNS, "received_timestamp", "source"],
-    "labels": [
-        "transaction_id",
-        "verdict",
-        "label_source",
-        "reason",
-        "label_timestamp",
-        "received_timestamp",
-    ],
+    "labels": [*_LABEL_KEY, "reason", "received_timestamp"],
 }

@@ -3,17 +3,29 @@
 Whole tables in and out are `event_log`. A `LogWriter` lives only inside `EventLog.writing()`.
 """
 
+import hashlib
 import json
 import math
 import sqlite3
+import uuid
 from array import array
+from datetime import datetime
 from typing import NamedTuple
 
 from fraud_platform.errors import UnknownTransactionError
-from fraud_platform.events import Decision, Event, LabelEvent, Transaction, TransactionEvent
+from fraud_platform.events import (
+    Decision,
+    Event,
+    LabelEvent,
+    Transaction,
+    TransactionEvent,
+    moment_of,
+)
 
 _TRANSACTION = ", ".join(Transaction._fields)
 _DECISION = ", ".join(Decision._fields)
+_MARKED = 100
+"""So many events up to a position tell it from the same position of another log."""
 
 
 class Recorded(NamedTuple):
@@ -22,6 +34,18 @@ class Recorded(NamedTuple):
     seq: int
     transaction: Transaction
     decision: Decision | None
+
+
+class Place(NamedTuple):
+    """A position of one log, and of no other.
+
+    Attributes:
+        log: names the log; a copy of its file has the same name.
+        mark: digest of what stands there and right before; None where the log ends earlier.
+    """
+
+    log: str
+    mark: str | None
 
 
 class LogWriter:
@@ -123,6 +147,45 @@ def last_seq(connection: sqlite3.Connection) -> int:
         " COALESCE((SELECT MAX(seq) FROM labels), 0))"
     ).fetchone()
     return int(row[0])
+
+
+def identify(connection: sqlite3.Connection) -> None:
+    """Give a log its name when its file is made; it is kept from then on."""
+    connection.execute("CREATE TABLE IF NOT EXISTS identity (log TEXT NOT NULL) STRICT")
+    # Without the question first, every opening would wait for whoever writes.
+    if connection.execute("SELECT 1 FROM identity").fetchone() is None:
+        connection.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
+
+
+def place(connection: sqlite3.Connection, position: int) -> Place:
+    """What tells a position of this log from those of others, and of other continuations.
+
+    Args:
+        connection: an open connection, inside a transaction.
+        position: any log position.
+    """
+    log = str(connection.execute("SELECT log FROM identity").fetchone()[0])
+    if position > last_seq(connection):
+        return Place(log, None)
+    after_seq = max(0, position - _MARKED)
+    events = follow(connection, after_seq=after_seq, since_us=None, limit=position - after_seq)
+    received = connection.execute(
+        "SELECT seq, received_us FROM transactions WHERE seq > :after AND seq <= :position"
+        " UNION ALL SELECT seq, received_us FROM labels WHERE seq > :after AND seq <= :position"
+        " ORDER BY seq",
+        {"after": after_seq, "position": position},
+    ).fetchall()
+    return Place(log, hashlib.sha256(repr((events, received)).encode()).hexdigest())
+
+
+def newest_event(connection: sqlite3.Connection, up_to: int | None) -> datetime | None:
+    """The newest event time of the transactions up to a position (None: of all), UTC."""
+    where = "" if up_to is None else "WHERE seq <= :up_to"
+    row = connection.execute(
+        f"SELECT event_us FROM transactions {where} ORDER BY event_us DESC LIMIT 1",  # noqa: S608 -- no input in it
+        {"up_to": up_to},
+    ).fetchone()
+    return None if row is None else moment_of(row[0])
 
 
 def follow(

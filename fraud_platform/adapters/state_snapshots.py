@@ -1,18 +1,18 @@
 """Snapshots of the online state on disk: what a scorer starts from instead of the whole log.
 
 A snapshot is folded from the log and from earlier snapshots, never copied out of a scorer's memory,
-so a fault there cannot reach the disk. Its name says which log it belongs to and how far it is. It
-can be deleted at any time: the state is then folded from the log.
+so a fault there cannot reach the disk. Its name says how far it is, in which log, and what stands
+there. It can be deleted at any time: the state is then folded from the log.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import uuid
 from pathlib import Path
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.log_writer import Place
 from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.features.rings import FeatureRings
 
@@ -27,7 +27,7 @@ class StateSnapshots:
 
     Args:
         folder: where they are; made when the first is written.
-        kept: how many of the newest are kept.
+        kept: how many of a log's newest are kept.
     """
 
     def __init__(self, folder: Path, *, kept: int = 2) -> None:
@@ -35,12 +35,16 @@ class StateSnapshots:
         self._kept = kept
 
     def write(self, rings: FeatureRings, log: EventLog) -> Path:
-        """Write the state, folded from this log, whole or not at all; older ones than kept go.
+        """Write the state, folded from this log, whole or not at all.
+
+        Older ones than are kept go, and those of no use to this log: had they a say in what is
+        kept, a log that was restored from a backup would never have any of its own.
 
         Raises:
+            LogUnavailableError: the log cannot be read.
             StateUnavailableError: the folder cannot be written.
         """
-        path = self._folder / f"{rings.last_seq:015d}-{_mark(log, rings.last_seq)}.rings"
+        path = self._folder / _name(rings.last_seq, log.place(rings.last_seq))
         part = self._folder / f".{uuid.uuid4().hex}.part"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +52,9 @@ class StateSnapshots:
             self._drop_abandoned(part.stat().st_mtime)
             part.replace(path)
             _sync(self._folder)
-            for old in self._all()[self._kept :]:
+            found = self._all()
+            mine = [one for one in found if _foreign(one, log) is None]
+            for old in {*found} - {*mine[: self._kept]}:
                 old.unlink(missing_ok=True)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -59,7 +65,7 @@ class StateSnapshots:
         return path
 
     def of(self, log: EventLog, *, not_after: int | None = None) -> list[Path]:
-        """The snapshots of this log, newest first; those of other logs are said and left out.
+        """The snapshots of this log, newest first; the others are said and left out.
 
         Args:
             log: the log; one that was restored from a backup may end before a snapshot.
@@ -67,13 +73,13 @@ class StateSnapshots:
         """
         found = []
         for path in self._all():
-            position, mark = path.stem.split("-")
-            if not_after is not None and int(position) > not_after:
+            if not_after is not None and _position(path) > not_after:
                 continue
-            if mark == _mark(log, int(position)):
+            why = _foreign(path, log)
+            if why is None:
                 found.append(path)
             else:
-                LOGGER.warning("skipped the snapshot %s: it is of another log", path.name)
+                LOGGER.warning("skipped the snapshot %s: %s", path.name, why)
         return found
 
     def load(self, path: Path) -> FeatureRings | None:
@@ -105,10 +111,26 @@ class StateSnapshots:
         return sorted(self._folder.glob("*-*.rings"), reverse=True)
 
 
-def _mark(log: EventLog, position: int) -> str:
-    """What stands at a position of a log, as a name; another log has something else there."""
-    event = log.follow(position - 1, limit=1)
-    return hashlib.sha256(repr(event).encode()).hexdigest()[:16]
+def _name(position: int, place: Place) -> str:
+    return f"{position:015d}-{place.log[:16]}-{(place.mark or '')[:16]}.rings"
+
+
+def _position(path: Path) -> int:
+    number = path.name.split("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _foreign(path: Path, log: EventLog) -> str | None:
+    """Why a snapshot is of no use to a log, or None."""
+    position = _position(path)
+    place = log.place(position)
+    if path.name == _name(position, place):
+        return None
+    if not path.name.startswith(f"{position:015d}-{place.log[:16]}-"):
+        return "it is of another log"
+    if place.mark is None:
+        return f"the log ends before it, at position {log.last_seq()}"
+    return "the log has gone on differently before its position"
 
 
 def _write(path: Path, content: bytes) -> None:
