@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from datetime import date
 from functools import cache
+from math import inf
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -66,7 +67,7 @@ class Settings(BaseSettings):
     """Port the scorer listens on."""
     state_check_seconds: float = 600.0
     """How often another process compares all of a scorer's memory with the log, seconds; it leaves
-    a snapshot for the next start. 0: never."""
+    a snapshot for the next start, and folds the log without any every sixth time. 0: never."""
     champion_poll_seconds: float = 1.0
     """How often a scorer looks whether the champion alias moved, seconds."""
     sensor_seconds: int = 30
@@ -91,6 +92,14 @@ class Settings(BaseSettings):
             return told
         texts = {k: v for k, v in told.items() if isinstance(v, str) and v.startswith("[")}
         return told | {k: json.loads(v) for k, v in texts.items()}
+
+    @field_validator("state_check_seconds")
+    @classmethod
+    def _refuse_checks_on_end(cls, seconds: float) -> float:
+        """Less than nothing would be a loop without a pause."""
+        if not 0 <= seconds < inf:
+            raise ValueError(f"found {seconds}, expected 0 (never) or a number of seconds")
+        return seconds
 
     @classmethod
     def settings_customise_sources(

@@ -177,3 +177,14 @@ def test_every_path_lies_in_the_home(home):
     ]
     assert len(paths) >= 7
     assert all(path.is_relative_to(home) for path in paths)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "-0.001", "nan", "inf"])
+def test_checks_without_a_pause_are_refused(home, monkeypatch, seconds):
+    monkeypatch.setenv("FRAUD_STATE_CHECK_SECONDS", seconds)
+    with pytest.raises(ValidationError, match=r"expected 0 \(never\) or a number of seconds"):
+        Settings()
+
+
+def test_checks_can_be_switched_off(home):
+    assert Settings(state_check_seconds=0).state_check_seconds == 0
