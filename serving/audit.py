@@ -8,9 +8,10 @@ been folded again; requests go on being answered meanwhile.
 
 import asyncio
 import logging
+import struct
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -18,12 +19,22 @@ from fraud_platform.errors import UnavailableError
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from serving.engine import Engine
 from serving.metrics import Metrics
-from serving.refold import Finding, Mark, Order
+from serving.refold import Failure, Finding, Mark, Order, described
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
+ALONE_EVERY = 6
+"""The first round after a start or a repair folds the log without any snapshot, and then every
+sixth: what a snapshot has wrong is found then, although the memory may have started from it."""
+
 _WORTH_A_SNAPSHOT = 20_000
 """So many events folded at the start take longer than starting from a snapshot."""
+_SHOWN = 16
+_UNREADABLE = (
+    *(ArithmeticError, AttributeError, BufferError, LookupError, TypeError, ValueError),
+    struct.error,
+)
+"""What reading damaged memory may end with."""
 
 
 class Audit:
@@ -39,81 +50,114 @@ class Audit:
     def __init__(self, home: Path, engine: Engine, *, seconds: float, metrics: Metrics) -> None:
         self._home = home
         self._engine = engine
-        self._pause = seconds / SHARDS
+        self._seconds = seconds
         self._metrics = metrics
         self._sound = (-1, -1)  # log positions between which all shards were last found sound
+        self._rounds = 0  # since the log was last to be folded alone
 
     async def run(self) -> None:
-        """Go round for ever; cancel to stop."""
-        if not self._pause:
-            return
-        if self._engine.folded > _WORTH_A_SNAPSHOT:
-            await self._round(range(1))
-        while True:
-            await self._round(range(SHARDS))
+        """Go round for ever; cancel to stop. A defect costs one round, not all that follow."""
+        while self._seconds:
+            [defect] = await asyncio.gather(self._go_round(), return_exceptions=True)
+            LOGGER.error("a round of checking the state ended with a defect: %s", described(defect))
+            self._metrics.check_failed()
+            await asyncio.sleep(self._seconds)
 
-    async def _round(self, shards: Iterable[int]) -> None:
-        marks, since_us = [], 0
-        for shard in shards:
-            await asyncio.sleep(self._pause)
-            rings = self._engine.rings
-            if rings is None or not rings.last_seq:
-                continue
-            since_us = since_us or rings.sees_since_us
-            marks.append(Mark(rings.last_seq, shard, _digest(rings, shard)))
+    async def _go_round(self) -> NoReturn:
+        if self._engine.folded > _WORTH_A_SNAPSHOT:
+            await self._round(is_whole=False)
+        while True:
+            await self._round()
+
+    async def _round(self, *, is_whole: bool = True) -> None:
+        rings, marks = self._engine.rings, []
+        shards = SHARDS if rings is None else rings.shards
+        for shard in range(shards if is_whole else 1):
+            await asyncio.sleep(self._seconds / shards)
+            if rings is None or rings is not self._engine.rings:
+                return  # folded again: nothing is to be said about the memory before
+            if rings.last_seq:
+                marks.append(Mark(rings.last_seq, shard, _digest(rings, shard, shards)))
         if not marks or (marks[0].seq, marks[-1].seq) == (self._sound[1],) * 2:
             return
+        is_alone = is_whole and self._rounds % ALONE_EVERY == 0
+        order = Order(str(self._home.absolute()), marks, shards, is_alone=is_alone)
         try:
-            finding = await self._asked(Order(str(self._home.absolute()), since_us, marks))
+            finding = await _asked(order)
         except UnavailableError as error:
             LOGGER.warning("the state was not checked: %s", error.message)
             self._metrics.check_failed()
             return
-        await self._act(finding, marks)
+        self._rounds += is_whole
+        await self._act(finding, order)
 
-    async def _act(self, finding: Finding, marks: list[Mark]) -> None:
+    async def _act(self, finding: Finding, order: Order) -> None:
         if finding.distrusted:
             LOGGER.error("replaced the snapshots: they were not what the log says")
-        self._metrics.checked(len(marks), len(finding.differing))
+        first, last = order.marks[0].seq, order.marks[-1].seq
+        self._metrics.checked(len(order.marks), len(finding.differing))
         if not finding.differing:
-            if len(marks) == SHARDS:
-                self._sound = (marks[0].seq, marks[-1].seq)
+            if len(order.marks) == order.shards:
+                self._sound = (first, last)
             return
+        doubtful = frozenset(shard % SHARDS for shard in finding.differing)
         LOGGER.error(
             "found shards %s of the state not as the log says at positions %d to %d, last sound "
             "at %d; their payments go to review until the state is folded again",
-            *(finding.differing, marks[0].seq, marks[-1].seq, self._sound[0]),
+            *(_some(doubtful), first, last, self._sound[0]),
         )
-        await self._engine.repair(frozenset(finding.differing))
-
-    async def _asked(self, order: Order) -> Finding:
-        """Have another process compare.
-
-        Raises:
-            UnavailableError: it could not.
-        """
-        pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", "serving.refold")
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe
-            )
-        except OSError as error:
-            raise UnavailableError(f"found no way to start a process: {error}") from error
-        try:
-            answer, said = await process.communicate(msgspec.json.encode(order))
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            last = said.decode(errors="replace").strip().rsplit("\n", 1)[-1]
-            raise UnavailableError(f"found serving.refold ended with {process.returncode}: {last}")
-        return msgspec.json.decode(answer, type=Finding)
+        self._rounds = 0
+        await self._engine.repair(doubtful)
 
 
-def _digest(rings: FeatureRings, shard: int) -> str:
+async def _asked(order: Order) -> Finding:
+    """Have another process compare.
+
+    Raises:
+        UnavailableError: it could not.
+    """
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "serving.refold")
     try:
-        return rings.digest(shard)
-    except (ArithmeticError, LookupError, ValueError):  # damage that cannot even be read
+        # Errors that nobody foresaw may quote payments: what it says on stderr is not for a log.
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise UnavailableError(f"found no way to start a process: {error}") from error
+    try:
+        answer, _ = await process.communicate(msgspec.json.encode(order))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _read(answer, process.returncode)
+
+
+def _read(answer: bytes, code: int | None) -> Finding:
+    """What serving.refold answered.
+
+    Raises:
+        UnavailableError: it failed, and why.
+    """
+    try:
+        found = msgspec.json.decode(answer, type=Finding | Failure)
+    except msgspec.DecodeError as error:
+        raise UnavailableError(
+            f"found serving.refold ended with {code} and {len(answer)} bytes that are no answer"
+        ) from error
+    if isinstance(found, Failure):
+        raise UnavailableError(found.message)
+    return found
+
+
+def _digest(rings: FeatureRings, shard: int, shards: int) -> str:
+    try:
+        return rings.digest(shard, shards)
+    except _UNREADABLE:
         return "unreadable"
+
+
+def _some(shards: frozenset[int]) -> list[int] | str:
+    """The shards, for a line in the log."""
+    return sorted(shards) if len(shards) <= _SHOWN else f"({len(shards)} of {SHARDS})"

@@ -268,7 +268,7 @@ class Engine:
         rings, self.folded = await folded(self._log, self._snapshots)
         self._rings, self._is_ahead = rings, False
         if self.doubtful:
-            LOGGER.info("the state was folded again; shards %s are sound", sorted(self.doubtful))
+            LOGGER.info("the state was folded again; all of it is sound")
         self.doubtful = frozenset()
         self._metrics.in_doubt.set(0)
 

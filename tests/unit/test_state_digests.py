@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fraud_platform.events import Event, TransactionEvent
 from fraud_platform.features.past import Entry, Past, Ring
 from fraud_platform.features.rings import SHARDS, FeatureRings
+from fraud_platform.features.shards import shard_of
 from fraud_platform.schemas import LARGEST_AMOUNT
 from tests.unit.test_features import ALL, DAY, payment, random_log
 
@@ -61,7 +62,9 @@ def test_a_state_has_one_digest_wherever_it_was_folded_from(seed):
 def test_most_shards_of_few_cards_are_empty_and_each_is_told_by_its_own():
     rings = folded(random_log(seed=3))
     [most] = {digest for digest in digests(rings) if digests(rings).count(digest) > 1}
-    assert most == FeatureRings(ALL).digest(0)
+    empty = FeatureRings(ALL)
+    empty.newest_us = rings.newest_us
+    assert most == empty.digest(0)
     assert 4 <= sum(digest != most for digest in digests(rings)) <= 6
 
 
@@ -111,7 +114,34 @@ def test_damage_changes_the_digest_of_its_shard_and_of_no_other(entity, damage):
     damage(rings._pasts[entity][key])
     changed = [shard for shard in range(SHARDS) if rings.digest(shard) != before[shard]]
     assert len(changed) == 1
-    assert (entity, key) in rings._shards[changed[0]]
+    assert changed == [shard_of(key, SHARDS)]
+
+
+@pytest.mark.parametrize("shards", [512, 4_096, 65_536])
+def test_finer_shards_are_parts_of_the_coarse_ones(shards):
+    rings = folded(random_log(seed=4))
+    before = [rings.digest(shard, shards) for shard in range(shards)]
+    damage_sum(rings._pasts["card"]["c1"])
+    changed = [shard for shard in range(shards) if rings.digest(shard, shards) != before[shard]]
+    assert changed == [shard_of("c1", shards)]
+    assert changed[0] % SHARDS == shard_of("c1", SHARDS)
+
+
+def test_a_shard_holds_few_pasts_however_many_there_are():
+    rings = FeatureRings(ALL)
+    assert rings.shards == SHARDS
+    for pasts, shards in ((16_383, 256), (16_384, 512), (1_000_000, 16_384), (9**9, 65_536)):
+        rings._pasts["card"] = range(pasts)
+        assert rings.shards == shards
+        assert pasts / shards < 64 or shards == 65_536
+
+
+@pytest.mark.parametrize("fault", [1, -1, 1 << 50])
+def test_a_wrong_newest_time_changes_every_digest(fault):
+    rings = folded(random_log(seed=4))
+    before = digests(rings)
+    rings.newest_us += fault
+    assert not set(digests(rings)) & set(before)
 
 
 def test_a_past_that_is_gone_changes_the_digest():

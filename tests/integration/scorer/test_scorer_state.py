@@ -5,24 +5,33 @@ import contextlib
 import itertools
 import logging
 import os
+import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.decision import STATE_IN_DOUBT, DecisionPolicy
+from fraud_platform.errors import UnavailableError
 from fraud_platform.events import Transaction, TransactionEvent
+from fraud_platform.features.past import Past
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
-from serving.audit import Audit
+from fraud_platform.features.spec import LATENESS, LOOKBACK
+from serving.audit import ALONE_EVERY, Audit, _digest, _read
 from serving.engine import Engine
 from serving.metrics import Metrics
-from serving.refold import Mark, Order, refold
+from serving.refold import Failure, Finding, Mark, Order, refold
 from serving.ruling import ruling_of
 
 T0 = 1_772_323_200_000_000  # 2026-03-01
@@ -96,16 +105,36 @@ def fill(scorer: Scorer, numbers: range) -> list[Any]:
     return run(scorer, story)
 
 
-def order(log: EventLog, home: Path, *, damage: bool = False) -> Order:
-    """What a scorer would ask that folded the whole log, with a fault in its memory or without."""
+def folded(log: EventLog, upto: int | None = None) -> FeatureRings:
+    """The state of a log, or of its first events."""
     rings = FeatureRings()
-    for event in log.follow(0):
+    for event in log.follow(0, limit=upto):
         rings.apply(event)
-    since_us = rings.sees_since_us
-    if damage:
-        rings._pasts["card"]["c3"].rings[0].sums[-1] += 1
+    return rings
+
+
+def asked_of(rings: FeatureRings, *, is_alone: bool = False) -> Order:
+    """What a scorer with this memory would ask."""
     marks = [Mark(rings.last_seq, shard, rings.digest(shard)) for shard in range(SHARDS)]
-    return Order(str(home), since_us, marks)
+    return Order("home", marks, SHARDS, is_alone)
+
+
+def order(log: EventLog) -> Order:
+    """What a scorer would ask that folded the whole log."""
+    return asked_of(folded(log))
+
+
+def log_of(path: Path, payments: Iterable[Transaction]) -> EventLog:
+    """A log of these, as they come."""
+    log = EventLog(path)
+    with log.writing() as writer:
+        for payment in payments:
+            writer.append_transaction(payment, received_us=T0, source="s")
+    return log
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.rings"))
 
 
 async def until(condition: Any, seconds: float = 30) -> None:
@@ -185,7 +214,7 @@ def test_a_fault_in_memory_is_found_stated_and_repaired_while_payments_are_answe
     assert not wrong & after
     bad = shard_of("c3", SHARDS)
     assert f"found shards [{bad}] of the state not as the log says" in said
-    assert f"shards [{bad}] are sound" in said
+    assert "the state was folded again; all of it is sound" in said
     page = one.metrics.page().decode()
     assert "fraud_state_shards_differing_total 1.0" in page
     assert "fraud_state_shards_in_doubt 0.0" in page
@@ -195,7 +224,7 @@ def test_a_scorer_goes_on_from_a_snapshot_as_if_it_had_folded_everything(scorer,
     caplog.set_level(logging.INFO)
     one = scorer()
     decisions = fill(one, range(120))
-    finding = refold(one.log, one.snapshots, order(one.log, settings.home))
+    finding = refold(one.log, one.snapshots, order(one.log))
     assert (finding.differing, finding.snapshot_seq) == ([], 120)
     decisions += fill(scorer(), range(120, 160))
     assert "took the snapshot" in caplog.text
@@ -207,14 +236,14 @@ def test_a_scorer_goes_on_from_a_snapshot_as_if_it_had_folded_everything(scorer,
 def test_damaged_snapshots_and_those_of_another_log_are_said_and_skipped(scorer, settings, caplog):
     one = scorer()
     fill(one, range(50))
-    refold(one.log, one.snapshots, order(one.log, settings.home))
+    refold(one.log, one.snapshots, order(one.log))
     fill(scorer(), range(50, 90))
-    refold(one.log, one.snapshots, order(one.log, settings.home))
+    refold(one.log, one.snapshots, order(one.log))
     newest, older = sorted(settings.state_dir.iterdir(), reverse=True)
     newest.write_bytes(newest.read_bytes()[:-7])
     assert one.snapshots.newest(one.log).last_seq == 50
     assert f"skipped the snapshot {newest.name}: found a snapshot" in caplog.text
-    older.rename(older.with_name(f"{50:015d}-{'0' * 16}.rings"))
+    older.rename(older.with_name(f"{50:015d}-{'0' * 16}-{'0' * 16}.rings"))
     assert one.snapshots.newest(one.log) is None
     assert "it is of another log" in caplog.text
     decisions = fill(scorer(), range(90, 120))
@@ -230,7 +259,7 @@ def test_only_the_newest_snapshots_are_kept_and_no_part_of_one(scorer, settings)
         os.utime(settings.state_dir / name, (time.time() - age,) * 2)
     for number in range(4):
         fill(scorer(), range(number * 5, number * 5 + 5))
-        refold(one.log, one.snapshots, order(one.log, settings.home))
+        refold(one.log, one.snapshots, order(one.log))
     half, *whole = sorted(path.name for path in settings.state_dir.iterdir())
     assert half == ".being-written.part"
     assert [int(name.split("-")[0]) for name in whole] == [15, 20]
@@ -239,22 +268,22 @@ def test_only_the_newest_snapshots_are_kept_and_no_part_of_one(scorer, settings)
 def test_a_wrong_snapshot_is_replaced_and_the_memory_is_not_blamed(scorer, settings):
     one = scorer()
     fill(one, range(60))
-    rings = FeatureRings()
-    for event in one.log.follow(0):
-        rings.apply(event)
+    rings = folded(one.log)
     rings._pasts["terminal"]["m1"].rings[0].amounts[4] += 1
     one.snapshots.write(rings, one.log)
-    finding = refold(one.log, one.snapshots, order(one.log, settings.home))
+    finding = refold(one.log, one.snapshots, order(one.log))
     assert (finding.differing, finding.distrusted) == ([], True)
     [kept] = settings.state_dir.iterdir()
-    assert refold(one.log, one.snapshots, order(one.log, settings.home)).distrusted is False
+    assert refold(one.log, one.snapshots, order(one.log)).distrusted is False
     assert one.snapshots.load(kept) is not None
 
 
 def test_a_fault_is_found_with_and_without_a_snapshot_to_begin_with(scorer, settings):
     one = scorer()
     fill(one, range(60))
-    asked = order(one.log, settings.home, damage=True)
+    rings = folded(one.log)
+    rings._pasts["card"]["c3"].rings[0].sums[-1] += 1
+    asked = asked_of(rings)
     for _ in range(2):
         finding = refold(one.log, one.snapshots, asked)
         assert (finding.differing, finding.distrusted) == ([shard_of("c3", SHARDS)], False)
@@ -268,10 +297,10 @@ def test_each_shard_is_compared_at_its_own_position(scorer, settings):
         rings.apply(event)
         if event.seq > 20:
             marks.append(Mark(event.seq, event.seq % SHARDS, rings.digest(event.seq % SHARDS)))
-    asked = Order(str(settings.home), T0 - 200 * 1440 * MINUTE, marks)
+    asked = Order("home", marks, SHARDS, is_alone=False)
     assert refold(one.log, one.snapshots, asked).differing == []
     moved = [Mark(mark.seq - 1, mark.shard, mark.digest) for mark in marks]
-    assert refold(one.log, one.snapshots, Order(str(settings.home), 0, moved)).differing
+    assert refold(one.log, one.snapshots, structs.replace(asked, marks=moved)).differing
 
 
 def test_memory_that_cannot_even_be_read_is_repaired_before_anybody_asks_for_it(scorer, caplog):
@@ -282,7 +311,7 @@ def test_memory_that_cannot_even_be_read_is_repaired_before_anybody_asks_for_it(
         await until(lambda: one.audit._sound[1] == 30)
         del one.engine._rings._pasts["card"]["c3"].rings[0].sums[:]
         decisions += [await one.decide(number) for number in (30, 32, 33)]  # other cards
-        await until(lambda: "are sound" in caplog.text)
+        await until(lambda: "is sound" in caplog.text)
         return [*decisions, *[await one.decide(number) for number in range(34, 45)]]
 
     one = scorer()
@@ -303,6 +332,7 @@ def test_a_check_that_cannot_run_is_counted_and_harms_nobody(scorer, settings, c
 
     run(one, story)
     assert "fraud_state_checks_failed_total 1.0" in one.metrics.page().decode()
+    assert "no-home" in caplog.text, "why, as whoever failed has put it"
     assert not one.engine.doubtful
 
 
@@ -311,3 +341,245 @@ def test_without_checks_nothing_is_written(scorer, settings):
     fill(one, range(5))
     with contextlib.suppress(FileNotFoundError):
         assert not list(settings.state_dir.iterdir())
+
+
+def test_a_wrong_newest_time_in_memory_is_found_and_no_snapshot_is_blamed_for_it(tmp_path):
+    log = log_of(tmp_path / "a.db", (transaction(number) for number in range(100)))
+    snapshots = StateSnapshots(tmp_path / "state")
+    snapshots.write(folded(log, 50), log)
+    snapshots.write(folded(log), log)
+    before = names(tmp_path / "state")
+    for fault in (1 << 50, -(1 << 50), 1 << 3, -(1 << 20)):
+        rings = folded(log)
+        rings.newest_us += fault
+        for is_alone in (False, True):
+            finding = refold(log, snapshots, asked_of(rings, is_alone=is_alone))
+            assert (len(finding.differing), finding.distrusted) == (SHARDS, False), fault
+            assert names(tmp_path / "state") == before
+
+
+@pytest.mark.parametrize("fault", [1 << 40, 1, -1, -40])
+def test_a_wrong_position_in_memory_is_found(tmp_path, fault):
+    log = log_of(tmp_path / "a.db", (transaction(number) for number in range(100)))
+    snapshots = StateSnapshots(tmp_path / "state")
+    rings = folded(log)
+    rings.last_seq += fault
+    finding = refold(log, snapshots, asked_of(rings))
+    assert finding.differing
+    assert not finding.distrusted
+    right = asked_of(folded(log)).marks
+    jumped = [*right[:200], *(structs.replace(mark, seq=mark.seq + fault) for mark in right[200:])]
+    assert refold(log, snapshots, Order("home", jumped, SHARDS, is_alone=False)).differing
+
+
+def test_the_fold_of_the_log_alone_begins_where_the_log_says_however_long_it_is(tmp_path):
+    far = (LOOKBACK + LATENESS).days * 1440 // 100 + 1
+    old_and_new = [transaction(n)._replace(event_us=T0 + n * far * MINUTE) for n in range(120)]
+    late = transaction(200)._replace(event_us=T0 + 110 * far * MINUTE)
+    log = log_of(tmp_path / "a.db", [*old_and_new, late])
+    assert log.newest_event_timestamp(up_to=50) < log.newest_event_timestamp()
+    assert log.newest_event_timestamp(up_to=0) is None
+    asked = asked_of(folded(log), is_alone=True)
+    finding = refold(log, StateSnapshots(tmp_path / "state"), asked)
+    assert (finding.differing, finding.snapshot_seq) == ([], 121)
+
+
+def test_a_snapshot_that_was_wrong_before_a_scorer_started_from_it_is_found(
+    scorer, settings, caplog
+):
+    caplog.set_level(logging.INFO)
+    one = scorer()
+    fill(one, range(60))
+    wrong = folded(one.log)
+    wrong._pasts["card"]["c3"].rings[0].amounts[2] += 1_000
+    wrong = FeatureRings.restore(wrong.snapshot())  # with sums that fit the wrong amount
+    one.snapshots.write(wrong, one.log)
+    asked = asked_of(one.snapshots.newest(one.log))
+    assert refold(one.log, one.snapshots, asked).differing == [], "with snapshots it looks right"
+
+    async def story(another: Scorer) -> Any:
+        await until(lambda: "all of it is sound" in caplog.text)
+        return await another.decide(66)
+
+    decided = run(scorer(), story)
+    assert transaction(66).card_id == "c3"
+    assert "replaced the snapshots" in caplog.text
+    assert decided.features == truth(one.log)[decided.transaction_id]
+
+
+def test_the_first_round_and_every_sixth_fold_the_log_alone(scorer, monkeypatch):
+    asked = []
+
+    async def sound(order: Order) -> Finding:
+        asked.append(order.is_alone)
+        return Finding([], False, 1)
+
+    monkeypatch.setattr("serving.audit._asked", sound)
+
+    async def story(one: Scorer) -> None:
+        for number in range(2 * ALONE_EVERY + 1):
+            await one.decide(number)
+            await until(lambda: len(asked) > number)  # noqa: B023 -- waited for right here
+
+    run(scorer(seconds=0.05), story)
+    alone = [True, *[False] * (ALONE_EVERY - 1)]
+    assert asked[: 2 * ALONE_EVERY + 1] == [*alone, *alone, True]
+
+
+def test_a_log_restored_from_a_backup_gets_snapshots_and_those_beyond_its_end_go(tmp_path, caplog):
+    log = log_of(tmp_path / "a.db", (transaction(number) for number in range(60)))
+    snapshots = StateSnapshots(tmp_path / "state")
+    backup = sqlite3.connect(tmp_path / "b.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as source:
+        source.backup(backup)
+    backup.close()
+    early = snapshots.write(folded(log, 40), log)
+    with log.writing() as writer:
+        for number in range(60, 100):
+            writer.append_transaction(transaction(number), received_us=T0, source="s")
+    snapshots.write(folded(log), log)
+    snapshots.write(folded(log, 90), log)
+    snapshots.write(folded(log, 40), log)
+    assert not early.exists(), "two newer ones are kept"
+    restored = EventLog(tmp_path / "b.db")
+    assert snapshots.newest(restored) is None
+    assert "the log ends before it, at position 60" in caplog.text
+    assert "of another log" not in caplog.text
+    written = snapshots.write(folded(restored, 50), restored)
+    assert names(tmp_path / "state") == [written.name]
+    last = snapshots.write(folded(restored), restored)
+    assert snapshots.of(restored) == [last, written]
+    assert snapshots.of(log) == [last, written], "both are of its beginning"
+
+
+def test_a_log_that_went_on_differently_or_was_built_anew_is_told_from_the_first(tmp_path, caplog):
+    payments = [transaction(number) for number in range(50)]
+    log = log_of(tmp_path / "a.db", payments)
+    log.close()
+    snapshots = StateSnapshots(tmp_path / "state")
+    snapshots.write(folded(log), log)
+    other = [*(payment._replace(amount_minor=1) for payment in payments[:49]), payments[49]]
+    assert snapshots.newest(log_of(tmp_path / "other.db", other)) is None
+    assert snapshots.newest(log_of(tmp_path / "same.db", payments)) is None
+    assert caplog.text.count("it is of another log") == 2
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((tmp_path / "a.db").read_bytes())
+    assert snapshots.newest(EventLog(copy)) is not None
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE transactions SET amount_minor = 1 WHERE seq = 45")
+        connection.commit()
+    assert snapshots.newest(EventLog(copy)) is None
+    assert "the log has gone on differently before its position" in caplog.text
+
+
+@pytest.mark.parametrize("age", [99, 1])
+def test_files_that_nobody_named_like_a_snapshot_are_skipped_and_removed(tmp_path, age, caplog):
+    log = log_of(tmp_path / "a.db", [transaction(1)])
+    (tmp_path / "state").mkdir()
+    for name in (f"{age:015d}-{'0' * 16}.rings", "by-hand.rings"):
+        (tmp_path / "state" / name).write_bytes(b"old")
+    snapshots = StateSnapshots(tmp_path / "state")
+    assert snapshots.newest(log) is None
+    assert caplog.text.count("of another log") == 2
+    written = snapshots.write(folded(log), log)
+    assert names(tmp_path / "state") == [written.name]
+
+
+def damage_frauds(past: Past) -> None:
+    past.frauds = None
+
+
+def damage_columns(past: Past) -> None:
+    past.rings[0].running = (None, None)
+
+
+def damage_key(past: Past) -> None:
+    past.rings[0].times = None
+
+
+@pytest.mark.parametrize("damage", [damage_frauds, damage_columns, damage_key])
+def test_damage_of_any_kind_is_a_difference_and_not_the_end_of_the_checks(tmp_path, damage):
+    log = log_of(tmp_path / "a.db", (transaction(number) for number in range(50)))
+    rings = folded(log)
+    with contextlib.suppress(AttributeError):
+        damage(rings._pasts["card"]["c3"])
+    shard = shard_of("c3", SHARDS)
+    assert _digest(rings, shard, SHARDS) == "unreadable"
+
+
+def test_a_defect_costs_one_round_and_is_said_and_counted_without_what_it_quotes(
+    scorer, monkeypatch, caplog
+):
+    rounds = []
+
+    async def broken(order: Order) -> Finding:
+        rounds.append(order)
+        if len(rounds) < 3:
+            raise KeyError("c3")
+        return Finding([], False, 1)
+
+    monkeypatch.setattr("serving.audit._asked", broken)
+
+    async def story(one: Scorer) -> None:
+        await one.decide(0)
+        await until(lambda: one.audit._sound[1] == 1)
+
+    one = scorer(seconds=0.05)
+    run(one, story)
+    assert "fraud_state_checks_failed_total 2.0" in one.metrics.page().decode()
+    assert "ended with a defect: found KeyError at test_scorer_state.py" in caplog.text
+    assert "c3" not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [b"", b"{", b"[]", b'{"type": "Finding"}'])
+def test_an_answer_that_is_none_is_an_error_that_says_so(answer):
+    with pytest.raises(UnavailableError, match=r"ended with 1 and \d+ bytes that are no answer"):
+        _read(answer, 1)
+
+
+def run_refold(told: bytes) -> tuple[int, Failure]:
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.refold"], input=told, capture_output=True, check=False
+    )
+    return done.returncode, msgspec.json.decode(done.stdout, type=Failure)
+
+
+def test_the_other_process_says_why_it_failed_and_quotes_no_payment(tmp_path):
+    log = tmp_path / "log" / "events.db"
+    log.parent.mkdir()
+    log.write_bytes(b"no database" * 100)
+    mark = Mark(1, 0, "digest of 4929 1234 5678 9012")
+    asked = msgspec.json.encode(Order(str(tmp_path), [mark], SHARDS, is_alone=False))
+    code, failure = run_refold(asked)
+    assert code == 1
+    assert "events.db unusable" in failure.message
+    assert "Hint" not in failure.message
+    code, failure = run_refold(asked.replace(b'"seq":1', b'"seq":"4929"'))
+    assert code == 1
+    assert failure.message.startswith("found ValidationError")
+    assert "4929" not in failure.message
+
+
+def test_more_pasts_are_checked_in_more_shards_and_the_doubt_covers_them(scorer, monkeypatch):
+    monkeypatch.setattr(FeatureRings, "shards", 1_024)  # as if there were thousands
+    asked = []
+
+    async def differing(order: Order) -> Finding:
+        asked.append(order)
+        return Finding([shard_of("c3", order.shards)], False, 1)
+
+    monkeypatch.setattr("serving.audit._asked", differing)
+    doubts = []
+
+    async def story(one: Scorer) -> None:
+        async def repair(shards: frozenset[int]) -> None:
+            doubts.append(shards)
+
+        monkeypatch.setattr(one.engine, "repair", repair)
+        for number in range(10):
+            await one.decide(number)
+        await until(lambda: doubts)
+
+    run(scorer(), story)
+    assert asked[-1].shards == 1024 == len(asked[-1].marks)
+    assert doubts[-1] == {shard_of("c3", SHARDS)}
