@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.data import repeated, thinned
+from benchmarks.data import backfilled, repeated, thinned
 from benchmarks.measure import Cost, Row, found, measured, without
+from fraud_platform.errors import FraudPlatformError
 from fraud_platform.features import batch
 from fraud_platform.features.journal import Journal
 from fraud_platform.features.shards import inputs
@@ -17,27 +18,34 @@ from fraud_platform.features.spec import FEATURES
 Compute = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 
 GROWTH = (1, 4, 16)
+_RUNS = 2
+"""Of everything that is compared, on both sides of a ratio."""
+_BACKFILL_PARTS = 16
+_WARM_UP_ROWS = 20_000
 _SEED = 20_260_105
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What the batch engine answered for the whole log, and what that cost."""
+    """What the batch engines answered for the whole log, and what that cost.
+
+    Attributes:
+        features: the answer.
+        costs: of each engine by its name, or why there is none.
+    """
 
     features: pl.DataFrame
-    compute: Cost
-    whole: Cost
-    read: Cost
+    costs: dict[str, Cost | str]
 
 
 def against_the_disk(log: Journal, folder: Path) -> tuple[Computed, list[Row]]:
     """Read, compute and write, over reading and writing the same files."""
     files = _Files.of(log, folder)
-    (payments, labels), read = measured(files.read, 3)
-    features, compute = measured(lambda: batch.compute(payments, labels))
-    _, write = measured(lambda: files.write(features), 2)
+    (payments, labels), read = measured(files.read, _RUNS)
+    features, compute = measured(lambda: batch.compute(payments, labels), _RUNS)
+    _, write = measured(lambda: files.write(features), _RUNS)
+    kernel = _kernel_cost(Journal(payments, labels), features)
     floor = _sum(read, write)
-    whole = _sum(compute, floor)
     rows = [
         Row(
             measure="batch (Polars): CPU per row",
@@ -46,27 +54,34 @@ def against_the_disk(log: Journal, folder: Path) -> tuple[Computed, list[Row]]:
             note=f"{compute} for {len(FEATURES)} features of {features.height:,} rows",
         ),
         Row(measure="batch (Polars): read + compute + write / read + write", at_most=3).of(
-            whole, floor
+            _sum(compute, floor), floor
         ),
     ]
-    return Computed(features, compute, whole, read), rows + list(_of_kernel(files, floor, features))
-
-
-def _of_kernel(files: "_Files", floor: Cost, features: pl.DataFrame) -> Iterator[Row]:
     over_disk = Row(measure="kernel: read + compute + write / read + write", at_most=1.5)
     over_read = Row(measure="kernel: compute / reading the input", at_most=5)
-    kernel, why = found("fraud_platform.features.kernel")
-    if kernel is None:
-        yield from without(why, over_disk, over_read)
-        return
-    (payments, labels), read = measured(files.read)
-    kernel.compute(payments.head(1_000), labels.clear())  # compiles
-    table, compute = measured(lambda: kernel.compute(payments, labels), 2)
-    if not table.equals(features):
-        yield from without("its values differ from those of Polars", over_disk, over_read)
-        return
-    yield over_disk.of(_sum(compute, floor), floor)
-    yield over_read.of(compute, read)
+    if isinstance(kernel, str):
+        rows += without(kernel, over_disk, over_read)
+    else:
+        rows += [over_disk.of(_sum(kernel, floor), floor), over_read.of(kernel, read)]
+    return Computed(features, {"batch (Polars)": compute, "kernel": kernel}), rows
+
+
+def _kernel_cost(log: Journal, features: pl.DataFrame) -> Cost | str:
+    kernel = _engines()["kernel"]
+    if isinstance(kernel, str):
+        return kernel
+    compute: Compute = kernel
+    warm_up(compute, log)
+    table, cost = measured(lambda: compute(log.transactions, log.labels), _RUNS)
+    return cost if table.equals(features) else "its values differ from those of Polars"
+
+
+def warm_up(compute: Compute, log: Journal) -> None:
+    """Have everything compiled before it is measured, also what only late rows need."""
+    payments = log.transactions.head(_WARM_UP_ROWS)
+    labels = log.labels.join(payments, on="transaction_id", how="semi", maintain_order="left")
+    some = Journal(payments, labels).disturbed(late=0.05, seed=_SEED)
+    compute(some.transactions, some.labels)
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,31 @@ def late_rows(log: Journal) -> Iterator[Row]:
     in_order, late = (log.disturbed(late=share, seed=_SEED) for share in (0.0, 0.01))
     for name, compute in _engines().items():
         row = Row(measure=f"{name}: 1 % of rows late / all in order of event time", at_most=1.5)
-        if isinstance(compute, str):
-            yield from without(compute, row)
-            continue
+        yield _over(row, compute, late, in_order)
+
+
+def backfill(log: Journal) -> Iterator[Row]:
+    """The older half of the same facts ingested second, over all of them in order."""
+    in_order = thinned(log, _BACKFILL_PARTS)
+    late = backfilled(in_order)
+    for name, compute in _engines().items():
+        row = Row(measure=f"{name}: backfill, the older half ingested second / in order")
+        yield _over(row, compute, late, in_order)
+
+
+def _over(row: Row, compute: Compute | str, one: Journal, other: Journal) -> Row:
+    """The cost of one log over that of another, of as many rows."""
+    if isinstance(compute, str):
+        return without(compute, row)[0]
+    try:
         costs = [
-            measured(partial(compute, some.transactions, some.labels), 2)[1]
-            for some in (late, in_order)
+            measured(partial(compute, log.transactions, log.labels), _RUNS)[1]
+            for log in (one, other)
         ]
-        yield row.of(*costs)
+    except FraudPlatformError as error:
+        return without(f"refused: {error.message}", row)[0]
+    told = row.of(*costs)
+    return replace(told, note=f"{told.note}, {one.transactions.height:,} rows")
 
 
 def growing_history(log: Journal) -> Iterator[Row]:
@@ -120,9 +152,7 @@ def growing_history(log: Journal) -> Iterator[Row]:
             yield from without(compute, *rows)
             continue
         costs = {
-            times: measured(
-                partial(compute, long.transactions, long.labels), 3 if times == 1 else 2
-            )[1].cpu
+            times: measured(partial(compute, long.transactions, long.labels), _RUNS)[1].cpu
             / long.transactions.height
             for times, long in logs.items()
         }

@@ -110,6 +110,29 @@ def repeated(log: Journal, times: int) -> Journal:
     )
 
 
+def backfilled(log: Journal) -> Journal:
+    """The same facts, the older half of which was ingested after the newer half."""
+    middle = log.transactions["event_timestamp"].median()
+    is_newer = pl.col("event_timestamp") >= middle
+    parts = [
+        journal(
+            log.transactions.filter(of_part),
+            log.labels.select("transaction_id", "label_timestamp", "verdict"),
+        )
+        for of_part in (is_newer, ~is_newer)
+    ]
+    after = parts[0].events
+    return Journal(
+        *(
+            pl.concat([first, second.with_columns(pl.col("seq") + after)])
+            for first, second in (
+                (parts[0].transactions, parts[1].transactions),
+                (parts[0].labels, parts[1].labels),
+            )
+        )
+    )
+
+
 def _shifted(rows: pl.DataFrame, shift: timedelta, column: str) -> pl.DataFrame:
     return rows.with_columns(
         pl.format("{}-{}", pl.lit(shift.days), "transaction_id").alias("transaction_id"),

@@ -65,10 +65,11 @@ def _measure(run: _Run, data: Data, folder: Path) -> None:
     computed, rows = batch.against_the_disk(data.log, folder)
     run.add(rows)
     run.add(batch.late_rows(data.log))
+    run.add(batch.backfill(data.log))
     run.add(batch.growing_history(data.log))
     run.add(peers.against_peers(data.log))
     run.add(_feast_retrieval(data, computed))
-    run.add(online.online(data.log, computed.features, computed.compute, folder))
+    run.add(online.online(data.log, computed.features, computed.costs, folder))
     run.add(remote.redis(data.log))
 
 
