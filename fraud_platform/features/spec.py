@@ -150,7 +150,7 @@ FEATURES: tuple[Feature, ...] = named_once(
         _windowed("card", _F.STD, _MONTH, "C17"),
         _windowed("card", _F.Z_SCORE, _QUARTER, "C18"),
         _windowed("card", _F.OVER_MEDIAN, _QUARTER, "C19"),
-        _windowed("card", _F.SECONDS_SINCE_FIRST, _MONTH, "C20"),
+        _windowed("card", _F.SECONDS_SINCE_FIRST, _DAY, "C20"),
         _windowed("card", _F.COUNT, _WEEK, "C21", where=OUTLIER),
         _windowed("card", _F.COUNT, _FORTNIGHT, "C22", where=OUTLIER),
         _windowed("card", _F.SECONDS_SINCE_LAST, _FORTNIGHT, "C23", where=OUTLIER),
