@@ -30,13 +30,12 @@ from redis.retry import Retry
 from fraud_platform.adapters.redis_address import RedisAddress
 from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.events import Event, LabelEvent, Transaction
-from fraud_platform.features.declaration import MICROSECOND, Feature, digest_of
+from fraud_platform.features.declaration import Feature, digest_of
 from fraud_platform.features.past import Entry, Past, Verdict
 from fraud_platform.features.reading import Layout, Reader
-from fraud_platform.features.spec import FEATURES, LATENESS
+from fraud_platform.features.spec import FEATURES
 from fraud_platform.features.state import Sight, changes
 
-_LATENESS_US = LATENESS // MICROSECOND
 _POSITION = struct.Struct("<qq")
 _HEAD = struct.Struct("<qq")  # of a packed past: last seq, bytes of payments
 _VERDICT = struct.Struct("<qqqq?q")
@@ -144,7 +143,7 @@ class RedisState:
 
     def is_late(self, event_us: int) -> bool:
         """Whether a decision of this event time may no longer find its whole window."""
-        return event_us < self.newest_us - _LATENESS_US
+        return self._reader.is_late(event_us, self.newest_us)
 
     def read(self, transaction: Transaction) -> tuple[float | None, ...]:
         """The features of a payment, given everything applied so far; changes nothing.
@@ -174,7 +173,7 @@ class RedisState:
         card = _past(layouts["card"], *strings[:2])
         terminal = _past(layouts["terminal"], *strings[2:])
         values = self._reader.values(transaction, card, terminal)
-        is_late = transaction.event_us < newest_us - _LATENESS_US
+        is_late = self._reader.is_late(transaction.event_us, newest_us)
         return Sight(values, last_seq, last_seq, is_late)
 
     def apply(self, event: Event) -> None:

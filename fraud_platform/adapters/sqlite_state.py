@@ -15,13 +15,11 @@ from typing import Self
 
 from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.events import Event, LabelEvent, Transaction
-from fraud_platform.features.declaration import MICROSECOND, Feature, digest_of
+from fraud_platform.features.declaration import Feature, digest_of
 from fraud_platform.features.past import Past
 from fraud_platform.features.reading import Reader
-from fraud_platform.features.spec import FEATURES, LATENESS
+from fraud_platform.features.spec import FEATURES
 from fraud_platform.features.state import Sight, changes
-
-_LATENESS_US = LATENESS // MICROSECOND
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (
@@ -96,7 +94,7 @@ class SqliteState:
 
     def is_late(self, event_us: int) -> bool:
         """Whether a decision of this event time may no longer find its whole window."""
-        return event_us < self.newest_us - _LATENESS_US
+        return self._reader.is_late(event_us, self.newest_us)
 
     def apply(self, event: Event) -> None:
         """Fold one event in, in a transaction of its own unless one of `applying` is open."""
@@ -149,7 +147,7 @@ class SqliteState:
             _unpacked(self._reader, "card", card),
             _unpacked(self._reader, "terminal", terminal),
         )
-        is_late = transaction.event_us < newest_us - _LATENESS_US
+        is_late = self._reader.is_late(transaction.event_us, newest_us)
         return Sight(values, last_seq, last_seq, is_late)
 
     def close(self) -> None:
