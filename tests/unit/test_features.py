@@ -272,7 +272,7 @@ NAMES = [feature.name for feature in ALL]
 
 
 @given(logs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_batch_and_rings_equal_the_oracle_bit_for_bit(log: list[Event]) -> None:
     expected, offline, online = by_oracle(log), by_batch(log), by_rings(log, FeatureRings(ALL))
     assert offline.keys() == expected.keys()
@@ -541,7 +541,7 @@ def test_a_damaged_or_foreign_snapshot_is_refused() -> None:
 
 
 @given(logs(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_reader_that_lags_sees_exactly_what_it_says_it_saw(
     log: list[Event], rng: random.Random
 ) -> None:
@@ -604,8 +604,8 @@ def test_batch_and_rings_agree_bit_for_bit_on_the_benchmark() -> None:
     if not path.exists():
         pytest.skip(f"no benchmark data at {path}; set FRAUD_BENCHMARK_DATA to its folder")
     last_week = datetime(2018, 8, 28, tzinfo=UTC)
-    log = benchmark_log(path, last_week - LOOKBACK, cards=10)
+    log = benchmark_log(path, last_week - LOOKBACK, cards=25)
     offline = by_batch(log, FEATURES)
     online = by_rings(log, FeatureRings())
     assert differences(online, offline, list(FEATURE_NAMES)) == []
-    assert len(online) * len(FEATURE_NAMES) > 1_000_000
+    assert len(online) * len(FEATURE_NAMES) > 400_000

@@ -21,7 +21,7 @@ SHARDS = (1, 2, 7, 64)
 TABLE = log_frames(11, 40)[0].with_columns(is_odd=pl.col("seq") % 2 == 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**9), payments=st.integers(1, 250), cards=st.integers(1, 30))
 def test_any_number_of_shards_gives_the_same_digest(seed: int, payments: int, cards: int):
     transactions, labels = log_frames(seed, payments, cards=cards)
@@ -86,6 +86,7 @@ def test_two_sides_about_other_payments_are_not_joined():
         shards.join([table], [table[1:]], FEATURES)
 
 
+@settings(max_examples=40)
 @given(cut=st.lists(st.integers(0, 40), max_size=5))
 def test_a_digest_does_not_show_how_the_table_was_cut(cut: list[int]):
     places = [0, *sorted(cut), TABLE.height]

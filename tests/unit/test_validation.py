@@ -80,6 +80,7 @@ mostly_good = (
 )
 
 
+@settings(max_examples=60)
 @given(st.lists(mostly_good, max_size=12))
 def test_every_row_is_valid_or_quarantined_once_and_both_statements_of_the_rules_agree(rows):
     frame = frame_of(rows)
@@ -161,7 +162,7 @@ def test_a_live_transaction_is_checked_within_its_budget():
     assert best < 100e-6  # about 12 us on one free core; the slack is for busy test machines
 
 
-@settings(deadline=None, max_examples=50)  # the first call imports pandera
+@settings(deadline=None, max_examples=30)  # the first call imports pandera
 @given(st.lists(transactions | st.just(GOOD), max_size=6))
 def test_the_pandera_schema_flags_what_split_flags(rows):
     import pandera.errors
