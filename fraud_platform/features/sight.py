@@ -80,10 +80,10 @@ def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
     order = np.lexsort((history["time_us"].to_numpy(), history[entity].to_numpy()))
     ordered = history[order]  # by rank within the same instant: the sort is stable
     whole = ordered.with_columns(pl.col(entity).alias("line"), is_asked="is_wanted")
-    if not _is_ever_overtaken(ordered, entity):
+    is_overtaken = _overtaken(ordered, entity)
+    if not (is_overtaken & ordered["is_wanted"].to_numpy()).any():
         return whole
     lined = _Lined.of(ordered, entity)
-    is_overtaken = _overtaken(lined)
     first, last = _runs(lined, is_overtaken)
     copies = _copies(lined, first, last, reach_us)
     is_asked = lined.is_wanted[copies["place"].to_numpy()] & copies["is_decision"].to_numpy()
@@ -93,20 +93,12 @@ def line_up(history: pl.DataFrame, entity: str, reach_us: int) -> pl.DataFrame:
     ])  # fmt: skip
 
 
-def _is_ever_overtaken(ordered: pl.DataFrame, entity: str) -> bool:
-    """Whether any wanted decision comes after an event of its entity that it had not seen."""
+def _overtaken(ordered: pl.DataFrame, entity: str) -> Bools:
+    """Decisions that come after an event of their entity which they had not seen."""
     keys = ordered[entity].to_numpy() * (ordered.height + 1)
     newest = np.maximum.accumulate(keys + ordered["rank"].to_numpy())
-    unseen = newest[:-1] >= (keys + ordered["seen_rank"].to_numpy())[1:]
-    return bool((unseen & ordered["is_wanted"].to_numpy()[1:]).any())
-
-
-def _overtaken(lined: _Lined) -> Bools:
-    """Decisions that come after an event of their entity which they had not seen."""
-    keys = lined.codes * (len(lined.codes) + 1)
-    newest = np.maximum.accumulate(keys + lined.arrivals)
-    is_overtaken = np.zeros(len(keys), np.bool_)
-    is_overtaken[1:] = newest[:-1] >= (keys + lined.seen)[1:]
+    is_overtaken = np.zeros(ordered.height, np.bool_)
+    is_overtaken[1:] = newest[:-1] >= (keys + ordered["seen_rank"].to_numpy())[1:]
     return is_overtaken
 
 

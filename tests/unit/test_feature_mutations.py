@@ -144,7 +144,7 @@ BATCH = (
     Mutant(
         "late rows are seen early",
         "sight",
-        "if not _is_ever_overtaken(ordered, entity):",
+        'if not (is_overtaken & ordered["is_wanted"].to_numpy()).any():',
         "if True:",
     ),
     Mutant(
@@ -156,8 +156,8 @@ BATCH = (
     Mutant(
         "the first payment that a reader missed overtakes nobody",
         "sight",
-        "is_overtaken[1:] = newest[:-1] >= (keys + lined.seen)[1:]",
-        "is_overtaken[1:] = newest[:-1] > (keys + lined.seen)[1:]",
+        'is_overtaken[1:] = newest[:-1] >= (keys + ordered["seen_rank"].to_numpy())[1:]',
+        'is_overtaken[1:] = newest[:-1] > (keys + ordered["seen_rank"].to_numpy())[1:]',
     ),
     Mutant(
         "a copy lacks nothing",
