@@ -26,6 +26,8 @@ class DecisionPolicy:
     """Share of genuine transactions that may be declined, in (0, review_fpr]."""
     max_reasons: int = 4
     """Most reason codes in one answer."""
+    valid_seconds: int = 300
+    """How long an answer may be acted on, seconds after it was decided."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decline_fpr <= self.review_fpr < 1.0:
@@ -33,8 +35,9 @@ class DecisionPolicy:
                 f"found decline_fpr={self.decline_fpr} and review_fpr={self.review_fpr}, "
                 "expected 0 < decline_fpr <= review_fpr < 1"
             )
-        if self.max_reasons < 1:
-            raise ValueError(f"found max_reasons={self.max_reasons}, expected at least 1")
+        for name in ("max_reasons", "valid_seconds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected at least 1")
 
 
 class Outcome(StrEnum):

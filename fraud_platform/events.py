@@ -63,6 +63,19 @@ class TransactionEvent(NamedTuple):
     transaction: Transaction
 
 
+class Label(NamedTuple):
+    """What somebody said about one transaction, before it has a place in the log."""
+
+    transaction_id: str
+    verdict: str  # fraud | genuine | withdrawn
+    label_source: str  # chargeback | dispute | analyst | audit | customer_report
+    reason: str | None
+    known_us: int  # when the verdict became known, microseconds UTC
+    received_us: int  # when the platform took it, by its own clock
+    happened_us: int | None = None  # when what it speaks of happened, e.g. the dispute
+    reported_by: str | None = None  # subject of the caller's key
+
+
 class LabelEvent(NamedTuple):
     """A verdict about one transaction, at its place in the log.
 
@@ -91,7 +104,11 @@ class Decision(NamedTuple):
     decision: str  # approve | review | decline
     score: float | None  # in [0, 1]; None when no model decided
     reasons: tuple[str, ...]  # stable codes, strongest first
-    mode: str  # champion | rules_only
+    probability: float | None  # calibrated chance of fraud; None when it cannot be told
+    expected_fpr: float | None  # share of genuine payments that score at least this
+    mode: str  # normal | degraded | rules_only
+    missing: tuple[str, ...]  # capabilities that were missing in mode degraded
+    arm: str  # champion | canary | none: whose model decided
     is_late: bool
     model_version: str | None
     model_digest: str | None
@@ -99,3 +116,4 @@ class Decision(NamedTuple):
     feature_spec_digest: str
     features: tuple[float | None, ...]  # in the order of FEATURE_NAMES
     latency_us: int
+    expires_us: int  # nobody should act on the answer later, microseconds UTC

@@ -165,7 +165,11 @@ DECISIONS = Table(
         "decision": pl.String(),  # approve | review | decline
         "score": pl.Float64(),  # in [0, 1]; null when no model decided
         "reasons": pl.List(pl.String()),  # stable reason codes, strongest first, at most four
-        "mode": pl.String(),  # champion | rules_only
+        "probability": pl.Float64(),  # calibrated chance of fraud; null when it cannot be told
+        "expected_fpr": pl.Float64(),  # share of genuine payments that score at least this
+        "mode": pl.String(),  # normal | degraded | rules_only
+        "missing": pl.List(pl.String()),  # capabilities that were missing in mode degraded
+        "arm": pl.String(),  # champion | canary | none: whose model decided
         "is_late": pl.Boolean(),  # older than the state's lateness bound: its windows may be cut
         "model_version": pl.String(),
         "model_digest": pl.String(),
@@ -173,6 +177,7 @@ DECISIONS = Table(
         "feature_spec_digest": pl.String(),
         "features": pl.List(pl.Float64()),  # in the order of FEATURE_NAMES; null where undefined
         "latency_us": pl.Int64(),  # from the parsed request to the computed decision, microseconds
+        "expires_timestamp": UTC_MICROSECONDS,  # nobody should act on the answer later
     },
     required=(
         "transaction_id",
@@ -184,11 +189,14 @@ DECISIONS = Table(
         "decision",
         "reasons",
         "mode",
+        "missing",
+        "arm",
         "is_late",
         "policy_digest",
         "feature_spec_digest",
         "features",
         "latency_us",
+        "expires_timestamp",
     ),
     key="transaction_id",
     time="event_timestamp",

@@ -17,7 +17,7 @@ from fraud_platform.errors import (
     PermanentError,
     UnknownTransactionError,
 )
-from fraud_platform.events import Decision, Transaction, TransactionEvent
+from fraud_platform.events import Decision, Label, Transaction, TransactionEvent
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
 from serving.ruling import Ruling, Verdict, in_doubt
@@ -46,6 +46,8 @@ class NewLabel:
     label_source: str
     reason: str | None
     known_us: int | None
+    happened_us: int | None = None
+    reported_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,12 +197,16 @@ class Group:
                     hint="send the transaction first, or check its transaction_id",
                 )
             event, was_new = self._writer.append_label(
-                transaction_id=label.transaction_id,
-                verdict=label.verdict,
-                label_source=label.label_source,
-                reason=label.reason,
-                known_us=_known_us(label, recorded.transaction, request),
-                received_us=request.received_us,
+                Label(
+                    transaction_id=label.transaction_id,
+                    verdict=label.verdict,
+                    label_source=label.label_source,
+                    reason=label.reason,
+                    known_us=_known_us(label, recorded.transaction, request),
+                    received_us=request.received_us,
+                    happened_us=label.happened_us,
+                    reported_by=label.reported_by,
+                )
             )
         except PermanentError as refusal:
             return refusal
@@ -222,7 +228,11 @@ def _decision(plan: _Planned, verdict: Verdict, ruling: Ruling, decided_us: int)
         decision=str(verdict.outcome),
         score=verdict.score,
         reasons=verdict.reasons,
+        probability=None,
+        expected_fpr=None,
         mode=ruling.mode,
+        missing=(),
+        arm="none" if ruling.model is None else "champion",
         is_late=plan.is_late,
         model_version=ruling.version,
         model_digest=ruling.model_digest,
@@ -230,6 +240,7 @@ def _decision(plan: _Planned, verdict: Verdict, ruling: Ruling, decided_us: int)
         feature_spec_digest=ruling.feature_spec_digest,
         features=plan.features,
         latency_us=max(0, decided_us - plan.request.received_us),
+        expires_us=decided_us + ruling.policy.valid_seconds * 1_000_000,
     )
 
 

@@ -24,7 +24,7 @@ class Metrics:
         decisions = Counter(
             "fraud_decisions", "Decisions taken", ["outcome", "mode"], registry=registry
         )
-        modes = ("champion", "rules_only")
+        modes = ("normal", "degraded", "rules_only")
         self._decisions = {
             (str(outcome), mode): decisions.labels(str(outcome), mode)
             for outcome, mode in itertools.product(Outcome, modes)

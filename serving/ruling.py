@@ -68,8 +68,8 @@ class Ruling:
 
     @property
     def mode(self) -> str:
-        """`champion`, or `rules_only` when no model decides."""
-        return "rules_only" if self.model is None else "champion"
+        """`normal`, or `rules_only` when no model decides."""
+        return "rules_only" if self.model is None else "normal"
 
     @property
     def model_digest(self) -> str | None:

@@ -42,16 +42,17 @@ CREATE INDEX IF NOT EXISTS transactions_by_time ON transactions (event_us);
 CREATE TABLE IF NOT EXISTS labels (
     seq INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL REFERENCES transactions (transaction_id),
     verdict TEXT NOT NULL, label_source TEXT NOT NULL, reason TEXT, known_us INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL, happened_us INTEGER, reported_by TEXT,
     UNIQUE (transaction_id, verdict, label_source, known_us)) STRICT;
 CREATE INDEX IF NOT EXISTS labels_by_time ON labels (known_us);
 CREATE TABLE IF NOT EXISTS decisions (
     transaction_id TEXT PRIMARY KEY REFERENCES transactions (transaction_id),
     decision_id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, seen_seq INTEGER NOT NULL,
     event_us INTEGER NOT NULL, decided_us INTEGER NOT NULL, decision TEXT NOT NULL, score REAL,
-    reasons TEXT NOT NULL, mode TEXT NOT NULL, is_late INTEGER NOT NULL, model_version TEXT,
+    reasons TEXT NOT NULL, probability REAL, expected_fpr REAL, mode TEXT NOT NULL,
+    missing TEXT NOT NULL, arm TEXT NOT NULL, is_late INTEGER NOT NULL, model_version TEXT,
     model_digest TEXT, policy_digest TEXT NOT NULL, feature_spec_digest TEXT NOT NULL,
-    features BLOB NOT NULL, latency_us INTEGER NOT NULL) STRICT;
+    features BLOB NOT NULL, latency_us INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (event_us);
 CREATE TABLE IF NOT EXISTS rejections (
     partition_us INTEGER NOT NULL, received_us INTEGER NOT NULL, source TEXT NOT NULL,
@@ -67,7 +68,9 @@ _TIMES = {
     "event_us": "event_timestamp",
     "received_us": "received_timestamp",
     "known_us": "label_timestamp",
+    "happened_us": "happened_timestamp",
     "decided_us": "decided_timestamp",
+    "expires_us": "expires_timestamp",
     "partition_us": "partition_timestamp",
 }
 
@@ -181,7 +184,7 @@ class EventLog:
         stored = self._frame(query, start, end)
         return stored.with_columns(
             pl.col("is_late").cast(pl.Boolean),
-            pl.col("reasons").str.json_decode(pl.List(pl.String)),
+            pl.col("reasons", "missing").str.json_decode(pl.List(pl.String)),
             pl.Series("features", [unpack(b) for b in stored["features"]], pl.List(pl.Float64)),
         ).select(*DECISIONS.columns)
 
@@ -300,6 +303,7 @@ class EventLog:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_SCHEMA)
+            _widen(connection)
             log_writer.identify(connection)
         except sqlite3.Error:
             connection.close()
@@ -395,12 +399,36 @@ _STORED: dict[str, pl.DataType] = {
     **LABELS.columns,
     **DECISIONS.columns,
     **QUARANTINE.columns,
+    "reported_by": pl.String(),
     "reasons": pl.String(),
+    "missing": pl.String(),
     "features": pl.Binary(),
     "is_late": pl.Int64(),
     **dict.fromkeys(_TIMES, pl.Int64()),
 }
 """Column -> dtype as SQLite returns it."""
+
+
+_LATER_COLUMNS = {
+    "labels": {"happened_us": "INTEGER", "reported_by": "TEXT"},
+    "decisions": {
+        "probability": "REAL",
+        "expected_fpr": "REAL",
+        "missing": "TEXT NOT NULL DEFAULT '[]'",
+        "arm": "TEXT NOT NULL DEFAULT 'none'",
+        "expires_us": "INTEGER NOT NULL DEFAULT 0",
+    },
+}
+"""Columns that a log of the first version lacks; its rows get nulls, or what says "not told"."""
+
+
+def _widen(connection: sqlite3.Connection) -> None:
+    """Give the tables of an older log the columns they lack."""
+    for table, columns in _LATER_COLUMNS.items():
+        known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        for name, declaration in columns.items():
+            if name not in known:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
 
 
 def _payload(rows: pl.DataFrame) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from fraud_platform.errors import UnknownTransactionError
 from fraud_platform.events import (
     Decision,
     Event,
+    Label,
     LabelEvent,
     Transaction,
     TransactionEvent,
@@ -24,6 +25,7 @@ from fraud_platform.events import (
 
 _TRANSACTION = ", ".join(Transaction._fields)
 _DECISION = ", ".join(Decision._fields)
+_LABEL = ", ".join(Label._fields)
 _MARKED = 100
 """So many events up to a position tell it from the same position of another log."""
 
@@ -84,6 +86,7 @@ class LogWriter:
         """Append the decision of a transaction that is in the log."""
         stored = decision._asdict() | {
             "reasons": json.dumps(decision.reasons),
+            "missing": json.dumps(decision.missing),
             "features": pack(decision.features),
         }
         values = tuple(stored.values())
@@ -93,16 +96,7 @@ class LogWriter:
             values,
         )
 
-    def append_label(
-        self,
-        *,
-        transaction_id: str,
-        verdict: str,
-        label_source: str,
-        reason: str | None,
-        known_us: int,
-        received_us: int,
-    ) -> tuple[LabelEvent, bool]:
+    def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
         """Append one verdict; the same verdict again is a no-op.
 
         Returns:
@@ -113,7 +107,7 @@ class LogWriter:
         """
         found = self._connection.execute(
             f"SELECT seq, {_TRANSACTION} FROM transactions WHERE transaction_id = ?",  # noqa: S608 -- column names are ours
-            (transaction_id,),
+            (label.transaction_id,),
         ).fetchone()
         if found is None:
             raise UnknownTransactionError(
@@ -123,16 +117,15 @@ class LogWriter:
         same = self._connection.execute(
             "SELECT seq FROM labels WHERE transaction_id = ? AND verdict = ? AND label_source = ?"
             " AND known_us = ?",
-            (transaction_id, verdict, label_source, known_us),
+            (label.transaction_id, label.verdict, label.label_source, label.known_us),
         ).fetchone()
         seq = self._next_seq() if same is None else int(same[0])
         if same is None:
             self._connection.execute(
-                "INSERT INTO labels (seq, transaction_id, verdict, label_source, reason, known_us,"
-                " received_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (seq, transaction_id, verdict, label_source, reason, known_us, received_us),
+                f"INSERT INTO labels (seq, {_LABEL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 -- column names are ours
+                (seq, *label),
             )
-        event = LabelEvent(seq, found[0], Transaction(*found[1:]), verdict, known_us)
+        event = LabelEvent(seq, found[0], Transaction(*found[1:]), label.verdict, label.known_us)
         return event, same is None
 
     def _next_seq(self) -> int:
@@ -262,6 +255,7 @@ def _decision(row: tuple[object, ...]) -> Decision:
     stored = Decision(*row)  # type: ignore[arg-type]  # SQLite returns objects; columns are typed
     return stored._replace(
         reasons=tuple(json.loads(str(stored.reasons))),
+        missing=tuple(json.loads(str(stored.missing))),
         features=unpack(bytes(stored.features)),  # type: ignore[arg-type]  # stored as a blob
         is_late=bool(stored.is_late),
     )

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -17,6 +18,7 @@ from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.errors import DataContractError, LogUnavailableError, UnknownTransactionError
 from fraud_platform.events import (
     Decision,
+    Label,
     LabelEvent,
     Transaction,
     TransactionEvent,
@@ -135,7 +137,8 @@ def a_payment(name: str, days: float = 0.0) -> Transaction:
 def a_decision(transaction: Transaction, seq: int) -> Decision:
     return Decision(
         transaction.transaction_id, f"d{seq}", seq, seq - 1, transaction.event_us, 5, "review", 0.5,
-        ("C01",), "champion", False, "1", "m", "p", "f", (1.0, None), 7,
+        ("C01",), 0.2, 0.01, "degraded", ("champion",), "canary", False, "1", "m", "p", "f",
+        (1.0, None), 7, 9,
     )  # fmt: skip
 
 
@@ -153,10 +156,7 @@ def test_an_error_inside_a_write_leaves_no_trace(log):
     def write_a_payment_and_a_label_about_nothing() -> None:
         with log.writing() as writer:
             writer.append_transaction(a_payment("a"), received_us=9, source="scorer")
-            writer.append_label(
-                transaction_id="ghost", verdict="fraud", label_source="analyst", reason=None,
-                known_us=1, received_us=1,
-            )  # fmt: skip
+            writer.append_label(Label("ghost", "fraud", "analyst", None, 1, 1))
 
     with pytest.raises(UnknownTransactionError):
         write_a_payment_and_a_label_about_nothing()
@@ -311,3 +311,20 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(log, tmp_path):
     assert len(acknowledged) >= 50
     assert all(log.decision(name) is not None for name in acknowledged)
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_log_of_an_older_version_gets_the_columns_it_lacks(tmp_path):
+    path = tmp_path / "old.db"
+    log, payment = EventLog(path), a_payment("a")
+    with log.writing() as writer:
+        seq = writer.append_transaction(payment, received_us=9, source="scorer")
+        writer.append_decision(a_decision(payment, seq))
+    log.close()
+    with closing(sqlite3.connect(path)) as older:
+        for name in ("probability", "expected_fpr", "missing", "arm", "expires_us"):
+            older.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
+        older.execute("ALTER TABLE labels DROP COLUMN happened_us")
+    decision = EventLog(path).decision("a")
+    assert decision == a_decision(payment, seq)._replace(
+        probability=None, expected_fpr=None, missing=(), arm="none", expires_us=0
+    )

@@ -71,7 +71,7 @@ def test_a_decision_says_who_decided_and_why(client, payment):
     answer = decide(client, payment(amount_minor=9_000)).json()
     assert answer["decision"] in {"review", "decline"}
     assert 0.3 <= answer["score"] <= 1
-    assert answer["mode"] == "champion"
+    assert answer["mode"] == "normal"
     assert answer["model_version"] == "1"
     assert answer["reasons"][0]["code"] == "P01", "the model was trained on the amount alone"
     assert answer["reasons"][0]["text"]
@@ -387,7 +387,7 @@ def test_metrics_count_what_was_answered(client, payment):
         for family in text_string_to_metric_families(page.text)
         for sample in family.samples
     }
-    assert samples["fraud_decisions_total", "approve", "champion"] == 1
+    assert samples["fraud_decisions_total", "approve", "normal"] == 1
     assert samples["fraud_decisions_replayed_total",] == 1
     assert samples["fraud_requests_refused_total", "rule_broken"] == 1
     assert samples["fraud_decision_seconds_count",] == 2

@@ -174,7 +174,7 @@ def test_a_killed_scorer_starts_again_from_a_snapshot(start, publish, payment, s
     assert "not as the log says" not in said
     decisions, folded = recorded(settings)
     assert all(decision.features == folded[name] for name, decision in decisions.items())
-    assert {decision.mode for decision in decisions.values()} == {"champion"}
+    assert {decision.mode for decision in decisions.values()} == {"normal"}
 
 
 def test_a_swap_under_load_drops_no_request(start, publish, payment):
@@ -190,7 +190,7 @@ def test_a_swap_under_load_drops_no_request(start, publish, payment):
             )
             traffic.wait_for(lambda n=seen: len(traffic.answers) > n + 30)
     assert not traffic.refusals
-    assert {answer["mode"] for answer in traffic.answers.values()} == {"champion"}
+    assert {answer["mode"] for answer in traffic.answers.values()} == {"normal"}
     digests = {(a["model_version"], a["model_digest"]) for a in traffic.answers.values()}
     assert len(digests) == 2, "a version is always the same model"
     page = httpx.get(f"{process.url}/metrics").text

@@ -204,7 +204,7 @@ def test_a_fault_in_memory_is_found_stated_and_repaired_while_payments_are_answe
     decisions, during, right = sender.decisions, sender.during_doubt, truth(one.log)
     assert len({transaction(n).card_id for n in during}) == 7, "others went on meanwhile"
     of_c3 = [n for n in during if transaction(n).card_id == "c3"]
-    assert {decisions[n].mode for n in during if n not in of_c3} == {"champion"}
+    assert {decisions[n].mode for n in during if n not in of_c3} == {"normal"}
     stated = {(decisions[n].mode, decisions[n].decision, decisions[n].reasons) for n in of_c3}
     assert stated == {("rules_only", "review", (STATE_IN_DOUBT,))}
     wrong = {n for n, d in decisions.items() if d.features != right[d.transaction_id]}
