@@ -8,8 +8,9 @@ import polars as pl
 from assets import DATA_ENGINEERING, MODEL_RISK
 from assets.evaluation import Comparison
 from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
-from fraud_platform.adapters.model_bundle import load_bundle, read_pointer
+from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.errors import BundleIntegrityError, NoChampionError
 from fraud_platform.promotion import PromotionAnswer
@@ -77,7 +78,7 @@ def champion_passes_its_golden_rows(
     champion: Reign, registry: dg.ResourceParam[ModelRegistry]
 ) -> dg.AssetCheckResult:
     """The published bundle is intact, the champion's, and scores its golden rows to the bit."""
-    pointer = read_pointer(registry.models_dir)
+    pointer = read_deployment(registry.models_dir).champion
     problem = "nothing is published"
     if pointer is not None:
         try:

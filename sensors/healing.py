@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.timing import SENSOR_SECONDS, day_of
-from fraud_platform.adapters.model_bundle import read_pointer
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Act, Remedy, Volume, refusal, too_few
@@ -78,7 +78,7 @@ def label_volume(
     tables: dg.ResourceParam[Tables],
 ) -> dg.RunRequest | dg.SkipReason:
     """Train when enough new frauds came of age: the first model early, later ones by volume."""
-    first = read_pointer(settings.models_dir) is None
+    first = read_deployment(settings.models_dir).champion is None
     trained = [] if first else tables.days("training_set")
     fresh = [day for day in tables.days("mature_labels") if not trained or day > trained[-1]]
     if not fresh:

@@ -5,7 +5,7 @@ They tick by the wall clock but work on the newest day of data, so a stream that
 
 import dagster as dg
 
-from fraud_platform.adapters.model_bundle import read_pointer
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Remedy, refusal
 from fraud_platform.settings import Settings
@@ -26,7 +26,7 @@ def weekly_retraining(
     settings: dg.ResourceParam[Settings],
 ) -> dg.RunRequest | dg.SkipReason:
     """Every Monday at 03:00 UTC, a challenger on the newest mature labels."""
-    if read_pointer(settings.models_dir) is None:
+    if read_deployment(settings.models_dir).champion is None:
         return dg.SkipReason("there is no champion yet; the label sensor trains the first one")
     days = tables.days("mature_labels")
     if days[-1] in tables.days("training_set"):

@@ -9,7 +9,8 @@ import gc
 import logging
 from pathlib import Path
 
-from fraud_platform.adapters.model_bundle import Pointer, load_pointed, read_pointer
+from fraud_platform.adapters.deployment import Pointer, read_deployment
+from fraud_platform.adapters.model_bundle import load_pointed
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import FraudPlatformError
 from serving.metrics import Metrics
@@ -52,7 +53,7 @@ class ChampionWatch:
     async def look(self) -> None:
         """Take over the pointer's bundle if the pointer moved and the bundle is sound."""
         try:
-            pointer = await asyncio.to_thread(read_pointer, self._models_dir)
+            pointer = (await asyncio.to_thread(read_deployment, self._models_dir)).champion
             if pointer is None or (pointer == self._seen and self.load_error is None):
                 return
             ruling = await asyncio.to_thread(self._load, pointer)

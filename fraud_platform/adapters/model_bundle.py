@@ -1,7 +1,7 @@
-"""Models on disk: one sealed folder per version, and the pointer to the champion's.
+"""Models on disk: one sealed folder per version.
 
 What belongs here: writing a bundle in one step, and refusing every bundle that is not exactly what
-was written. Which version the pointer names is decided in `model_registry`.
+was written. Which version has which role is `deployment`.
 
 A flipped bit in a model file can kill the process or change scores without a word, so digests are
 checked before any library parses a byte. This guards against damage and mix-ups; who wrote the
@@ -18,10 +18,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.sealed_folder import (
     publish_folder,
     read_regular,
-    replace_file,
+    require_plain_name,
     sha256,
 )
 from fraud_platform.errors import BundleIntegrityError, PermanentError
@@ -29,7 +30,6 @@ from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model
 
 MANIFEST = "manifest.json"
-POINTER = "champion.json"
 _GOLDEN, _REFERENCE = "golden.npz", "reference.parquet"
 _MODEL_FILES = {"xgboost": "model.ubj", "lightgbm": "model.txt"}
 
@@ -79,20 +79,6 @@ class Manifest(Lineage, frozen=True, kw_only=True):
     parameters: dict[str, float | int | str]
     rounds: int
     files: dict[str, str]
-
-
-class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which bundle decides.
-
-    Attributes:
-        version: the champion's version.
-        path: its folder, relative to the folder of the pointer.
-        manifest_digest: SHA-256 of its manifest's bytes.
-    """
-
-    version: str
-    path: str
-    manifest_digest: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +132,7 @@ def write_bundle(
     Raises:
         PermanentError: the version exists with other content, or its name is no plain name.
     """
-    _require_plain_name(version)
+    require_plain_name(version)
     files = {
         _MODEL_FILES[model.library]: model.payload,
         _GOLDEN: _golden_bytes(golden, model.score(golden)),
@@ -260,31 +246,6 @@ def manifest_digest(path: Path) -> str:
     return sha256(read_regular(path / MANIFEST))
 
 
-def read_pointer(models_dir: Path) -> Pointer | None:
-    """The pointer, or None while nothing was published.
-
-    Raises:
-        BundleIntegrityError: the file is no pointer.
-    """
-    path = models_dir / POINTER
-    if not path.exists():
-        return None
-    try:
-        pointer = msgspec.json.decode(read_regular(path), type=Pointer)
-        _require_plain_name(pointer.path)
-    except (msgspec.MsgspecError, UnicodeDecodeError, PermanentError) as error:
-        raise BundleIntegrityError(
-            f"{path} is no pointer: {error}.",
-            hint="publish the champion again from the registry.",
-        ) from error
-    return pointer
-
-
-def write_pointer(models_dir: Path, pointer: Pointer) -> None:
-    """Replace the pointer; a reader sees the old one or the new one, also after a power cut."""
-    replace_file(models_dir / POINTER, msgspec.json.encode(pointer))
-
-
 def _sealed(manifest: Manifest) -> bytes:
     """The one form of a manifest on disk, with its own digest among the files'."""
     files = {name: value for name, value in manifest.files.items() if name != MANIFEST}
@@ -377,12 +338,3 @@ def _reference_bytes(model: Model, reference: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     model.scored(reference.select(model.feature_names)).write_parquet(buffer)
     return buffer.getvalue()
-
-
-def _require_plain_name(name: str) -> None:
-    if (
-        not name
-        or name.startswith(".")
-        or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    ):
-        raise PermanentError(f"{name!r} is no version; expected letters, digits, '-', '_', '.'.")

@@ -1,49 +1,53 @@
 """MLflow as the record of trainings and the holder of aliases.
 
-**Invariant:** only this module moves an alias or the champion's pointer, and only after the bundle
-passed its verification.
+**Invariant:** only this module moves an alias or the deployment, and a version becomes champion
+only after its bundle passed its verification.
 
 MLflow keeps runs, versions and aliases; what is scored are the bundles (`model_bundle`). MLflow's
 own model loaders are never used: they run classes named in a file, and check no digest. All calls
 go through `MlflowClient` with explicit addresses, so a run that someone else has open in this
 process is neither used nor disturbed.
 
-The alias `champion` is the truth, the pointer file its copy for scorers. Both move under one file
-lock, alias first; whoever dies between the two leaves a difference that `publish`, or the next
-move, heals. The lock holds for the processes of one machine.
+The aliases are the truth, the deployment file is their copy for scorers, which never ask MLflow.
+Both move under one file lock, aliases first; whoever dies between the two leaves a difference that
+`publish`, or the next move, heals. The lock holds for the processes of one machine.
 """
 
-import fcntl
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.adapters.deployment import (
+    Deployment,
+    Pointer,
+    read_deployment,
+    write_deployment,
+)
 from fraud_platform.adapters.evaluation_plots import precision_recall_figure, reliability_figure
+from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
 from fraud_platform.adapters.model_bundle import (
     Bundle,
     Lineage,
-    Pointer,
     load_bundle,
     manifest_digest,
     model_file_name,
-    read_pointer,
     write_bundle,
-    write_pointer,
 )
 from fraud_platform.errors import (
     BundleIntegrityError,
     NoChampionError,
+    NotReadyError,
     PermanentError,
-    RegistryUnavailableError,
 )
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.spec import spec_digest
@@ -52,19 +56,7 @@ from fraud_platform.model import Model
 REGISTERED_MODEL = "fraud"
 EXPERIMENT = "fraud"
 CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
-
-_PERMANENT_CODES = frozenset(
-    {
-        "BAD_REQUEST",
-        "CUSTOMER_UNAUTHORIZED",
-        "INVALID_PARAMETER_VALUE",
-        "NOT_FOUND",
-        "PERMISSION_DENIED",
-        "RESOURCE_ALREADY_EXISTS",
-        "RESOURCE_DOES_NOT_EXIST",
-        "UNAUTHENTICATED",
-    }
-)
+_ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "previous": PREVIOUS_CHAMPION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +100,12 @@ class ModelVersion:
 
 
 class ModelRegistry:
-    """Runs, versions, aliases and the champion's pointer. Cheap to make; connects on first use.
+    """Runs, versions, aliases and the deployment. Cheap to make; connects on first use.
 
     Args:
         uri: MLflow tracking and registry address; None for SQLite under `home`.
         home: folder of MLflow's database and artifacts when `uri` is None.
-        models_dir: folder of the bundles, the pointer and the lock.
+        models_dir: folder of the bundles, the deployment and the lock.
 
     Every method may raise `RegistryUnavailableError` (try again), or `PermanentError` for a request
     that MLflow refuses.
@@ -140,7 +132,7 @@ class ModelRegistry:
         Call it before another tool opens `tracking_uri`: a tool that creates the experiment itself
         would have its artifacts land in the working directory.
         """
-        with _translated("open the experiment"):
+        with translated("open the experiment"):
             self._experiment()
         return EXPERIMENT
 
@@ -159,7 +151,7 @@ class ModelRegistry:
             The run's id.
         """
         client = self._client
-        with _translated("record a training"):
+        with translated("record a training"):
             run = client.create_run(
                 self._experiment(),
                 run_name=f"{model.library} {provenance.trained_as_of}",
@@ -195,7 +187,7 @@ class ModelRegistry:
             reference: sample of the training features.
         """
         client = self._client
-        with _translated("register a model"):
+        with translated("register a model"):
             self._ensure_registered_model()
             found = client.search_model_versions(
                 f"name='{REGISTERED_MODEL}' and run_id='{lineage.run_id}'"
@@ -211,26 +203,50 @@ class ModelRegistry:
                     tags={"fraud/model_digest": model.digest, "fraud/library": model.library},
                 )
                 version = str(created.version)
-        with _translated("write a bundle"):
+        with translated("write a bundle"):
             write_bundle(
                 self._models_dir, version, model, lineage, golden=golden, reference=reference
             )
         return version
 
     def set_challenger(self, version: str) -> None:
-        """Point the alias `challenger` at a version whose bundle is sound.
+        """Let a version whose bundle is sound score along with the champion.
+
+        A canary of another challenger ends.
 
         Raises:
             BundleIntegrityError: the bundle is damaged or missing.
         """
-        load_bundle(self._models_dir / version)
         with self._moving() as client:
+            load_bundle(self._models_dir / version)
             client.set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
+            self._publish(client)
+
+    def set_canary(self, share: float) -> None:
+        """Let the challenger decide on a share of the cards; 0 ends the canary.
+
+        Args:
+            share: in [0, 1].
+
+        Raises:
+            PermanentError: the share is none.
+            NotReadyError: there is no challenger.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise PermanentError(f"found a canary share of {share}; expected one in [0, 1].")
+        with self._moving() as client:
+            found = self._publish(client, canary_share=share)
+        if share and found.challenger is None:
+            raise NotReadyError(
+                "There is no usable challenger to give cards to.",
+                hint="register one: `fraud-platform models show` names the versions.",
+            )
 
     def promote(self, version: str) -> str:
         """Make a version the champion; the champion so far becomes `previous_champion`.
 
-        Promoting the champion moves nothing, but publishes its pointer if that is behind.
+        Whoever was challenger no longer is: it asked to replace another champion. Promoting the
+        champion moves nothing, but publishes the deployment if that is behind.
 
         Returns:
             The champion's version.
@@ -240,22 +256,23 @@ class ModelRegistry:
         """
         with self._moving() as client:
             load_bundle(self._models_dir / version)
-            aliases = _aliases(client)
+            aliases = aliases_of(client, REGISTERED_MODEL)
             champion = aliases.get(CHAMPION)
             if champion != version:
                 if champion is not None:
                     client.set_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION, champion)
                 client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
-            if aliases.get(CHALLENGER) == version:
+            if CHALLENGER in aliases and (champion != version or aliases[CHALLENGER] == version):
                 client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
-            return self._point_at(version)
+            self._publish(client)
+        return version
 
     def roll_back(self, from_version: str | None = None) -> str:
         """Make `previous_champion` the champion again, and forget that there was another.
 
         A second roll-back therefore never brings the bad version back: it finds nothing to return
         to and raises. With `from_version` a repeated call is a no-op: once the champion is another
-        version, only its pointer is published.
+        version, only the deployment is published.
 
         Returns:
             The version that is champion now.
@@ -265,10 +282,11 @@ class ModelRegistry:
             BundleIntegrityError: the earlier champion's bundle is damaged; nothing has moved.
         """
         with self._moving() as client:
-            aliases = _aliases(client)
+            aliases = aliases_of(client, REGISTERED_MODEL)
             champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS_CHAMPION)
             if champion is not None and from_version not in (None, champion):
-                return self._point_at(champion)
+                self._publish(client)
+                return champion
             if champion is None or previous in (None, champion):
                 raise NoChampionError(
                     f"The champion is {champion or 'none'} and no earlier champion is recorded.",
@@ -277,16 +295,17 @@ class ModelRegistry:
             load_bundle(self._models_dir / previous)
             client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, previous)
             client.delete_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION)
-            return self._point_at(previous)
+            self._publish(client)
+            return previous
 
     def publish(self) -> str | None:
-        """Make the pointer agree with the alias `champion`, and return its version, or None.
+        """Make the deployment agree with the aliases; return the champion's version, or None.
 
-        Heals a move that was killed between alias and pointer.
+        Heals a move that was killed between aliases and deployment, and a damaged deployment.
         """
         with self._moving() as client:
-            champion = _aliases(client).get(CHAMPION)
-            return None if champion is None else self._point_at(champion)
+            champion = self._publish(client).champion
+            return None if champion is None else champion.version
 
     def champion(self) -> Bundle | None:
         """The verified bundle of the alias `champion`, or None while there is none."""
@@ -313,13 +332,13 @@ class ModelRegistry:
 
     def alias(self, name: str) -> str | None:
         """The version an alias points at, or None."""
-        with _translated("read an alias"):
-            return _aliases(self._client).get(name)
+        with translated("read an alias"):
+            return aliases_of(self._client, REGISTERED_MODEL).get(name)
 
     def versions(self) -> list[ModelVersion]:
         """Every registered version, oldest first."""
-        with _translated("list versions"):
-            aliases = _aliases(self._client)
+        with translated("list versions"):
+            aliases = aliases_of(self._client, REGISTERED_MODEL)
             found = self._client.search_model_versions(f"name='{REGISTERED_MODEL}'")
         return [
             ModelVersion(
@@ -337,7 +356,7 @@ class ModelRegistry:
         # Building a new database is announced line by line at INFO.
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        with _translated("connect"), _locked(self._home / ".connect.lock"):
+        with translated("connect"), locked(self._home / ".connect.lock"):
             client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
             # Two processes must not build the same database: ask something while locked.
             client.get_experiment_by_name(EXPERIMENT)
@@ -346,17 +365,44 @@ class ModelRegistry:
     @contextmanager
     def _moving(self) -> Iterator[Any]:
         client = self._client
-        with _locked(self._models_dir / ".registry.lock"), _translated("move an alias"):
+        with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
             yield client
 
-    def _point_at(self, version: str) -> str:
-        bundle = load_bundle(self._models_dir / version)
-        pointer = Pointer(
-            version=version, path=version, manifest_digest=manifest_digest(bundle.path)
+    def _publish(self, client: Any, canary_share: float | None = None) -> Deployment:
+        """Write what the aliases say; a canary goes on only between the same two models."""
+        aliases = aliases_of(client, REGISTERED_MODEL)
+        if (champion := aliases.get(CHAMPION)) is not None:
+            load_bundle(self._models_dir / champion)
+        try:
+            before = read_deployment(self._models_dir)
+        except BundleIntegrityError as error:
+            logging.getLogger(__name__).warning("writing the deployment anew: %s", error.message)
+            before = Deployment()
+        roles = {role: self._pointer(aliases.get(alias)) for role, alias in _ROLES.items()}
+        is_same_contest = (roles["champion"], roles["challenger"]) == (
+            before.champion,
+            before.challenger,
         )
-        if read_pointer(self._models_dir) != pointer:
-            write_pointer(self._models_dir, pointer)
-        return version
+        if canary_share is None:
+            canary_share = before.canary_share if is_same_contest else 0.0
+        if roles["challenger"] is None:
+            canary_share = 0.0
+        found = Deployment(sequence=before.sequence, canary_share=canary_share, **roles)
+        if found != before:
+            found = msgspec.structs.replace(found, sequence=before.sequence + 1)
+            write_deployment(self._models_dir, found)
+        return found
+
+    def _pointer(self, version: str | None) -> Pointer | None:
+        """The pointer to a version; None for one whose manifest is gone: no role is left to it."""
+        if version is None:
+            return None
+        try:
+            digest = manifest_digest(self._models_dir / version)
+        except BundleIntegrityError as error:
+            logging.getLogger(__name__).warning("version %s has no role: %s", version, error)
+            return None
+        return Pointer(version=version, path=version, manifest_digest=digest)
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -407,44 +453,3 @@ class ModelRegistry:
             path = Path(folder) / model_file_name(model.library)
             path.write_bytes(model.payload)
             client.log_artifact(run_id, str(path), "model")
-
-
-def _aliases(client: Any) -> Mapping[str, str]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_registered_model(REGISTERED_MODEL).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
-    return {str(name): str(version) for name, version in found.items()}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        # Released by the operating system when the file closes, also after a kill.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code in _PERMANENT_CODES:
-            raise PermanentError(f"The registry refused to {action}: {error.message}") from error
-        raise RegistryUnavailableError(
-            f"The registry could not {action}: {error.message}"
-        ) from error
-    except (SQLAlchemyError, OSError) as error:
-        raise RegistryUnavailableError(
-            f"The registry could not {action}: {type(error).__name__}.",
-            hint="check the address in FRAUD_MLFLOW_URI, the disk and its permissions.",
-        ) from error

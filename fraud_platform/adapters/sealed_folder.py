@@ -33,6 +33,21 @@ def read_regular(path: Path) -> bytes:
         raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def require_plain_name(name: str) -> None:
+    """Refuse a name that could lead out of its folder or hide in it.
+
+    Raises:
+        PermanentError: it is empty, starts with a dot, or holds other than letters, digits, `-`,
+            `_` and `.`.
+    """
+    if (
+        not name
+        or name.startswith(".")
+        or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
+        raise PermanentError(f"{name!r} is no version; expected letters, digits, '-', '_', '.'.")
+
+
 def publish_folder(parent: Path, name: str, files: dict[str, bytes], *, seal: str) -> Path:
     """Write a folder of files, whole or not at all; the same content again changes nothing.
 

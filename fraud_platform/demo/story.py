@@ -16,6 +16,7 @@ import polars as pl
 
 from fraud_platform import processes
 from fraud_platform.adapters.alerts import Alerts
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.home import (
     occupied,
@@ -24,7 +25,7 @@ from fraud_platform.adapters.home import (
     write_settings,
 )
 from fraud_platform.adapters.ingest import ingest, read_mapping
-from fraud_platform.adapters.model_bundle import Bundle, load_bundle, read_pointer
+from fraud_platform.adapters.model_bundle import Bundle, load_bundle
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.adapters.world_file import write_world
 from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, make_plan
@@ -151,7 +152,9 @@ class Story:
 
     def _first_champion(self) -> Bundle:
         self._screen.say("Dagster's sensors turn the days into tables and train the first model")
-        self._wait("the first champion", lambda: read_pointer(self._settings.models_dir))
+        self._wait(
+            "the first champion", lambda: read_deployment(self._settings.models_dir).champion
+        )
         champion = self._champion()
         self._facts["first_champion"] = card(champion)
         self._screen.say(f"first champion: {model_line(card(champion))}")
@@ -252,7 +255,7 @@ class Story:
         return newest.date() - timedelta(days=1)
 
     def _champion(self) -> Bundle:
-        pointer = read_pointer(self._settings.models_dir)
+        pointer = read_deployment(self._settings.models_dir).champion
         assert pointer is not None  # noqa: S101 -- waited for
         return load_bundle(self._settings.models_dir / pointer.path)
 

@@ -11,8 +11,8 @@ import pytest
 from litestar.testing import TestClient
 
 from assets.timing import end_of, start_of
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
-from fraud_platform.adapters.model_bundle import read_pointer
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
 from fraud_platform.events import microseconds
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
@@ -223,7 +223,7 @@ def test_the_first_model_that_passes_the_gate_is_champion(story):
     assert story.registry.alias("champion") == "1"
     assert story.registry.alias("previous_champion") is None
     assert story.registry.alias("challenger") is None, "it won: it no longer asks"
-    pointer = read_pointer(story.settings.models_dir)
+    pointer = read_deployment(story.settings.models_dir).champion
     assert pointer is not None
     assert pointer.version == "1"
     shown = story.metadata("champion", LAST_DAY)
@@ -359,7 +359,7 @@ def test_a_roll_back_restores_the_previous_champion_and_the_graph_says_so(branch
     assert result.success
     assert branch.registry.alias("champion") == "1"
     assert branch.registry.alias("previous_champion") is None
-    pointer = read_pointer(branch.settings.models_dir)
+    pointer = read_deployment(branch.settings.models_dir).champion
     assert pointer is not None
     assert pointer.version == "1"
     shown = branch.metadata("champion", LAST_DAY)

@@ -10,18 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.model_bundle import (
     MANIFEST,
     Lineage,
-    Pointer,
     list_manifests,
     load_bundle,
     load_pointed,
     manifest_digest,
     read_manifest,
-    read_pointer,
     write_bundle,
-    write_pointer,
 )
 from fraud_platform.errors import BundleIntegrityError, PermanentError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
@@ -224,31 +222,6 @@ def test_manifests_are_listed_in_order_and_damaged_ones_named(tmp_path):
     assert [manifest.version for manifest in manifests] == ["2", "10"]
     assert damaged == ["3"]
     assert list_manifests(tmp_path / "absent") == ([], [])
-
-
-def test_the_pointer_comes_back_as_it_was_written(tmp_path):
-    pointer = Pointer(version="1", path="1", manifest_digest="a" * 64)
-    assert read_pointer(tmp_path) is None
-    write_pointer(tmp_path / "models", pointer)
-    assert read_pointer(tmp_path / "models") == pointer
-    assert [path.name for path in (tmp_path / "models").iterdir()] == ["champion.json"]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"\xff",
-        b'{"version":"1"}',
-        b'{"version":"1","path":"../1","manifest_digest":""}',
-        b'{"version":"1","path":"/etc","manifest_digest":""}',
-    ],
-)
-def test_a_file_that_is_no_pointer_is_refused(content, tmp_path):
-    (tmp_path / "champion.json").write_bytes(content)
-    with pytest.raises(BundleIntegrityError, match="is no pointer"):
-        read_pointer(tmp_path)
 
 
 def test_a_pointer_made_for_another_manifest_is_refused(tmp_path):

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from fraud_platform.adapters import model_registry
-from fraud_platform.adapters.model_bundle import Lineage, load_pointed, read_pointer
+from fraud_platform.adapters.deployment import read_deployment
+from fraud_platform.adapters.model_bundle import Lineage, load_pointed
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.errors import (
     BundleIntegrityError,
@@ -92,7 +93,7 @@ def register(
 
 def state(registry: ModelRegistry) -> tuple[str | None, str | None, str | None]:
     """(champion, previous champion, version the pointer names); the pointer's bundle is sound."""
-    pointer = read_pointer(registry.models_dir)
+    pointer = read_deployment(registry.models_dir).champion
     if pointer is not None:
         assert load_pointed(registry.models_dir, pointer).manifest.version == pointer.version
     return (
@@ -240,7 +241,7 @@ def killed_before_the_pointer(monkeypatch):
 
     def call(act, *arguments: str) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(model_registry, "write_pointer", die)
+            patch.setattr(model_registry, "write_deployment", die)
             with pytest.raises(Killed):
                 act(*arguments)
 

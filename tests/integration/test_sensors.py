@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from fraud_platform.adapters.model_bundle import Pointer, write_pointer
+from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
 from fraud_platform.healing import Evidence, HealingPolicy, Remedy, diagnose
 from fraud_platform.health import HealthReport, health_frame
 from fraud_platform.schemas import LABELS, TRANSACTIONS
@@ -279,7 +279,7 @@ def reigns(platform, version="1"):
     """Publish a champion, as far as a sensor looks at it."""
     pointer = Pointer(version=version, path=version, manifest_digest="0" * 64)
     platform.settings.models_dir.mkdir(parents=True, exist_ok=True)
-    write_pointer(platform.settings.models_dir, pointer)
+    write_deployment(platform.settings.models_dir, Deployment(champion=pointer))
 
 
 @pytest.fixture

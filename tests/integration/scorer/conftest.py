@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
 from fraud_platform.adapters.model_bundle import (
     Lineage,
-    Pointer,
     manifest_digest,
     write_bundle,
-    write_pointer,
 )
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model
@@ -88,7 +87,7 @@ def publish(models: dict[str, Model], settings: Settings) -> Callable[..., Path]
             reference=reference,
         )
         pointer = Pointer(version=version, path=version, manifest_digest=manifest_digest(path))
-        write_pointer(settings.models_dir, pointer)
+        write_deployment(settings.models_dir, Deployment(champion=pointer))
         return path
 
     return act

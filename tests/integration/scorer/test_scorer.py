@@ -177,7 +177,7 @@ def test_thresholds_that_make_no_sense_never_decide(client, publish):
 
 
 def test_a_pointer_that_disappears_leaves_the_model_in_place(client, payment, settings):
-    (settings.models_dir / "champion.json").unlink()
+    (settings.models_dir / "deployment.json").unlink()
     time.sleep(0.2)
     assert decide(client, payment()).json()["model_version"] == "1"
 

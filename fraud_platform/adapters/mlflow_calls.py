@@ -1,0 +1,74 @@
+"""What every call of MLflow needs: one lock for all processes, and errors of this platform.
+
+What belongs here: how the registry is asked. What is asked is `model_registry`.
+"""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fraud_platform.errors import PermanentError, RegistryUnavailableError
+
+_PERMANENT_CODES = frozenset(
+    {
+        "BAD_REQUEST",
+        "CUSTOMER_UNAUTHORIZED",
+        "INVALID_PARAMETER_VALUE",
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+        "UNAUTHENTICATED",
+    }
+)
+
+
+def aliases_of(client: Any, model: str) -> Mapping[str, str]:
+    """Alias -> version of a registered model; empty while it is not registered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_registered_model(model).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {str(name): str(version) for name, version in found.items()}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file among the processes of one machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        # Released by the operating system when the file closes, also after a kill.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn the errors of MLflow and its database into ours.
+
+    Raises:
+        PermanentError: MLflow refuses the request.
+        RegistryUnavailableError: it cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in _PERMANENT_CODES:
+            raise PermanentError(f"The registry refused to {action}: {error.message}") from error
+        raise RegistryUnavailableError(
+            f"The registry could not {action}: {error.message}"
+        ) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise RegistryUnavailableError(
+            f"The registry could not {action}: {type(error).__name__}.",
+            hint="check the address in FRAUD_MLFLOW_URI, the disk and its permissions.",
+        ) from error
