@@ -4,7 +4,7 @@ Nothing here ever carries a value from a request: a refused field is named, not 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -48,12 +48,21 @@ FRAMEWORK: dict[int, tuple[str, str]] = {
 
 
 class RefusedError(Exception):
-    """A request that the edge refuses before any domain code sees it."""
+    """A request that the edge refuses before any domain code sees it.
 
-    def __init__(self, status: int, body: ErrorOut) -> None:
+    Args:
+        status: the HTTP status of the answer.
+        body: what the sender reads.
+        headers: response headers that belong to the status, such as `retry-after`.
+    """
+
+    def __init__(
+        self, status: int, body: ErrorOut, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(body.message)
         self.status = status
         self.body = body
+        self.headers = dict(headers or {})
 
 
 def domain_refusal(error: FraudPlatformError) -> RefusedError:
@@ -108,7 +117,9 @@ class Refusals:
         )
 
     def _on_refused(self, _: Request[Any, Any, Any], error: RefusedError) -> Response[bytes]:
-        return self._respond(error.status, error.body)
+        response = self._respond(error.status, error.body)
+        response.headers.update(error.headers)
+        return response
 
     def _on_domain(self, _: Request[Any, Any, Any], error: FraudPlatformError) -> Response[bytes]:
         refusal = domain_refusal(error)
