@@ -4,6 +4,7 @@ What belongs here: the form of `deployment.json`, reading and writing it. Who ma
 `model_registry`, its only writer; what the pointers name is verified by `model_bundle`.
 """
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -58,7 +59,7 @@ def read_deployment(models_dir: Path) -> Deployment:
         UnavailableError: the disk does not answer.
     """
     path = models_dir / DEPLOYMENT
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is damage, not absence
         return Deployment()
     try:
         found = msgspec.json.decode(read_regular(path), type=Deployment)
