@@ -60,7 +60,7 @@ async def read_decision(
     transaction_id: FromPath[str], scorer: NamedDependency[Scorer]
 ) -> Response[bytes]:
     """The recorded decision on a payment."""
-    decision = scorer.engine.decision(transaction_id)
+    decision = await scorer.engine.decision(transaction_id)
     if decision is None:
         hint = "A payment that came in by a file has no decision"
         message = "No decision is recorded under this transaction_id"

@@ -146,7 +146,7 @@ class Engine:
         result = await self._submit(LabelRequest(tuple(labels), received_us, latest_us))
         return cast("tuple[LabelResult | PermanentError, ...]", result)
 
-    def decision(self, transaction_id: str) -> Decision | None:
+    async def decision(self, transaction_id: str) -> Decision | None:
         """The recorded decision on a payment, or None."""
         return self._log.decision(transaction_id)
 
