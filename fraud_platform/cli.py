@@ -4,6 +4,7 @@ Thin: each command reads the settings, calls one thing and prints. Errors of the
 their message and exit code 1.
 """
 
+import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 
 from fraud_platform.errors import FraudPlatformError
+from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
 from fraud_platform.settings import Settings, get_settings, settings_table
 
@@ -115,6 +117,28 @@ def serve() -> None:
     from serving.__main__ import run
 
     run(get_settings())
+
+
+@main.command()
+@click.argument("order", required=False, type=click.Choice(["normal", "rules_only", "closed"]))
+@click.option("--reason", help="Why; needed unless the order is normal.")
+@click.option("--by", "ordered_by", default=getpass.getuser, help="Who orders it.")
+def mode(order: str | None, reason: str | None, ordered_by: str) -> None:
+    """Show or order the best mode that the scorers of this home may answer in."""
+    from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
+    from fraud_platform.modes import Mode
+
+    path = get_settings().mode_path
+    if order is not None:
+        if order != Mode.NORMAL and not reason:
+            raise click.UsageError("found no --reason, expected one: others will ask why")
+        now_us = microseconds(datetime.now(UTC))
+        told = ModeOrder(
+            mode=Mode(order), reason=reason or "", ordered_by=ordered_by, ordered_us=now_us
+        )
+        write_order(path, told)
+    found = read_order(path)
+    click.echo(f"{found.mode} {found.ordered_by} {found.reason}".strip())
 
 
 @main.command()

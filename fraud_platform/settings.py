@@ -26,6 +26,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from fraud_platform.access import AccessPolicy
+from fraud_platform.calibration import CalibrationPolicy
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
@@ -33,6 +35,7 @@ from fraud_platform.features.engines import Engine
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.model import ModelPolicy
+from fraud_platform.modes import ModePolicy
 from fraud_platform.promotion import PromotionPolicy
 from fraud_platform.training_set import TrainingPolicy
 from fraud_platform.validation import ValidationPolicy
@@ -65,6 +68,9 @@ class Settings(BaseSettings):
     """Address the scorer listens on."""
     scorer_port: int = 8080
     """Port the scorer listens on."""
+    jwt_secret: SecretStr | None = None
+    """Secret shared with the issuer of signed tokens, for HS256; unset: only signatures that are
+    checked with public keys count."""
     state_check_seconds: float = 600.0
     """How often another process compares all of a scorer's memory with the log, seconds; it leaves
     a snapshot for the next start, and folds the log without any every sixth time. 0: never."""
@@ -75,16 +81,19 @@ class Settings(BaseSettings):
     code_commit: str | None = None
     """Version-control commit of the running code, recorded with every training; unset: asked of
     git by `up` and `demo`."""
+    modes: ModePolicy = Field(default_factory=ModePolicy)
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
     labels: LabelPolicy = Field(default_factory=LabelPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
+    calibration: CalibrationPolicy = Field(default_factory=CalibrationPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
+    access: AccessPolicy = Field(default_factory=AccessPolicy)
 
-    @field_validator("validation", mode="before")
+    @field_validator("validation", "access", mode="before")
     @classmethod
     def _read_lists(cls, told: object) -> object:
         """Lists inside a policy come from the environment as JSON text."""
@@ -134,9 +143,19 @@ class Settings(BaseSettings):
         return self.home / "state"
 
     @property
+    def mode_path(self) -> Path:
+        """The best mode that the scorers may answer in, as ordered."""
+        return self.home / "mode.json"
+
+    @property
     def tables_dir(self) -> Path:
         """Root of the Parquet tables: one folder per asset, one file per day."""
         return self.home / "tables"
+
+    @property
+    def access_dir(self) -> Path:
+        """API keys (their digests only), and when each was last used."""
+        return self.home / "access"
 
     @property
     def models_dir(self) -> Path:
