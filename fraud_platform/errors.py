@@ -8,6 +8,7 @@
     + UnknownTransactionError   a label or a look-up names a transaction that the log does not have
     + BundleIntegrityError      a model file, its digest or its golden rows do not agree
     + InvalidLabelError         a label contradicts itself, its transaction or the clock
+    + KeyStoreError             the file of API keys is damaged or open to others
   x NotReadyError             wait: the thing will exist later
     + LabelsNotMatureError      too few labels are known yet
     + NoChampionError           no model has passed the gate yet
@@ -60,6 +61,10 @@ class BundleIntegrityError(PermanentError):
 
 class InvalidLabelError(PermanentError):
     """A label contradicts itself, its transaction or the clock."""
+
+
+class KeyStoreError(PermanentError):
+    """The file of API keys is damaged, foreign or can be written by others: no key counts."""
 
 
 class NotReadyError(FraudPlatformError):

@@ -89,17 +89,25 @@ def _same_or_refused(target: Path, seal: str, content: bytes) -> Path:
     return target
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file; a reader sees the old or the new content, also after a power cut."""
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replace a file; a reader sees the old or the new content, also after a power cut.
+
+    Args:
+        path: the file; its folder is made if absent.
+        content: all of it.
+        mode: who may read and write it, before the process' umask; 0o600 for its owner alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    _write_durably(part, content)
+    _write_durably(part, content, mode)
     part.replace(path)
     _sync_folder(path.parent)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+def _write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
+    # With its mode from the start: a secret is at no moment open to others.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
