@@ -14,8 +14,9 @@ from assets.checks import judge
 from assets.timing import DAILY, MATURITY_DAYS, SPAN_DAYS, day_of, days_back, end_of
 from fraud_platform import training_set as training_sets
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.adapters.model_bundle import Lineage
+from fraud_platform.adapters.model_bundle import Evidence, Lineage
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
 from fraud_platform.evaluation import EvaluationReport, evaluate
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model, fit, matrix
@@ -27,10 +28,11 @@ _REFERENCE_ROWS = 5_000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model, what it is worth on the test slice, and the run that recorded it."""
+    """A trained model, what it and its scores are worth on the test slice, and the run."""
 
     model: Model
     report: EvaluationReport
+    calibration: Calibration
     run_id: str
 
 
@@ -157,8 +159,11 @@ def challenger(
     version = registry.register(
         best.model,
         _lineage(best, training_set, context.partition_key),
-        golden=_golden(training_set),
-        reference=_reference(training_set),
+        Evidence(
+            calibration=best.calibration,
+            golden=_golden(training_set),
+            reference=_reference(training_set),
+        ),
     )
     registry.set_challenger(version)
     return dg.MaterializeResult(
@@ -194,6 +199,7 @@ def _trained(
     model = fit(library, rows, settings.model)
     scored = model.scored(rows.filter(pl.col("slice") == "test"))
     report = evaluate(scored, settings.evaluation)
+    calibration = _calibrated(scored, settings.calibration)
     provenance = Provenance(
         training_set_digest=training_sets.digest(rows),
         trained_as_of=run.as_of,
@@ -203,17 +209,24 @@ def _trained(
     )
     run_id = registry.log_training(model, report, scored, provenance)
     return dg.MaterializeResult(
-        value=Candidate(model, report, run_id),
+        value=Candidate(model, report, calibration, run_id),
         metadata={
             "fraud/average_precision": report.average_precision,
             "fraud/auc_roc": report.auc_roc,
             f"fraud/card_precision_at_{report.k}": report.card_precision_at_k,
             "fraud/rounds": model.rounds,
             "fraud/model_digest": model.digest,
+            "fraud/calibrated_on_frauds": calibration.frauds,
+            "fraud/states_probability": bool(calibration.knots),
             "fraud/evaluation": dg.MetadataValue.md(report.to_markdown()),
             "mlflow/run_id": run_id,
         },
     )
+
+
+def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:
+    """Fitted on the rows that set the thresholds, so both speak of the same genuine payments."""
+    return calibrate(scored["is_fraud"].to_numpy(), scored["score"].to_numpy(), policy)
 
 
 def _lineage(best: Candidate, rows: pl.DataFrame, partition_key: str) -> Lineage:

@@ -25,13 +25,19 @@ from fraud_platform.adapters.sealed_folder import (
     require_plain_name,
     sha256,
 )
-from fraud_platform.errors import BundleIntegrityError, PermanentError
+from fraud_platform.calibration import Calibration
+from fraud_platform.errors import BundleIntegrityError, DataContractError, PermanentError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model
 
 MANIFEST = "manifest.json"
-_GOLDEN, _REFERENCE = "golden.npz", "reference.parquet"
+_CALIBRATION, _GOLDEN, _REFERENCE = "calibration.json", "golden.npz", "reference.parquet"
 _MODEL_FILES = {"xgboost": "model.ubj", "lightgbm": "model.txt"}
+
+_UNCALIBRATED = (
+    "the version is from before bundles said what a score means; train and publish again "
+    "(materialize both models and what follows)."
+)
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +87,21 @@ class Manifest(Lineage, frozen=True, kw_only=True):
     files: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a bundle holds beside its model.
+
+    Attributes:
+        calibration: what the model's scores mean, fitted on the rows that set the thresholds.
+        golden: shape (n, k), n >= 1, rows that every scorer must score to the same bits.
+        reference: rows with a column per feature, without `score`; it is added when written.
+    """
+
+    calibration: Calibration
+    golden: NDArray[np.float64]
+    reference: pl.DataFrame
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle.
@@ -88,11 +109,13 @@ class Bundle:
     Attributes:
         manifest: its facts.
         model: the model, ready to score.
+        calibration: what its scores mean.
         path: its folder.
     """
 
     manifest: Manifest
     model: Model
+    calibration: Calibration
     path: Path
 
     def reference(self) -> pl.DataFrame:
@@ -106,13 +129,7 @@ class Bundle:
 
 
 def write_bundle(
-    models_dir: Path,
-    version: str,
-    model: Model,
-    lineage: Lineage,
-    *,
-    golden: NDArray[np.float64],
-    reference: pl.DataFrame,
+    models_dir: Path, version: str, model: Model, lineage: Lineage, evidence: Evidence
 ) -> Path:
     """Write one version's folder, whole or not at all.
 
@@ -123,8 +140,7 @@ def write_bundle(
         version: name of the version: letters, digits, `-`, `_`, `.`.
         model: the model, over exactly `FEATURE_NAMES`.
         lineage: the caller's part of the manifest.
-        golden: shape (n, k), n >= 1, rows that every scorer must score to the same bits.
-        reference: rows with a column per feature, without `score`; it is added here.
+        evidence: what is written beside the model.
 
     Returns:
         `models_dir / version`.
@@ -135,8 +151,9 @@ def write_bundle(
     require_plain_name(version)
     files = {
         _MODEL_FILES[model.library]: model.payload,
-        _GOLDEN: _golden_bytes(golden, model.score(golden)),
-        _REFERENCE: _reference_bytes(model, reference),
+        _CALIBRATION: msgspec.json.encode(evidence.calibration),
+        _GOLDEN: _golden_bytes(evidence.golden, model.score(evidence.golden)),
+        _REFERENCE: _reference_bytes(model, evidence.reference),
     }
     manifest = Manifest(
         version=version,
@@ -158,8 +175,8 @@ def load_bundle(path: Path) -> Bundle:
     """Verify a bundle and make it ready to score.
 
     Checked in this order: the manifest against its own digest, the set of files, every file's
-    digest, the declaration of the features, the library's version, and last that the golden rows
-    get the same bits here.
+    digest, the declaration of the features, the library's version, that the calibration's numbers
+    fit together, and last that the golden rows get the same bits here.
 
     Raises:
         BundleIntegrityError: something differs; the message says what.
@@ -169,6 +186,7 @@ def load_bundle(path: Path) -> Bundle:
     contents = _verified_files(path, manifest)
     _require_our_features(manifest)
     _require_readable_by_us(manifest)
+    calibration = _calibration(contents[_CALIBRATION], path)
     model = Model(
         library=manifest.library,
         payload=contents[_MODEL_FILES[manifest.library]],
@@ -178,7 +196,7 @@ def load_bundle(path: Path) -> Bundle:
         rounds=manifest.rounds,
     )
     _require_golden_bits(model, contents[_GOLDEN], path)
-    return Bundle(manifest, model, path)
+    return Bundle(manifest, model, calibration, path)
 
 
 def load_pointed(models_dir: Path, pointer: Pointer) -> Bundle:
@@ -256,12 +274,13 @@ def _sealed(manifest: Manifest) -> bytes:
 
 
 def _verified_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
-    expected = {_MODEL_FILES[manifest.library], _GOLDEN, _REFERENCE, MANIFEST}
+    expected = {_MODEL_FILES[manifest.library], _CALIBRATION, _GOLDEN, _REFERENCE, MANIFEST}
     found = {entry.name for entry in path.iterdir()}
     if found != expected or set(manifest.files) != expected:
         raise BundleIntegrityError(
             f"{path} holds {sorted(found)} and its manifest lists {sorted(manifest.files)}; "
-            f"expected {sorted(expected)} in both."
+            f"expected {sorted(expected)} in both.",
+            hint=None if _CALIBRATION in manifest.files else _UNCALIBRATED,
         )
     names = expected - {MANIFEST}
     contents = {name: _verified_file(path, name, manifest.files[name]) for name in names}
@@ -279,6 +298,15 @@ def _verified_file(path: Path, name: str, expected: str) -> bytes:
             hint="restore the folder, or promote or roll back to another version.",
         )
     return content
+
+
+def _calibration(content: bytes, path: Path) -> Calibration:
+    try:
+        return msgspec.json.decode(content, type=Calibration)
+    except DataContractError as error:
+        raise BundleIntegrityError(f"{path / _CALIBRATION}: {error.message}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleIntegrityError(f"{path / _CALIBRATION} is no calibration: {error}.") from error
 
 
 def _require_our_features(manifest: Manifest) -> None:

@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from fraud_platform.adapters.deployment import (
     Deployment,
@@ -37,6 +35,7 @@ from fraud_platform.adapters.evaluation_plots import precision_recall_figure, re
 from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
 from fraud_platform.adapters.model_bundle import (
     Bundle,
+    Evidence,
     Lineage,
     load_bundle,
     manifest_digest,
@@ -167,14 +166,7 @@ class ModelRegistry:
                 client.set_terminated(run_id, status)
         return run_id
 
-    def register(
-        self,
-        model: Model,
-        lineage: Lineage,
-        *,
-        golden: NDArray[np.float64],
-        reference: pl.DataFrame,
-    ) -> str:
+    def register(self, model: Model, lineage: Lineage, evidence: Evidence) -> str:
         """Give a logged training a version number and write its bundle; moves no alias.
 
         Registering the same run again returns its version, and writes the bundle if that is still
@@ -183,8 +175,7 @@ class ModelRegistry:
         Args:
             model: the model of the run.
             lineage: the bundle's facts; `lineage.run_id` is the run from `log_training`.
-            golden: rows that every scorer must score to the same bits.
-            reference: sample of the training features.
+            evidence: what the bundle holds beside the model.
         """
         client = self._client
         with translated("register a model"):
@@ -204,9 +195,7 @@ class ModelRegistry:
                 )
                 version = str(created.version)
         with translated("write a bundle"):
-            write_bundle(
-                self._models_dir, version, model, lineage, golden=golden, reference=reference
-            )
+            write_bundle(self._models_dir, version, model, lineage, evidence)
         return version
 
     def set_challenger(self, version: str) -> None:

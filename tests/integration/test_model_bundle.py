@@ -13,6 +13,7 @@ import pytest
 from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.model_bundle import (
     MANIFEST,
+    Evidence,
     Lineage,
     list_manifests,
     load_bundle,
@@ -21,6 +22,7 @@ from fraud_platform.adapters.model_bundle import (
     read_manifest,
     write_bundle,
 )
+from fraud_platform.calibration import Calibration
 from fraud_platform.errors import BundleIntegrityError, PermanentError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import LIBRARIES, Model, ModelPolicy, fit, matrix
@@ -33,6 +35,14 @@ LINEAGE = Lineage(
     training_set_digest="d" * 64,
     run_id="run",
     report={"average_precision": 0.6},
+)
+MAPS = Calibration(
+    frauds=3,
+    genuine=40,
+    knots=(0.0, 0.3, 1.0),
+    chances=(0.01, 0.01, 0.9),
+    steps=(0.1, 0.30000000000000004),
+    reached=(40, 1),
 )
 both = pytest.mark.parametrize("library", LIBRARIES)
 
@@ -63,8 +73,11 @@ def written(models_dir: Path, library: str, version: str = "1", seed: int = 1) -
         version,
         fitted(library, seed),
         LINEAGE,
-        golden=matrix(rows(), FEATURE_NAMES)[:32],
-        reference=rows().head(100),
+        Evidence(
+            calibration=MAPS,
+            golden=matrix(rows(), FEATURE_NAMES)[:32],
+            reference=rows().head(100),
+        ),
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from fraud_platform.adapters import model_registry
 from fraud_platform.adapters.deployment import read_deployment
-from fraud_platform.adapters.model_bundle import Lineage, load_pointed
+from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_pointed
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.errors import (
     BundleIntegrityError,
     NoChampionError,
@@ -88,7 +89,9 @@ def register(
         report=report.to_dict(),
     )
     golden = matrix(rows(99), FEATURE_NAMES)[:16]
-    return registry.register(model, lineage, golden=golden, reference=rows(seed).head(50))
+    maps = calibrate(scored["is_fraud"].to_numpy(), scored["score"].to_numpy(), CalibrationPolicy())
+    evidence = Evidence(calibration=maps, golden=golden, reference=rows(seed).head(50))
+    return registry.register(model, lineage, evidence)
 
 
 def state(registry: ModelRegistry) -> tuple[str | None, str | None, str | None]:
