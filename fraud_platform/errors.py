@@ -8,12 +8,15 @@
     + UnknownTransactionError   a label or a look-up names a transaction that the log does not have
     + BundleIntegrityError      a model file, its digest or its golden rows do not agree
     + InvalidLabelError         a label contradicts itself, its transaction or the clock
+    + JournalDamagedError       bytes of the scorer's journal were lost or changed
     + KeyStoreError             the file of API keys is damaged or open to others
   x NotReadyError             wait: the thing will exist later
     + LabelsNotMatureError      too few labels are known yet
     + NoChampionError           no model has passed the gate yet
   x UnavailableError          try again: a store, a server or a disk is away
     + LogUnavailableError       the event log cannot be read or written
+      - JournalFullError          the journal has no room, or nobody drains it
+      - JournalBusyError          another process is appending to the log right now
     + RegistryUnavailableError  the model registry cannot be reached
     + StateUnavailableError     the online state of the features cannot be read or written
 
@@ -67,6 +70,10 @@ class KeyStoreError(PermanentError):
     """The file of API keys is damaged, foreign or can be written by others: no key counts."""
 
 
+class JournalDamagedError(PermanentError):
+    """Bytes of the scorer's journal that were on the disk are lost or changed."""
+
+
 class NotReadyError(FraudPlatformError):
     """The thing asked for will exist later: wait and ask again."""
 
@@ -85,6 +92,14 @@ class UnavailableError(FraudPlatformError):
 
 class LogUnavailableError(UnavailableError):
     """The event log cannot be read or written."""
+
+
+class JournalFullError(LogUnavailableError):
+    """The journal has no room for another record, or too much of it is not drained."""
+
+
+class JournalBusyError(LogUnavailableError):
+    """Another process is appending to the log right now; nothing is wrong with it."""
 
 
 class RegistryUnavailableError(UnavailableError):
