@@ -18,6 +18,8 @@
       - JournalFullError          the journal has no room, or nobody drains it
       - JournalBusyError          another process is appending to the log right now
     + RegistryUnavailableError  the model registry cannot be reached
+    + ScorerFullError           more requests are waiting than the scorer takes
+    + ScorerClosedError         the scorer is ordered, or forced, to decide nothing
     + StateUnavailableError     the online state of the features cannot be read or written
 
 A message says what was found and what was expected, then a blank line and `Hint: what to do`.
@@ -104,6 +106,14 @@ class JournalBusyError(LogUnavailableError):
 
 class RegistryUnavailableError(UnavailableError):
     """The model registry cannot be reached."""
+
+
+class ScorerFullError(UnavailableError):
+    """More requests are waiting than the scorer takes; nothing of this one was recorded."""
+
+
+class ScorerClosedError(UnavailableError):
+    """The scorer is in mode closed: nothing is decided or recorded."""
 
 
 class StateUnavailableError(UnavailableError):

@@ -36,7 +36,7 @@ def running(command: list[str], environment: Mapping[str, str], log: Path) -> It
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_born_under(os.getpid()),
+            preexec_fn=born_under(),
         )
         try:
             yield process
@@ -175,13 +175,14 @@ def _dagster(program: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def _born_under(parent: int) -> Callable[[], None]:
-    """What a child does before its program starts.
+def born_under() -> Callable[[], None]:
+    """What a child of this process does before its program starts.
 
     It takes back the default signal handling, because a shell that starts this in the background
     has SIGINT ignored and Dagster would then ignore SIGTERM too. On Linux it also asks to be ended
     when its parent is killed; elsewhere an orphan must be stopped by hand.
     """
+    parent = os.getpid()
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
     def arm() -> None:

@@ -1,0 +1,82 @@
+"""Programs that a scorer keeps beside itself, off the path of an answer, and starts again.
+
+A child may die or be killed at any time: what it does is done by the next one, from where the last
+commit left it.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+
+from fraud_platform.processes import born_under
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
+
+_SOON_SECONDS = 0.5
+_LATEST_SECONDS = 30.0
+_SOUND_SECONDS = 60.0
+"""A child that lived so long is started again at once."""
+_GRACE_SECONDS = 10.0
+
+
+class Child:
+    """One program, kept running.
+
+    Args:
+        name: for the log.
+        arguments: what follows the interpreter on the command line; never a secret.
+        environment: all of the child's environment.
+
+    Attributes:
+        pid: of the running program, or None.
+        starts: how often it was started.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._environment = environment
+        self.pid: int | None = None
+        self.starts = 0
+
+    async def run(self) -> None:
+        """Keep it running; cancel to end it, politely first."""
+        wait = _SOON_SECONDS
+        while True:
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            code = await self._once()
+            wait = _SOON_SECONDS if loop.time() - started > _SOUND_SECONDS else wait
+            LOGGER.warning("%s ended with %s; it starts again in %.1f s", self._name, code, wait)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LATEST_SECONDS)
+
+    async def _once(self) -> int | str:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self._arguments,
+                env=dict(self._environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                preexec_fn=born_under(),
+            )
+        except OSError as error:
+            return f"no start: {error.strerror}"
+        self.pid, self.starts = process.pid, self.starts + 1
+        try:
+            return await process.wait()
+        finally:
+            self.pid = None
+            await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,73 @@
+"""The thread that makes groups durable: one sync of the disk for all that were written meanwhile.
+
+The loop writes a group and hands it over; it goes on deciding while the disk works. What comes back
+comes back in the loop's own thread, in the order in which it was handed over.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from fraud_platform.errors import FraudPlatformError, LogUnavailableError
+
+Handed = TypeVar("Handed")
+
+
+class SyncThread(Generic[Handed]):
+    """Syncs what is handed over.
+
+    Args:
+        sync: blocks until everything up to and including this is on disk; raises otherwise.
+        done: called in the loop with all that one sync covered, and the error or None.
+        idle: called in the thread after each sync, for work that may take long.
+    """
+
+    def __init__(
+        self,
+        sync: Callable[[Handed], None],
+        done: Callable[[list[Handed], FraudPlatformError | None], None],
+        idle: Callable[[], None],
+    ) -> None:
+        self._sync = sync
+        self._done = done
+        self._idle = idle
+        self._queue: queue.SimpleQueue[Handed | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def hand(self, item: Handed) -> None:
+        """Have this made durable; returns at once."""
+        self._queue.put(item)
+
+    def stop(self) -> None:
+        """Sync what was handed over, then end; blocks until then."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            handed = [self._queue.get()]
+            while not self._queue.empty():
+                handed.append(self._queue.get())
+            is_open = None not in handed
+            if items := [item for item in handed if item is not None]:
+                self._settle(items)
+                self._idle()
+
+    def _settle(self, items: list[Handed]) -> None:
+        error: FraudPlatformError | None = _UNEXPECTED
+        try:
+            self._sync(items[-1])
+            error = None
+        except FraudPlatformError as found:
+            error = found
+        finally:
+            # Also when a defect ends this thread: nobody waits for ever, nothing is acknowledged.
+            self._loop.call_soon_threadsafe(self._done, items, error)
+
+
+_UNEXPECTED = LogUnavailableError("found a defect while syncing the journal")
