@@ -11,10 +11,12 @@ import pytest
 
 from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
 from fraud_platform.adapters.model_bundle import (
+    Evidence,
     Lineage,
     manifest_digest,
     write_bundle,
 )
+from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model
 from fraud_platform.settings import Settings
@@ -28,13 +30,21 @@ def _matrix(seed: int) -> np.ndarray:
     return rows
 
 
+def _is_fraud(rows: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(rows[:, 0]) > 4_000
+
+
+def _calibrated(model: Model) -> Calibration:
+    rows = _matrix(97)
+    return calibrate(_is_fraud(rows), model.score(rows), CalibrationPolicy(min_frauds=20))
+
+
 def _train(seed: int) -> Model:
     """A real booster that suspects large amounts; the seed makes versions differ."""
     import xgboost
 
     rows = _matrix(seed)
-    is_fraud = (np.nan_to_num(rows[:, 0]) > 4_000).astype(np.float32)
-    matrix = xgboost.DMatrix(rows.astype(np.float32), is_fraud, nthread=1)
+    matrix = xgboost.DMatrix(rows.astype(np.float32), _is_fraud(rows), nthread=1)
     parameters = {"objective": "binary:logistic", "max_depth": 3, "seed": seed, "nthread": 1}
     booster = xgboost.train(parameters, matrix, num_boost_round=10 + seed)
     return Model(
@@ -83,8 +93,7 @@ def publish(models: dict[str, Model], settings: Settings) -> Callable[..., Path]
             version,
             models[version],
             lineage,
-            golden=golden,
-            reference=reference,
+            Evidence(calibration=_calibrated(models[version]), golden=golden, reference=reference),
         )
         pointer = Pointer(version=version, path=version, manifest_digest=manifest_digest(path))
         write_deployment(settings.models_dir, Deployment(champion=pointer))
