@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Address the scorer listens on."""
     scorer_port: int = 8080
     """Port the scorer listens on."""
+    api_key: SecretStr | None = None
+    """Key that `load` shows the scorer; unset: none."""
     jwt_secret: SecretStr | None = None
     """Secret shared with the issuer of signed tokens, for HS256; unset: only signatures that are
     checked with public keys count."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import polars as pl
 
+from fraud_platform.load.payments import body
 from fraud_platform.schemas import PAYLOAD_COLUMNS
 
 _AT_ONCE = 16
@@ -35,7 +36,8 @@ class Traffic:
         self, payments: pl.DataFrame, progress: Callable[[str, int, int], None] | None = None
     ) -> None:
         """Ask for a decision on each payment, in time order, several at once."""
-        bodies = [_body(row) for row in payments.select(*PAYLOAD_COLUMNS).iter_rows(named=True)]
+        rows = payments.select(*PAYLOAD_COLUMNS).iter_rows(named=True)
+        bodies = [body(row) | {"event_timestamp": row["event_timestamp"].isoformat()} for row in rows]
         asyncio.run(self._ask_all(bodies, progress))
 
     def tell(self, verdicts: pl.DataFrame) -> int:
@@ -89,8 +91,3 @@ class Traffic:
         self.last_version = decision["model_version"]
         self.answered[str(decision["model_version"])] += 1
         self.outcomes[decision["decision"]] += 1
-
-
-def _body(row: dict[str, object]) -> dict[str, object]:
-    known = {name: value for name, value in row.items() if value is not None}
-    return known | {"event_timestamp": row["event_timestamp"].isoformat()}  # type: ignore[attr-defined]  # a datetime
