@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def test_a_bundle_comes_back_as_it_was_written(library, tmp_path):
     bundle = load_bundle(written(tmp_path, library))
     features = matrix(rows(), FEATURE_NAMES)
     assert bundle.model == fitted(library)
+    assert bundle.calibration == MAPS
     assert bundle.model.score(features).tobytes() == fitted(library).score(features).tobytes()
     assert bundle.manifest.version == "1"
     assert bundle.manifest.model_digest == fitted(library).digest
@@ -148,7 +150,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @both
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("part", ["model", "golden", "reference", "manifest"])
+@pytest.mark.parametrize("part", ["model", "calibration", "golden", "reference", "manifest"])
 def test_a_damaged_file_is_refused(library, damage, part, tmp_path):
     whole = written(tmp_path, library)
     (path,) = whole.glob(f"{part}.*")
@@ -207,8 +209,6 @@ def test_a_bundle_made_for_other_code_is_refused(changes, complaint, tmp_path):
 
 
 def test_golden_rows_that_score_otherwise_here_are_refused(tmp_path):
-    import hashlib
-
     whole = written(tmp_path, "xgboost")
     with np.load(whole / "golden.npz") as arrays:
         features, scores = arrays["features"], arrays["scores"]
@@ -217,6 +217,56 @@ def test_golden_rows_that_score_otherwise_here_are_refused(tmp_path):
     digest = hashlib.sha256((whole / "golden.npz").read_bytes()).hexdigest()
     rewritten(whole, files={**read_manifest(whole).files, "golden.npz": digest})
     with pytest.raises(BundleIntegrityError, match="1 of 32 golden rows"):
+        load_bundle(whole)
+
+
+def with_calibration(path: Path, content: bytes) -> Path:
+    """The bundle with another calibration under a sound seal."""
+    (path / "calibration.json").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    rewritten(path, files={**read_manifest(path).files, "calibration.json": digest})
+    return path
+
+
+NUMBERS = msgspec.to_builtins(MAPS)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is no calibration"),
+        (b"\xff", "is no calibration"),
+        (b'{"frauds":3}', "missing required field"),
+        (msgspec.json.encode(NUMBERS | {"chances": [0.01, "0.01", 0.9]}), "got `str`"),
+        (msgspec.json.encode(NUMBERS | {"knots": [0.0, None, 1.0]}), "got `null`"),
+        (msgspec.json.encode(NUMBERS | {"genuine": 40.5}), "got `float`"),
+        (msgspec.json.encode(NUMBERS | {"chances": [0.9, 0.01, 0.01]}), "probabilities that fall"),
+        (msgspec.json.encode(NUMBERS | {"reached": [41, 1]}), "do not fall from 40"),
+    ],
+)
+def test_a_calibration_that_makes_no_sense_is_refused_even_under_a_sound_seal(
+    content, complaint, tmp_path
+):
+    whole = with_calibration(written(tmp_path, "xgboost"), content)
+    with pytest.raises(BundleIntegrityError, match=rf"calibration\.json.*{complaint}"):
+        load_bundle(whole)
+
+
+def test_another_calibration_makes_another_manifest(tmp_path):
+    whole = written(tmp_path, "xgboost")
+    sealed = Pointer(version="1", path="1", manifest_digest=manifest_digest(whole))
+    with_calibration(whole, msgspec.json.encode(NUMBERS | {"frauds": 4}))
+    assert load_bundle(whole).calibration.frauds == 4
+    with pytest.raises(BundleIntegrityError, match="The pointer names version 1"):
+        load_pointed(tmp_path, sealed)
+
+
+def test_a_bundle_from_before_calibrations_is_refused_and_says_what_to_do(tmp_path):
+    whole = written(tmp_path, "xgboost")
+    (whole / "calibration.json").unlink()
+    files = {k: v for k, v in read_manifest(whole).files.items() if k != "calibration.json"}
+    rewritten(whole, files=files)
+    with pytest.raises(BundleIntegrityError, match="train and publish again"):
         load_bundle(whole)
 
 
