@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import polars as pl
 
-from fraud_platform.load.payments import body
+from fraud_platform.load.payments import request_body
 from fraud_platform.schemas import PAYLOAD_COLUMNS
 
 _AT_ONCE = 16
@@ -37,7 +37,10 @@ class Traffic:
     ) -> None:
         """Ask for a decision on each payment, in time order, several at once."""
         rows = payments.select(*PAYLOAD_COLUMNS).iter_rows(named=True)
-        bodies = [body(row) | {"event_timestamp": row["event_timestamp"].isoformat()} for row in rows]
+        bodies = [
+            request_body(row) | {"event_timestamp": row["event_timestamp"].isoformat()}
+            for row in rows
+        ]
         asyncio.run(self._ask_all(bodies, progress))
 
     def tell(self, verdicts: pl.DataFrame) -> int:

@@ -21,11 +21,11 @@ _REMEMBERED = 1_000
 """Answers that a repeated payment is chosen from: the newest ones."""
 
 
-def body(payment: Mapping[str, Any]) -> dict[str, Any]:
+def request_body(payment: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `PAYLOAD_COLUMNS` as a request: what is not known is left out.
 
     Examples:
-        >>> body({"transaction_id": "t1", "country": None})
+        >>> request_body({"transaction_id": "t1", "country": None})
         {'transaction_id': 't1'}
     """
     return {name: value for name, value in payment.items() if value is not None}
@@ -79,7 +79,7 @@ class Payments:
         if not payments.height:
             raise DataContractError("found no payment to send, expected at least one")
         rows = payments.select(*PAYLOAD_COLUMNS).iter_rows(named=True)
-        self._payments = [body(row) for row in rows]
+        self._payments = [request_body(row) for row in rows]
         moments = [payment["event_timestamp"] for payment in self._payments]
         rounds = -(-requests // len(moments))
         self._length = max(moments) - min(moments) + timedelta(seconds=1)
