@@ -98,7 +98,7 @@ class Model:
             DataContractError: the matrix has another width.
             BundleIntegrityError: the payload is no model of this library.
         """
-        rounded = _rounded(features, len(self.feature_names))
+        rounded = self.rounded(features)
         if self.library == "xgboost":
             scores = self._booster.inplace_predict(rounded, validate_features=False)
         else:
@@ -115,7 +115,7 @@ class Model:
             Shape (n, k); positive means more suspicious. The bias is left out, so a row's sum is
             its margin minus a constant of the model.
         """
-        rounded = _rounded(features, len(self.feature_names))
+        rounded = self.rounded(features)
         if self.library == "xgboost":
             import xgboost
 
@@ -127,6 +127,14 @@ class Model:
                 rounded.astype(np.float64), pred_contrib=True, num_threads=1
             )
         return np.asarray(parts, dtype=np.float64)[:, :-1]
+
+    def rounded(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The matrix as the libraries see it: clipped to float32's range, and rounded to it.
+
+        Raises:
+            DataContractError: the matrix has another width.
+        """
+        return _rounded(features, len(self.feature_names))
 
     def scored(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with a column `score`; it must have the model's features as columns."""

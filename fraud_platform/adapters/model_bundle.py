@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fraud_platform.adapters.deployment import Pointer
+from fraud_platform.adapters.first_parse import parse_in_child
 from fraud_platform.adapters.sealed_folder import (
     publish_folder,
     read_regular,
@@ -33,6 +34,8 @@ from fraud_platform.model import Model
 MANIFEST = "manifest.json"
 _CALIBRATION, _GOLDEN, _REFERENCE = "calibration.json", "golden.npz", "reference.parquet"
 _MODEL_FILES = {"xgboost": "model.ubj", "lightgbm": "model.txt"}
+
+_GOLDEN_ARRAYS, _MOST_GOLDEN = 2, 4096
 
 _UNCALIBRATED = (
     "the version is from before bundles said what a score means; train and publish again "
@@ -176,13 +179,41 @@ def load_bundle(path: Path) -> Bundle:
 
     Checked in this order: the manifest against its own digest, the set of files, every file's
     digest, the declaration of the features, the library's version, that the calibration's numbers
-    fit together, and last that the golden rows get the same bits here.
+    fit together, that a child process survives the model file and gives the golden rows their
+    scores, and last that they get the same bits here.
 
     Raises:
         BundleIntegrityError: something differs; the message says what.
-        UnavailableError: the disk does not answer.
+        UnavailableError: the disk does not answer, or no child could be started.
     """
-    manifest = read_manifest(path)
+    return _loaded(path, read_manifest(path))
+
+
+def load_pointed(models_dir: Path, pointer: Pointer) -> Bundle:
+    """`load_bundle` of what the pointer names; the manifest's digest is checked before all else.
+
+    Raises:
+        BundleIntegrityError: the bundle is damaged, or is not the one the pointer was made for.
+        UnavailableError: the disk does not answer, or no child could be started.
+    """
+    path = models_dir / pointer.path
+    content = read_regular(path / MANIFEST)
+    if sha256(content) != pointer.manifest_digest:
+        raise BundleIntegrityError(
+            f"The pointer names version {pointer.version} with manifest "
+            f"{pointer.manifest_digest[:12]}; found {sha256(content)[:12]} in {path}.",
+            hint="publish the champion again from the registry.",
+        )
+    manifest = _parsed_manifest(content, path)
+    if manifest.version != pointer.version:
+        raise BundleIntegrityError(
+            f"The pointer names version {pointer.version}; found {manifest.version} in {path}.",
+            hint="publish the champion again from the registry.",
+        )
+    return _loaded(path, manifest)
+
+
+def _loaded(path: Path, manifest: Manifest) -> Bundle:
     contents = _verified_files(path, manifest)
     _require_our_features(manifest)
     _require_readable_by_us(manifest)
@@ -195,26 +226,10 @@ def load_bundle(path: Path) -> Bundle:
         parameters=manifest.parameters,
         rounds=manifest.rounds,
     )
-    _require_golden_bits(model, contents[_GOLDEN], path)
+    golden, scores = _golden(contents[_GOLDEN], path / _GOLDEN)
+    parse_in_child(model.library, model.payload, model.rounded(golden), scores)
+    _require_golden_bits(model, golden, scores, path)
     return Bundle(manifest, model, calibration, path)
-
-
-def load_pointed(models_dir: Path, pointer: Pointer) -> Bundle:
-    """`load_bundle` of what the pointer names.
-
-    Raises:
-        BundleIntegrityError: the bundle is damaged, or is not the one the pointer was made for.
-    """
-    bundle = load_bundle(models_dir / pointer.path)
-    found = manifest_digest(bundle.path)
-    if (bundle.manifest.version, found) != (pointer.version, pointer.manifest_digest):
-        raise BundleIntegrityError(
-            f"The pointer names version {pointer.version} with manifest "
-            f"{pointer.manifest_digest[:12]}; found version {bundle.manifest.version} with "
-            f"{found[:12]} in {bundle.path}.",
-            hint="publish the champion again from the registry.",
-        )
-    return bundle
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -223,7 +238,10 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleIntegrityError: it is absent, changed, no manifest, or belongs to another version.
     """
-    content = read_regular(path / MANIFEST)
+    return _parsed_manifest(read_regular(path / MANIFEST), path)
+
+
+def _parsed_manifest(content: bytes, path: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
         intact = content == _sealed(manifest)
@@ -275,6 +293,8 @@ def _sealed(manifest: Manifest) -> bytes:
 
 def _verified_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
     expected = {_MODEL_FILES[manifest.library], _CALIBRATION, _GOLDEN, _REFERENCE, MANIFEST}
+    if path.is_symlink():
+        raise BundleIntegrityError(f"{path} is a link; expected a folder.")
     found = {entry.name for entry in path.iterdir()}
     if found != expected or set(manifest.files) != expected:
         raise BundleIntegrityError(
@@ -337,16 +357,42 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:3])
 
 
-def _require_golden_bits(model: Model, content: bytes, path: Path) -> None:
+def _golden(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The golden rows and their scores; a file that would unpack to more than it is, is refused."""
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > len(content) or len(archive.infolist()) != _GOLDEN_ARRAYS:
+                raise ValueError(
+                    f"{len(archive.infolist())} arrays that unpack to {unpacked} bytes"
+                )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            features, expected = arrays["features"], arrays["scores"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise BundleIntegrityError(f"{path / _GOLDEN} holds no golden rows: {error}.") from error
-    if features.dtype != np.float64 or features.shape[1:] != (len(model.feature_names),):
-        raise BundleIntegrityError(f"{path / _GOLDEN} has features of shape {features.shape}.")
+            features, scores = arrays["features"], arrays["scores"]
+    # Whatever a broken archive or array header makes its parser raise.
+    except (ArithmeticError, EOFError, LookupError, MemoryError, OSError) as error:
+        raise BundleIntegrityError(f"{path} holds no golden rows: {error}.") from error
+    except (RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleIntegrityError(f"{path} holds no golden rows: {error}.") from error
+    if features.dtype != np.float64 or features.shape[1:] != (len(FEATURE_NAMES),):
+        raise BundleIntegrityError(
+            f"{path} has features of shape {features.shape} and type {features.dtype}."
+        )
+    usable = (
+        bool(np.all((scores >= 0.0) & (scores <= 1.0))) if scores.dtype == np.float64 else False
+    )
+    if not usable or scores.shape != features.shape[:1] or not 0 < len(scores) <= _MOST_GOLDEN:
+        raise BundleIntegrityError(
+            f"{path} has scores of shape {scores.shape} for features of shape {features.shape}; "
+            f"expected a number in [0, 1] for each of 1 to {_MOST_GOLDEN} rows."
+        )
+    return features, scores
+
+
+def _require_golden_bits(
+    model: Model, features: NDArray[np.float64], expected: NDArray[np.float64], path: Path
+) -> None:
     found = model.score(features)
-    if not len(found) or found.tobytes() != expected.tobytes():
+    if found.tobytes() != expected.tobytes():
         raise BundleIntegrityError(
             f"{path}: {int(np.sum(found != expected))} of {len(expected)} golden rows score "
             "differently here than where the model was trained.",

@@ -6,10 +6,16 @@ What belongs here: durability of what is written once. What the bytes mean is `m
 import hashlib
 import os
 import shutil
+import stat
 import uuid
+from errno import EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO
 from pathlib import Path
 
 from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
+
+MOST_BYTES = 1 << 30
+"""No sealed file is larger; a reader that takes anything can be made to take all memory."""
+_NO_FILE = frozenset({EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO})
 
 
 def sha256(content: bytes) -> str:
@@ -17,19 +23,28 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        BundleIntegrityError: it is missing, a link or no file.
+        BundleIntegrityError: it is missing, a link, no file, or larger than `most_bytes`.
         UnavailableError: the disk does not answer.
     """
-    # A link would let the content change behind the verified folder.
-    if path.is_symlink() or not path.is_file():
-        raise BundleIntegrityError(f"{path} is missing or no regular file.")
     try:
-        return path.read_bytes()
+        # A link would let the content change behind the verified folder; a pipe would block.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise BundleIntegrityError(f"{path} is missing or no regular file.")
+            if found.st_size > most_bytes:
+                raise BundleIntegrityError(
+                    f"{path} has {found.st_size} bytes; expected at most {most_bytes}."
+                )
+            return file.read(most_bytes)
     except OSError as error:
+        if error.errno in _NO_FILE:
+            raise BundleIntegrityError(f"{path} is missing or no regular file.") from error
         raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
 
 
