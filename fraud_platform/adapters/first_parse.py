@@ -65,7 +65,12 @@ def parse_in_child(
         raise _refusal(f"refuses it: {answer.get('refused', 'no scores')}")
     found = np.frombuffer(bytes.fromhex(answer["scores"]), dtype=kind).astype(np.float64)
     if found.tobytes() != expected.tobytes():
-        raise _refusal("scores its golden rows differently than where the model was trained")
+        differing = len(expected) if found.shape != expected.shape else np.sum(found != expected)
+        raise BundleIntegrityError(
+            f"{int(differing)} of {len(expected)} golden rows score differently here than where the "
+            "model was trained.",
+            hint="use the same library versions and kind of machine on both sides.",
+        )
     if len(_survived) >= _MOST_REMEMBERED:
         _survived.pop(next(iter(_survived)))
     _survived[name] = None

@@ -1,8 +1,9 @@
 """The program that parses a model file first: alone, limited, and allowed to die.
 
-A damaged or hostile model file can crash, hang or exhaust the process that parses it, so `first_parse`
-runs this file in a child before any process of the platform touches the bytes. It uses the standard
-library and the booster's own C functions only, so that it starts in a tenth of a second.
+A damaged or hostile model file can crash, hang or exhaust the process that parses it, so
+`first_parse` runs this file in a child before any process of the platform touches the bytes. It
+uses the standard library and the booster's own C functions only, so that it starts in a tenth of a
+second.
 
 Input on stdin: one JSON line `{library, shared_object, model_bytes, rows, columns}`, the model's
 bytes, then the golden rows (float32 for XGBoost, float64 for LightGBM). Answer on stdout: one JSON
@@ -67,7 +68,7 @@ class XGBoostFile:
             ctypes.byref(length),
             ctypes.byref(text),
         )
-        learner = json.loads(text[: length.value])["learner"]
+        learner = json.loads(ctypes.string_at(text, length.value))["learner"]
         for tree in learner["gradient_booster"]["model"]["trees"]:
             for left, value in zip(tree["left_children"], tree["split_conditions"], strict=True):
                 if left == -1:
