@@ -28,6 +28,8 @@ _ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _KEY_TEXT = re.compile(r"fp_([a-z0-9]{1,12})_([a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 _KEY_NAME = re.compile(r"(?:fp_[a-z0-9]{1,12}_)?([a-z0-9]{8})(?:_.*)?", re.ASCII)
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@:/+-]{0,63}", re.ASCII)
+_ID = re.compile(r"[a-z0-9]{8}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ENVIRONMENT = re.compile(r"[a-z0-9]{1,12}", re.ASCII)
 
 
@@ -130,6 +132,8 @@ class ApiKey:
     replaces: str | None = None
 
     def __post_init__(self) -> None:
+        if not (_ID.fullmatch(self.id) and _DIGEST.fullmatch(self.digest)):
+            raise ValueError("found no id of 8 characters, or no SHA-256, expected both")
         if not self.scopes or len(set(self.scopes)) != len(self.scopes):
             raise ValueError("found no scope, or one twice, expected each at most once")
         if not _SUBJECT.fullmatch(self.subject):

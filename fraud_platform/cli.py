@@ -17,6 +17,7 @@ import click
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
+from fraud_platform.key_commands import keys
 from fraud_platform.load_commands import load
 from fraud_platform.settings import Settings, get_settings, settings_table
 
@@ -178,6 +179,7 @@ def settings_() -> None:
 
 
 main.add_command(features)
+main.add_command(keys)
 main.add_command(load)
 
 

@@ -29,8 +29,8 @@ _LARGEST_FILE = 16 * 1024 * 1024
 _HOUR_US = 3_600_000_000
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-Signature = tuple[int, int, int]
-"""Modification time, size and inode of a file: another file has another one."""
+Signature = tuple[int, int, int, int]
+"""Times of content and of mode, size and inode of a file: whatever happens to it, one changes."""
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -245,4 +245,4 @@ def _existing(keys: Mapping[str, ApiKey], key_id: str) -> ApiKey:
 
 
 def _signature(facts: os.stat_result) -> Signature:
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino
