@@ -17,6 +17,7 @@ from datetime import date
 from functools import cache
 from math import inf
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = None
     """Secret shared with the issuer of signed tokens, for HS256; unset: only signatures that are
     checked with public keys count."""
+    log_format: Literal["text", "json"] = "text"
+    """How the scorer writes its log: `text` for people, `json` with one object per line."""
+    sandbox: bool = False
+    """Whether the scorer answers card ids such as `sandbox_decline` with the outcome that they
+    name, without recording anything; for test installations."""
     state_check_seconds: float = 600.0
     """How often another process compares all of a scorer's memory with the log, seconds; it leaves
     a snapshot for the next start, and folds the log without any every sixth time. 0: never."""
