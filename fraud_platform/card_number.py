@@ -8,6 +8,7 @@ Which columns are refused is `mapping` and `validation`.
 import hashlib
 import hmac
 import re
+from functools import cache
 
 import polars as pl
 
@@ -86,7 +87,7 @@ def token(text: str, key: bytes) -> str:
     """A stable opaque id for a card number: HMAC-SHA256 under a secret key, 160 bits, letters only.
 
     The same card written with or without spaces and dashes has one token. Letters only, so that a
-    token never looks like a card number itself; 44 characters.
+    token never looks like a card number itself; 53 characters: `tok_<key id>_<digest>`.
 
     Args:
         text: the card number, or any other id of the same column.
@@ -95,14 +96,32 @@ def token(text: str, key: bytes) -> str:
     Examples:
         >>> token("4111 1111 1111 1111", b"key") == token("4111111111111111", b"key")
         True
-        >>> token("4111111111111111", b"key")[:4]
-        'tok_'
+        >>> token("4111111111111111", b"key")[:13]
+        'tok_dpbmdjpf_'
+    """
+    digest = hmac.digest(key, (bare_card_number(text) or text).encode(), hashlib.sha256)
+    return f"tok_{token_key_id(key)}_{digest[:20].hex().translate(_LETTERS)}"
+
+
+@cache
+def token_key_id(key: bytes) -> str:
+    """The public name of a token key, told by the key itself, so that no list can confuse two."""
+    digest = hmac.digest(key, b"fraud_platform: the id of this token key", hashlib.sha256)
+    return digest[:4].hex().translate(_LETTERS)
+
+
+def bare_card_number(text: str) -> str | None:
+    """The digits of a text that is one number, as cards are written; None: it is something else.
+
+    Spaces and dashes do not count, nor does the `.0` of a number that a table held as a float.
+
+    Examples:
+        >>> bare_card_number("4111-1111 11111111"), bare_card_number("4111111111111111.0")
+        ('4111111111111111', '4111111111111111')
     """
     bare = _GAPS.sub("", text)
     whole = _WHOLE_FLOAT.fullmatch(bare)
-    plain = whole.group(1) if whole else bare if bare.isdecimal() else text
-    digest = hmac.digest(key, plain.encode(), hashlib.sha256)
-    return "tok_" + digest[:20].hex().translate(_LETTERS)
+    return whole.group(1) if whole else bare if bare.isdecimal() else None
 
 
 def tokens(values: pl.Series, key: bytes) -> pl.Series:

@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -29,6 +29,7 @@ from pydantic_settings import (
 
 from fraud_platform.access import AccessPolicy
 from fraud_platform.calibration import CalibrationPolicy
+from fraud_platform.card_tokens import SHORTEST_KEY, CardNumbers, TokenKeys
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
@@ -52,7 +53,14 @@ class Settings(BaseSettings):
     home: Path = Path(".fraud")
     """Folder of everything the platform writes."""
     token_key: SecretStr | None = None
-    """Key for turning card numbers into tokens at ingest, for mappings with `tokenize`."""
+    """Key for turning card numbers into tokens: at ingest for mappings with `tokenize`, at the
+    scorer with FRAUD_CARD_NUMBERS=tokenize."""
+    previous_token_keys: tuple[SecretStr, ...] = ()
+    """Former token keys, newest first, as a JSON list: at the scorer, cards that have a history
+    under their tokens keep them."""
+    card_numbers: CardNumbers = CardNumbers.REJECT
+    """What the scorer does with a card number sent as a card id: `reject` it (422), or `tokenize`
+    it with the token key before anything is recorded."""
     first_day: date = date(2026, 1, 1)
     """First day partition of the graph: at or before the oldest transaction, UTC."""
     dagster_postgres_url: SecretStr | None = None
@@ -118,6 +126,21 @@ class Settings(BaseSettings):
             raise ValueError(f"found {seconds}, expected 0 (never) or a number of seconds")
         return seconds
 
+    @model_validator(mode="after")
+    def _refuse_weak_token_keys(self) -> "Settings":
+        """A scorer that tokenizes needs keys that nobody finds by trying, each another one."""
+        if self.card_numbers is CardNumbers.TOKENIZE:
+            keys = [key for key in (self.token_key, *self.previous_token_keys) if key]
+            lengths = [len(key) for key in keys]
+            texts = {key.get_secret_value() for key in keys}
+            if not self.token_key or min(lengths) < SHORTEST_KEY or len(texts) < len(keys):
+                raise ValueError(
+                    f"found card_numbers=tokenize and token keys of {lengths} characters, expected"
+                    f" token_key, and each key another one of at least {SHORTEST_KEY}"
+                    " (openssl rand -hex 32)"
+                )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -139,6 +162,14 @@ class Settings(BaseSettings):
         return EvaluationPolicy(
             review_fpr=self.decision.review_fpr, decline_fpr=self.decision.decline_fpr
         )
+
+    @property
+    def edge_token_keys(self) -> TokenKeys | None:
+        """The keys that the scorer tokenizes card numbers with; None: it refuses them."""
+        if self.card_numbers is CardNumbers.REJECT or self.token_key is None:
+            return None
+        previous = tuple(key.get_secret_value().encode() for key in self.previous_token_keys)
+        return TokenKeys(self.token_key.get_secret_value().encode(), previous)
 
     @property
     def log_path(self) -> Path:

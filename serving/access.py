@@ -106,7 +106,11 @@ class Access:
         return self._is_open
 
     def admit(
-        self, headers: Sequence[tuple[bytes, bytes]], client_host: str | None, scope: str
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        client_host: str | None,
+        scope: str,
+        *others: str,
     ) -> Caller:
         """Who sent this request, if they may do this now.
 
@@ -114,6 +118,7 @@ class Access:
             headers: of the ASGI scope: names in lower case.
             client_host: the other end's address.
             scope: what the route needs, of `SCOPES`.
+            others: scopes that would do as well.
 
         Raises:
             RefusedError: 401 for no or a wrong credential, 403 for a missing scope, 429 for too
@@ -137,7 +142,7 @@ class Access:
             wait = self._subjects.take(caller.subject, now)
         if wait:
             refuse_for_now(wait)
-        if scope not in caller.scopes:
+        if scope not in caller.scopes and caller.scopes.isdisjoint(others):
             refuse_scope(scope)
         return caller
 

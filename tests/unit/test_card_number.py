@@ -111,7 +111,7 @@ def test_columns_agree_with_single_values(values):
 @given(cards, st.binary(min_size=1, max_size=64))
 def test_a_token_is_stable_opaque_and_no_card_itself(card, key):
     made = token(card, key)
-    assert re.fullmatch("tok_[a-p]{40}", made)
+    assert re.fullmatch("tok_[a-p]{8}_[a-p]{40}", made)
     assert made == token(" ".join(card[i : i + 4] for i in range(0, len(card), 4)), key)
     assert made == token(card + ".0", key)
     assert made != token(card, key + b"!")
