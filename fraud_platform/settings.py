@@ -65,6 +65,15 @@ class Settings(BaseSettings):
     """First day partition of the graph: at or before the oldest transaction, UTC."""
     dagster_postgres_url: SecretStr | None = None
     """PostgreSQL for Dagster's runs, events and schedules; unset: SQLite under the home."""
+    postgres_url: SecretStr | None = None
+    """PostgreSQL that `fraud-platform mirror` brings the event log into:
+    `postgresql+psycopg2://[user:password@]host:port/database`; unset: none."""
+    postgres_schema: str = Field(default="fraud", pattern="^[a-z_][a-z0-9_]{0,62}$")
+    """Schema of the mirror's tables; another log needs another one."""
+    mirror_poll_seconds: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How often the mirror looks for new rows once it has caught up, seconds."""
+    mirror_away_seconds: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+    """How long PostgreSQL may be away before the mirror counts as missing, seconds."""
     mlflow_uri: SecretStr | None = None
     """MLflow tracking and registry address; unset: SQLite under the home."""
     redis_url: SecretStr | None = None

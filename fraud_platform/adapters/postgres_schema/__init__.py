@@ -1,0 +1,1 @@
+"""The tables of the mirror in PostgreSQL, as alembic migrations; forward only."""
