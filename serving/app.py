@@ -16,17 +16,22 @@ from litestar.response import Redirect
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.settings import Settings
+from serving.access import Access
 from serving.audit import Audit
+from serving.batch import decide_payments
 from serving.champion import ChampionWatch
 from serving.context import Scorer
-from serving.decisions import decide_payment, read_decision
+from serving.decisions import decision_route, read_decision
 from serving.docs import OPENAPI
 from serving.engine import Engine
-from serving.health import live, metrics, ready
+from serving.headers import add_headers
+from serving.health import Readiness, live, metrics, ready
 from serving.labels import record_labels
 from serving.metrics import Metrics
 from serving.models import read_models
+from serving.paths import ScorerApp
 from serving.refusals import Refusals
+from serving.scopes import Guard, for_everybody, refuse_undeclared
 
 _BUSY_SECONDS = 2.0
 """A payment waits no longer for another writer; its sender is told to come back instead."""
@@ -43,11 +48,25 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wall_clock) -> 
     Args:
         settings: paths, policies and the polling interval.
         clock: microseconds since 1970-01-01 UTC; tests pass their own.
+
+    Raises:
+        PermanentError: a route does not say who may use it, or the access policy cannot hold.
     """
-    scorer = build_scorer(settings, clock)
-    return Litestar(
+    return assemble(build_scorer(settings, clock))
+
+
+def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
+    """The application around the parts of a scorer.
+
+    Args:
+        scorer: the parts, not started.
+        is_hot: whether decisions take the short way; tests compare it with Litestar's own.
+    """
+    readiness = Readiness(scorer)
+    app = ScorerApp(
         [
-            decide_payment,
+            decision_route(scorer, is_hot=is_hot),
+            decide_payments,
             read_decision,
             record_labels,
             read_models,
@@ -56,12 +75,19 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wall_clock) -> 
             metrics,
             root,
         ],
-        dependencies={"scorer": Provide(lambda: scorer, sync_to_thread=False, use_cache=True)},
+        before_send=[add_headers],
+        dependencies={
+            "scorer": Provide(lambda: scorer, sync_to_thread=False, use_cache=True),
+            "readiness": Provide(lambda: readiness, sync_to_thread=False, use_cache=True),
+        },
         exception_handlers=Refusals(scorer.metrics.refused).handlers(),
+        guards=[Guard(scorer.access)],
         lifespan=[lambda _: _running(scorer)],
         logging_config=None,
         openapi_config=OPENAPI,
     )
+    refuse_undeclared(app.routes)
+    return app
 
 
 def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
@@ -80,10 +106,11 @@ def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
         metrics=counted,
         snapshots=StateSnapshots(settings.state_dir),
     )
-    return Scorer(settings, engine, champion, counted, clock)
+    access = Access(settings, clock=clock)
+    return Scorer(settings, engine, champion, counted, access, clock)
 
 
-@get("/", include_in_schema=False)
+@get("/", include_in_schema=False, opt=for_everybody())
 async def root() -> Redirect:
     """The page that describes the API."""
     return Redirect("/schema")

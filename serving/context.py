@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fraud_platform.settings import Settings
+from serving.access import Access
 from serving.champion import ChampionWatch
 from serving.engine import Engine
 from serving.metrics import Metrics
@@ -18,6 +19,7 @@ class Scorer:
         engine: decides and records.
         champion: which model decides.
         metrics: what operators see.
+        access: who may do what.
         clock: microseconds since 1970-01-01 UTC.
     """
 
@@ -25,4 +27,5 @@ class Scorer:
     engine: Engine
     champion: ChampionWatch
     metrics: Metrics
+    access: Access
     clock: Callable[[], int]

@@ -7,54 +7,126 @@ card numbers.
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from fraud_platform.card_number import holds_card_number
-from serving.refusals import RefusedError, refused_field
+from serving.refusals import WHOLE_BODY, RefusedError, refused_field
 from serving.schemas import ErrorOut, FieldOut
 
 Wire = TypeVar("Wire")
 
+BLANKS = frozenset(
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+    "\u2007\u2008\u2009\u200a\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+"""The blanks of `validation`'s rule on ids."""
+
 _AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_PLACE = re.compile(r"^(\.[a-z_]{1,40}|\[\d{1,6}\])*$")
 _GOT = re.compile(r"^Expected (?P<expected>.+), got `(?P<found>\w+)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`$")
 _PLAIN_NAME = re.compile(r"^[A-Za-z_]{1,40}$")
+_JSON_TYPE = re.compile(rb"application/json(;charset=\"?utf-?8\"?)?;?")
+_SPACES = b" \t\r\n"
+_BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
+"""ValueError: broken UTF-8 and numbers too long to be converted, which msgspec lets through."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_IDS = ("transaction_id", "card_id", "terminal_id")
 
 
-def read_body(
-    body: bytes, content_type: str, decoder: msgspec.json.Decoder[Wire], names: tuple[str, ...]
-) -> Wire:
+def refuse_other_content(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a body that is not declared as plain JSON in UTF-8.
+
+    Args:
+        headers: of the request, names in lower case.
+
+    Raises:
+        RefusedError: 415.
+    """
+    declared = []
+    for name, value in headers:
+        if name == b"content-type":
+            declared.append(value)
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise _unsupported(
+                "unsupported_content_encoding",
+                "The body is compressed, which is not read here",
+                "Send the body as it is, without content-encoding",
+            )
+    if declared != [b"application/json"] and not _is_json(declared):
+        raise _unsupported(
+            "unsupported_content_type",
+            "The body is not declared as JSON in UTF-8",
+            "Send one header `content-type: application/json`, without another charset than utf-8",
+        )
+
+
+def decoded(body: bytes, decoder: msgspec.json.Decoder[Wire], names: Sequence[str]) -> Wire:
     """One decoded body.
 
     Args:
         body: the raw bytes.
-        content_type: the request's header; only application/json is read.
         decoder: a strict decoder of the wire type.
         names: the wire type's field names, for messages.
 
     Raises:
-        RefusedError: 415, 400 or 422, with the offending field where there is one.
+        RefusedError: 400 or 422, with the offending field where there is one.
     """
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        hint = "Send the header `content-type: application/json`"
-        message = "The body is not declared as JSON"
-        raise RefusedError(
-            415, ErrorOut(error="unsupported_content_type", message=message, hint=hint)
-        )
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise RefusedError(422, _explain(str(error), names)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        hint = "Send one JSON document in UTF-8 without a byte order mark"
-        message = "The body is not well-formed JSON in UTF-8"
-        raise RefusedError(
-            400, ErrorOut(error="malformed_json", message=message, hint=hint)
-        ) from None
+    except _BROKEN:
+        raise _malformed() from None
+
+
+def refuse_broken_text(body: bytes) -> None:
+    """Refuse a body that is not UTF-8 as a whole, where its parts are decoded one by one.
+
+    Raises:
+        RefusedError: 400.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise _malformed() from None
+
+
+def refuse_repeated_envelope(body: bytes, name: str, raws: Sequence[msgspec.Raw]) -> None:
+    """Refuse an object that names its only field twice.
+
+    Args:
+        body: the raw bytes.
+        name: the field, a list.
+        raws: what the last list of that name holds.
+    """
+    # Without blanks, one list is exactly this long; anything else is looked at closely.
+    once = len(f'{{"{name}":[]}}') + len(raws) - 1
+    inside = sum(len(bytes(raw).translate(None, _SPACES)) for raw in raws)
+    if len(body.translate(None, _SPACES)) != once + inside:
+        _look_for_repeated(body)
+
+
+def refuse_outer_blanks(wire: Struct) -> None:
+    """Refuse an id with blanks around it: `a` and `a ` would be two payments to us only.
+
+    Files are trimmed as they come in; a live sender is told, so that its ids stay its own.
+    """
+    for name in _IDS:
+        value = getattr(wire, name, None)
+        if value is not None and (value[0] in BLANKS or value[-1] in BLANKS):
+            raise refused_field(
+                "invalid_field",
+                "An id begins or ends with a blank",
+                field=name,
+                found="a blank at an end",
+                expected="an id without blanks around it",
+            )
 
 
 def refuse_repeated_keys(body: bytes, *wires: Struct) -> None:
@@ -70,7 +142,7 @@ def refuse_repeated_keys(body: bytes, *wires: Struct) -> None:
     # Every pair but the first needs a comma, so as many commas as known fields is proof enough;
     # the full scan is left to bodies with commas inside strings, and to offenders.
     if body.count(b",") + 1 > present:
-        json.loads(body, object_pairs_hook=_refuse_repeated)
+        _look_for_repeated(body)
 
 
 def refuse_card_numbers(wire: Struct) -> None:
@@ -90,6 +162,27 @@ def refuse_card_numbers(wire: Struct) -> None:
             )
 
 
+def refuse_control_characters(wire: Struct) -> None:
+    """Refuse any text with a control character in it; for wires without a rule of their own."""
+    for name in wire.__struct_fields__:
+        value = getattr(wire, name)
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise refused_field(
+                "invalid_field",
+                "A field breaks the contract",
+                field=name,
+                found="a control character",
+                expected="a text without line breaks or other control characters",
+            )
+
+
+def _look_for_repeated(body: bytes) -> None:
+    try:
+        json.loads(body, object_pairs_hook=_refuse_repeated)
+    except _BROKEN:
+        raise _malformed() from None
+
+
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in pairs]
     repeated = next((name for name in names if names.count(name) > 1), None)
@@ -103,10 +196,11 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
         )
 
 
-def _explain(message: str, names: tuple[str, ...]) -> ErrorOut:
+def _explain(message: str, names: Sequence[str]) -> ErrorOut:
     """The body for a decoder's message, without the value it may quote."""
     at = _AT.search(message)
-    place = at["path"].lstrip(".") if at else ""
+    # A sender's own field name may imitate a path; only what looks like ours is repeated.
+    place = at["path"].lstrip(".") if at and _PLACE.match(at["path"]) else ""
     rule = _AT.sub("", message)
     if unknown := _UNKNOWN.match(rule):
         field, found, expected = _shown(unknown["name"]), "an unknown field", ", ".join(names)
@@ -116,7 +210,7 @@ def _explain(message: str, names: tuple[str, ...]) -> ErrorOut:
         field, found, expected = "", got["found"], got["expected"].replace("`", "")
     else:
         field, found, expected = "", "a value outside its rule", _expected(rule)
-    path = ".".join(part for part in (place, field) if part) or "(the whole body)"
+    path = ".".join(part for part in (place, field) if part) or WHOLE_BODY
     fields = [FieldOut(field=path, found=found, expected=expected)]
     return ErrorOut(error="invalid_field", message="A field breaks the contract", fields=fields)
 
@@ -129,6 +223,22 @@ def _expected(rule: str) -> str:
     if rule.startswith("Invalid enum value"):
         return "one of the documented values"
     return "a number in range"
+
+
+def _is_json(declared: list[bytes]) -> bool:
+    """Whether one content type was declared, and it is JSON in UTF-8, however it is spelled."""
+    plain = [value.replace(b" ", b"").lower() for value in declared]
+    return len(plain) == 1 and _JSON_TYPE.fullmatch(plain[0]) is not None
+
+
+def _unsupported(code: str, message: str, hint: str) -> RefusedError:
+    return RefusedError(415, ErrorOut(error=code, message=message, hint=hint))
+
+
+def _malformed() -> RefusedError:
+    hint = "Send one JSON document in UTF-8 without a byte order mark"
+    message = "The body is not well-formed JSON in UTF-8"
+    return RefusedError(400, ErrorOut(error="malformed_json", message=message, hint=hint))
 
 
 def _shown(name: str) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import Request, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
@@ -16,19 +16,32 @@ from litestar.openapi.spec import Operation, RequestBody
 
 from serving.schemas import ErrorOut
 
-REFUSALS: dict[int, ResponseSpec] = {
+NEEDS_KEY: dict[int, ResponseSpec] = {
     status: ResponseSpec(ErrorOut, description=description)
     for status, description in {
-        400: "Malformed JSON or not UTF-8",
-        413: "The body is too large",
-        415: "The body is not declared as application/json",
-        422: "A field or a rule is broken, or the id is known with another payload",
-        503: "The event log is unavailable; repeat after Retry-After seconds",
+        401: "No credential, or one that does not count",
+        403: "The credential lacks the scope of this route",
+        429: "Too many requests; wait for Retry-After seconds",
     }.items()
 }
-"""What both writing routes answer beside their result."""
+"""What a route that needs a key answers beside its result."""
+REFUSALS: dict[int, ResponseSpec] = {
+    **{
+        status: ResponseSpec(ErrorOut, description=description)
+        for status, description in {
+            400: "Malformed JSON or not UTF-8",
+            408: "The body did not arrive in time",
+            413: "The body is too large",
+            415: "The body is not declared as application/json in UTF-8, or is compressed",
+            422: "A field or a rule is broken, or the id is known with another payload",
+            503: "Nothing was decided or recorded; repeat after Retry-After seconds",
+        }.items()
+    },
+    **NEEDS_KEY,
+}
+"""What the writing routes answer beside their result."""
 
-_STYLE = (
+STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
     "color:#1a1a1a;background:#fff}"
     "h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}"
@@ -41,26 +54,50 @@ _STYLE = (
 )
 
 
-def takes(wire: type[msgspec.Struct], *, many: int = 0) -> type[Operation]:
+def takes(
+    wire: type[msgspec.Struct], *, many: int = 0, named: str = "", single: bool = True
+) -> type[Operation]:
     """An operation that documents a body which the route decodes itself.
 
     Args:
         wire: the body's type.
         many: also accepts a list of up to this many; 0 for one object only.
+        named: also accepts that list as this field of an object.
+        single: whether one object alone is accepted.
     """
     [schema], definitions = msgspec.json.schema_components([wire], ref_template="{name}")
     shape: dict[str, Any] = definitions[schema["$ref"]]
+    example = _example(shape)
     if many:
         listed = {"type": "array", "items": shape, "minItems": 1, "maxItems": many}
-        shape = {"oneOf": [shape, listed]}
+        shapes = [shape] if single else []
+        if named:
+            fields = {"properties": {named: listed}, "required": [named]}
+            shapes.append({"type": "object", **fields, "additionalProperties": False})
+            example = {named: [example]}
+        shape = {"oneOf": [*shapes, listed]}
 
     @dataclass
     class Documented(Operation):
         def __post_init__(self) -> None:
-            content: Any = {"application/json": {"schema": shape}}
+            content: Any = {"application/json": {"schema": shape, "example": example}}
             self.request_body = RequestBody(content=content, required=True)
 
     return Documented
+
+
+def returns(wire: Any, description: str) -> ResponseSpec:
+    """A documented answer; `wire` may be a union of types."""
+    return ResponseSpec(wire, description=description, generate_examples=False)
+
+
+def _example(shape: dict[str, Any]) -> dict[str, Any]:
+    """A body that is accepted, from the fields' own examples."""
+    return {
+        name: field.get("examples", field.get("enum"))[0]
+        for name, field in shape["properties"].items()
+        if name in shape["required"]
+    }
 
 
 class PlainPage(OpenAPIRenderPlugin):
@@ -80,7 +117,7 @@ class PlainPage(OpenAPIRenderPlugin):
         title = escape(info["title"])
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
             f"<body><h1>{title}</h1><p>{escape(info.get('description', ''))}</p>"
             '<p><a href="/schema/openapi.json">OpenAPI document</a> · '
             '<a href="/health/ready">readiness</a> · <a href="/v1/models">models</a> · '
@@ -93,9 +130,16 @@ OPENAPI = OpenAPIConfig(
     version="1",
     description=(
         "Decides payments with the verified champion model and records every decision durably "
-        "before it answers."
+        "before it answers. An error is never a decision: what is not answered with status 200 "
+        "was not decided, and may be sent again under the same id. Where the scorer runs with a "
+        "sandbox, the card ids sandbox_approve, sandbox_review, sandbox_decline, "
+        "sandbox_unavailable and sandbox_slow force that outcome: mode is `sandbox`, nothing is "
+        "recorded, and the payment cannot be looked up. Elsewhere they are refused with "
+        "`sandbox_disabled`."
     ),
-    path="/schema",
+    openapi_router=Router(
+        "/schema", route_handlers=[], include_in_schema=False, opt={"scope": ("open",)}
+    ),
     render_plugins=[PlainPage(), JsonRenderPlugin()],
     use_handler_docstrings=True,
 )
@@ -122,8 +166,7 @@ def _fields(schema: dict[str, Any] | None) -> str:
         return ""
     note = ""
     if "oneOf" in schema:
-        note = f"<p>One object, or a list of up to {schema['oneOf'][1]['maxItems']}.</p>"
-        schema = schema["oneOf"][0]
+        note, schema = _listed(schema["oneOf"])
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td>"
         f"<td>{'yes' if name in schema['required'] else 'no'}</td>"
@@ -132,6 +175,18 @@ def _fields(schema: dict[str, Any] | None) -> str:
     )
     head = "<tr><th>Field</th><th>Type</th><th>Required</th><th>Meaning</th></tr>"
     return f"<h3>Body</h3>{note}<table>{head}{rows}</table>"
+
+
+def _listed(shapes: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """How several may be sent at once, and what one of them looks like."""
+    listed = shapes[-1]
+    ways = [f"a list of up to {listed['maxItems']}"]
+    names = [name for name in shapes[0]["properties"] if name not in listed["items"]["properties"]]
+    if names:
+        ways.append(f"that list as the field <code>{escape(names[0])}</code> of an object")
+    else:
+        ways.insert(0, "one object")
+    return f"<p>{', or '.join(ways).capitalize()}.</p>", listed["items"]
 
 
 def _type(field: dict[str, Any]) -> str:

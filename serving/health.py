@@ -1,17 +1,64 @@
 """Routes: is the process alive, may it receive traffic, and what has it done."""
 
+import time
+from typing import Any
+
 import msgspec
-from litestar import MediaType, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.context import Scorer
-from serving.refusals import RETRY_AFTER_SECONDS
+from serving.docs import returns
+from serving.golden import golden_problem
+from serving.refusals import RETRY_AFTER_SECONDS, RefusedError
 from serving.schemas import HealthOut
+from serving.scopes import admitted, for_everybody, needs
+
+_FRESH_SECONDS = 1.0
 
 
-@get("/health/live", responses={200: ResponseSpec(HealthOut, description="The loop turns")})
+class Readiness:
+    """What keeps a scorer from deciding, asked at most once a second.
+
+    Args:
+        scorer: whose parts are asked.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._asked = float("-inf")
+        self._found: list[str] = []
+
+    def problems(self) -> list[str]:
+        """What is wrong now or was within the last second; nothing when payments are decided."""
+        now = time.monotonic()
+        if now - self._asked >= _FRESH_SECONDS or self._found:
+            self._asked, self._found = now, problems(self._scorer)
+        return self._found
+
+
+def problems(scorer: Scorer) -> list[str]:
+    """Everything that keeps this scorer from deciding payments with a verified model."""
+    found = []
+    if scorer.champion.ruling.model is None:
+        reason = scorer.champion.load_error or "no champion has been published"
+        found.append(f"no verified model is loaded: {reason}")
+    if scorer.engine.fault is not None:
+        found.append(scorer.engine.fault.message)
+    if scorer.access.problem is not None:
+        found.append(scorer.access.problem)
+    if not found and (problem := golden_problem(scorer)) is not None:
+        found.append(problem)
+    return found
+
+
+@get(
+    "/health/live",
+    opt=for_everybody(),
+    responses={200: returns(HealthOut, "The loop turns")},
+)
 async def live() -> Response[bytes]:
     """Whether the process answers at all."""
     return Response(msgspec.json.encode(HealthOut(status="live")), media_type=MediaType.JSON)
@@ -19,37 +66,55 @@ async def live() -> Response[bytes]:
 
 @get(
     "/health/ready",
+    opt=for_everybody(),
     responses={
-        200: ResponseSpec(HealthOut, description="A verified model decides, durably"),
+        200: returns(HealthOut, "A verified model decides, durably"),
         503: ResponseSpec(HealthOut, description="What keeps it from that"),
     },
 )
-async def ready(scorer: NamedDependency[Scorer]) -> Response[bytes]:
-    """Whether this scorer may receive traffic; the body says why not."""
-    ruling, problems = scorer.champion.ruling, []
-    if ruling.model is None:
-        reason = scorer.champion.load_error or "no champion has been published"
-        problems.append(f"no verified model is loaded: {reason}")
-    if scorer.engine.fault is not None:
-        problems.append(scorer.engine.fault.message)
+async def ready(
+    request: Request[Any, Any, Any],
+    scorer: NamedDependency[Scorer],
+    readiness: NamedDependency[Readiness],
+) -> Response[bytes]:
+    """Whether this scorer may receive traffic; why not is told to callers that may read."""
+    found = readiness.problems()
     doubts = []
     if scorer.engine.doubtful:
         doubts = [f"{len(scorer.engine.doubtful)} shards of the state are being folded again"]
-    body = HealthOut(
-        status="not_ready" if problems else "ready",
-        problems=problems + doubts,
-        model_version=ruling.version,
-        seq=scorer.engine.last_seq,
-    )
+    body = HealthOut(status="not_ready" if found else "ready")
+    if _may_read(request, scorer):
+        body = HealthOut(
+            status=body.status,
+            problems=found + doubts,
+            model_version=scorer.champion.ruling.version,
+            seq=scorer.engine.last_seq,
+        )
     return Response(
         msgspec.json.encode(body),
-        status_code=503 if problems else 200,
-        headers={"retry-after": str(RETRY_AFTER_SECONDS)} if problems else {},
+        status_code=503 if found else 200,
+        headers={"retry-after": str(RETRY_AFTER_SECONDS)} if found else {},
         media_type=MediaType.JSON,
     )
 
 
-@get("/metrics", media_type=CONTENT_TYPE_LATEST, include_in_schema=False)
+@get(
+    "/metrics", opt=needs("read", "admin"), media_type=CONTENT_TYPE_LATEST, include_in_schema=False
+)
 async def metrics(scorer: NamedDependency[Scorer]) -> bytes:
     """Prometheus text exposition."""
     return scorer.metrics.page()
+
+
+def _may_read(request: Request[Any, Any, Any], scorer: Scorer) -> bool:
+    """Probes come without a key and get the bare answer; without an attempt there is no failure."""
+    has_credential = any(
+        name in {b"authorization", b"x-api-key"} for name, _ in request.scope["headers"]
+    )
+    if not has_credential and not scorer.access.is_open:
+        return False
+    try:
+        admitted(scorer.access, request, ("read", "admin"))
+    except RefusedError:
+        return False
+    return True

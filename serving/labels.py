@@ -10,19 +10,30 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import microseconds
+from serving.body import read_body
 from serving.context import Scorer
-from serving.decoding import read_body, refuse_card_numbers, refuse_repeated_keys
-from serving.docs import REFUSALS, takes
+from serving.decoding import (
+    decoded,
+    refuse_card_numbers,
+    refuse_control_characters,
+    refuse_other_content,
+    refuse_outer_blanks,
+    refuse_repeated_keys,
+)
+from serving.docs import REFUSALS, returns, takes
 from serving.group import LabelResult, NewLabel
-from serving.refusals import domain_refusal
+from serving.refusals import RefusedError, domain_refusal, placed
 from serving.schemas import (
     LABELS_DECODER,
+    MOST_LABELS,
+    ErrorOut,
     LabelBatchOut,
     LabelIn,
     LabelOut,
     LabelOutcome,
     known,
 )
+from serving.scopes import caller_of, needs
 
 _FIELDS = LabelIn.__struct_fields__
 _MAX_BODY = 1024 * 1024
@@ -32,10 +43,12 @@ _ANSWER: Any = LabelOut | LabelBatchOut  # a union of types, which ResponseSpec'
 @post(
     "/v1/labels",
     status_code=200,
-    operation_class=takes(LabelIn, many=1_000),
-    request_max_body_size=_MAX_BODY,
+    opt=needs("label"),
+    operation_class=takes(LabelIn, many=MOST_LABELS),
+    request_max_body_size=None,  # `read_body` has the limit
     responses={
-        200: ResponseSpec(_ANSWER, description="What became of the verdicts"),
+        200: returns(_ANSWER, "What became of the verdicts"),
+        404: ResponseSpec(ErrorOut, description="No payment is known under this transaction_id"),
         **REFUSALS,
     },
 )
@@ -43,16 +56,18 @@ async def record_labels(
     request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
 ) -> Response[bytes]:
     """Record one verdict, or a batch: in a batch one bad verdict does not stop the others."""
-    body = await request.body()
-    wire = read_body(body, request.headers.get("content-type", ""), LABELS_DECODER, _FIELDS)
+    refuse_other_content(request.scope["headers"])
+    body = await read_body(request.receive, limit=_MAX_BODY)
+    wire = decoded(body, LABELS_DECODER, _FIELDS)
     wires = wire if isinstance(wire, list) else [wire]
     refuse_repeated_keys(body, *wires)
-    for label in wires:
-        refuse_card_numbers(label)
+    for index, label in enumerate(wires):
+        _refuse_bad_texts(label, f"[{index}]" if isinstance(wire, list) else None)
+    subject = caller_of(request).subject
     received_us = scorer.clock()
     tolerance_us = scorer.settings.validation.future_tolerance_seconds * 1_000_000
     results = await scorer.engine.label(
-        [_label_from(label) for label in wires],
+        [_label_from(label, subject) for label in wires],
         received_us=received_us,
         latest_us=received_us + tolerance_us,
     )
@@ -60,14 +75,25 @@ async def record_labels(
     return Response(msgspec.json.encode(answer), media_type=MediaType.JSON)
 
 
-def _label_from(wire: LabelIn) -> NewLabel:
-    known_at = known(wire.known_at)
+def _refuse_bad_texts(wire: LabelIn, place: str | None) -> None:
+    try:
+        refuse_outer_blanks(wire)
+        refuse_control_characters(wire)
+        refuse_card_numbers(wire)
+    except RefusedError as refusal:
+        raise refusal if place is None else placed(refusal, place) from None
+
+
+def _label_from(wire: LabelIn, subject: str) -> NewLabel:
+    known_at, happened_at = known(wire.known_at), known(wire.happened_at)
     return NewLabel(
         transaction_id=wire.transaction_id,
         verdict=wire.verdict,
         label_source=wire.source,
         reason=known(wire.reason),
         known_us=None if known_at is None else microseconds(known_at),
+        happened_us=None if happened_at is None else microseconds(happened_at),
+        reported_by=subject,
     )
 
 

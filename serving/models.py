@@ -5,14 +5,19 @@ import asyncio
 import msgspec
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.adapters.model_bundle import Manifest, list_manifests
 from serving.context import Scorer
+from serving.docs import NEEDS_KEY, returns
 from serving.schemas import ModelOut, ModelsOut
+from serving.scopes import needs
 
 
-@get("/v1/models", responses={200: ResponseSpec(ModelsOut, description="Models by version")})
+@get(
+    "/v1/models",
+    opt=needs("read", "admin"),
+    responses={200: returns(ModelsOut, "Models by version"), **NEEDS_KEY},
+)
 async def read_models(scorer: NamedDependency[Scorer]) -> Response[bytes]:
     """The champion in memory, and all bundles on disk from their manifests."""
     manifests, damaged = await asyncio.to_thread(list_manifests, scorer.settings.models_dir)

@@ -27,6 +27,8 @@ from serving.schemas import ErrorOut, FieldOut
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
 RETRY_AFTER_SECONDS = 1
+WHOLE_BODY = "(the whole body)"
+"""Stands where a field would, when no single field is at fault."""
 
 DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
     AlreadyIngestedError: (422, "already_ingested"),
@@ -86,6 +88,30 @@ def refused_field(
     """A 422 about one field."""
     fields = [FieldOut(field=field, found=found, expected=expected)]
     return RefusedError(422, ErrorOut(error=code, message=message, fields=fields))
+
+
+def placed(refusal: RefusedError, place: str) -> RefusedError:
+    """The same refusal, of one item of a batch.
+
+    Args:
+        refusal: as the item alone would get it.
+        place: the item's path, e.g. `transactions[3]`.
+    """
+    fields = [
+        msgspec.structs.replace(field, field=_below(place, field.field))
+        for field in refusal.body.fields
+    ]
+    if not fields and refusal.status < 500:
+        found, expected = "not a JSON object of this contract", "one payment"
+        fields = [FieldOut(field=place, found=found, expected=expected)]
+    body = msgspec.structs.replace(refusal.body, fields=fields)
+    return RefusedError(refusal.status, body, headers=refusal.headers)
+
+
+def _below(place: str, names: str) -> str:
+    if names == WHOLE_BODY:
+        return place
+    return ", ".join(f"{place}.{name}" for name in names.split(", "))
 
 
 class Refusals:

@@ -5,7 +5,7 @@ Nothing outside `serving` imports these; the domain's own values are `fraud_plat
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,27 +14,67 @@ from fraud_platform.events import Decision, Transaction, microseconds, moment_of
 
 Value = TypeVar("Value")
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
-Context = Annotated[str, Meta(max_length=200)] | UnsetType | None
+_NO_CONTROLS = r"[^\u0000-\u001f\u007f]"
+_VISIBLE = (
+    r"[^\u0000-\u0020\u007f\u0085\u00a0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000"
+    r"\ufeff]"
+)
+"""What the document tells about texts; `decoding` and the rules of `validation` enforce it."""
+
+
+def _documented(pattern: str, **more: Any) -> Meta:
+    """A pattern that the OpenAPI document shows; checked elsewhere, with the field named."""
+    return Meta(extra_json_schema={"pattern": pattern, **more})
+
+
+Identifier = Annotated[
+    str,
+    Meta(min_length=1, max_length=64),
+    _documented(rf"^{_VISIBLE}({_NO_CONTROLS}*{_VISIBLE})?$"),
+]
+Context = (
+    Annotated[str, Meta(max_length=200), _documented(rf"^{_NO_CONTROLS}*$")] | UnsetType | None
+)
 Moment = Annotated[datetime, Meta(tz=True)]
+
+MOST_TRANSACTIONS = 256
+MOST_LABELS = 1_000
 
 
 class TransactionIn(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True, gc=False):
     """One payment to decide on."""
 
     transaction_id: Annotated[
-        Identifier, Meta(description="The sender's own id; the same id is decided once")
+        Identifier,
+        Meta(description="The sender's own id; the same id is decided once", examples=["t-1001"]),
     ]
     event_timestamp: Annotated[
-        Moment, Meta(description="When the payment happened: ISO 8601 with a zone")
+        Moment,
+        Meta(
+            description="When the payment happened: ISO 8601 with a zone",
+            examples=["2026-03-01T22:14:05Z"],
+        ),
     ]
-    card_id: Annotated[Identifier, Meta(description="Opaque token; a card number is refused")]
-    terminal_id: Identifier
+    card_id: Annotated[
+        Identifier,
+        Meta(
+            description="Opaque token; a card number is refused. `sandbox_approve`, "
+            "`sandbox_review`, `sandbox_decline`, `sandbox_unavailable` and `sandbox_slow` force "
+            "that outcome where the scorer has a sandbox, and are refused elsewhere",
+            examples=["card-81"],
+        ),
+    ]
+    terminal_id: Annotated[Identifier, Meta(examples=["terminal-7"])]
     amount_minor: Annotated[
         int,
         Meta(ge=-(2**63), le=2**63 - 1, description="Amount in minor units of `currency`"),
+        Meta(extra_json_schema={"minimum": 0, "maximum": 100_000_000}, examples=[48000]),
     ]
-    currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, e.g. EUR")]
+    currency: Annotated[
+        str,
+        Meta(min_length=3, max_length=3, description="ISO 4217", examples=["EUR"]),
+        _documented("^[A-Z]{3}$"),
+    ]
     merchant_category: Context = UNSET
     payment_method: Context = UNSET
     country: Context = UNSET
@@ -44,13 +84,23 @@ class TransactionIn(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     longitude: Annotated[float, Meta(ge=-180, le=180)] | UnsetType | None = UNSET
 
 
+class TransactionsIn(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Payments to decide on together; each is read on its own."""
+
+    transactions: list[msgspec.Raw]
+
+
 class LabelIn(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True, gc=False):
     """One verdict about a payment."""
 
-    transaction_id: Identifier
+    transaction_id: Annotated[Identifier, Meta(examples=["t-1001"])]
     verdict: Literal["fraud", "genuine", "withdrawn"]
     source: Literal["chargeback", "dispute", "analyst", "audit", "customer_report"]
-    reason: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
+    reason: Context = UNSET
+    happened_at: Annotated[
+        Moment | UnsetType | None,
+        Meta(description="When what the verdict speaks of happened, e.g. the dispute"),
+    ] = UNSET
     known_at: Annotated[
         Moment | UnsetType | None,
         Meta(description="When the verdict became known; now, when left out"),
@@ -65,23 +115,62 @@ class ReasonOut(Struct, frozen=True, gc=False):
 
 
 class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
-    """The recorded answer for one payment."""
+    """The recorded answer for one payment; the order of the fields is part of the contract."""
 
     decision_id: str
     transaction_id: str
-    decision: str
-    score: float | None
-    reasons: list[ReasonOut]
-    mode: str
+    decision: Literal["approve", "review", "decline"]
+    score: Annotated[
+        float | None, Meta(description="Suspicion in [0, 1]; null when no model decided")
+    ]
+    probability: Annotated[
+        float | None, Meta(description="Calibrated chance of fraud; null when it cannot be told")
+    ]
+    expected_fpr: Annotated[
+        float | None, Meta(description="Share of genuine payments that score at least this")
+    ]
+    reasons: Annotated[
+        list[ReasonOut], Meta(description="Of a review or decline, strongest first, at most four")
+    ]
+    mode: Annotated[
+        Literal["normal", "degraded", "rules_only", "sandbox"],
+        Meta(description="How much of the scorer took part"),
+    ]
+    missing: Annotated[
+        list[str] | UnsetType,
+        Meta(description="In mode degraded only: the capabilities that were missing"),
+    ] = UNSET
+    arm: Annotated[Literal["champion", "canary", "none"], Meta(description="Whose model decided")]
     model_version: str | None
     model_digest: str | None
     policy_digest: str
     feature_spec_digest: str
     is_late: bool
-    seq: int
+    seq: Annotated[int, Meta(description="The payment's place in the event log")]
     decided_at: datetime
-    replayed: bool
+    expires_at: Annotated[datetime, Meta(description="Do not act on the answer later than this")]
+    replayed: Annotated[
+        bool, Meta(description="Whether the decision was recorded before this request")
+    ]
     latency_us: int
+
+
+class DecisionOutcome(Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
+    """What became of one payment of a batch: a decision, or a status and an error."""
+
+    index: int
+    decision: DecisionOut | UnsetType = UNSET
+    status: int | UnsetType = UNSET
+    error: "ErrorOut | UnsetType" = UNSET
+
+
+class DecisionBatchOut(Struct, kw_only=True, frozen=True, gc=False):
+    """What became of a batch, in its order; `decided + replayed + refused` is its size."""
+
+    decided: int
+    replayed: int
+    refused: int
+    results: list[DecisionOutcome]
 
 
 class LabelOut(Struct, kw_only=True, frozen=True, gc=False):
@@ -197,10 +286,14 @@ def decision_out(decision: Decision, texts: Mapping[str, str], *, replayed: bool
     return DecisionOut(
         decision_id=decision.decision_id,
         transaction_id=decision.transaction_id,
-        decision=decision.decision,
+        decision=decision.decision,  # type: ignore[arg-type]  # the log holds outcomes only
         score=decision.score,
+        probability=decision.probability,
+        expected_fpr=decision.expected_fpr,
         reasons=[ReasonOut(code, texts.get(code, code)) for code in decision.reasons],
-        mode=decision.mode,
+        mode=decision.mode,  # type: ignore[arg-type]  # the log holds declared modes only
+        missing=list(decision.missing) if decision.mode == "degraded" else UNSET,
+        arm=decision.arm,  # type: ignore[arg-type]  # the log holds declared arms only
         model_version=decision.model_version,
         model_digest=decision.model_digest,
         policy_digest=decision.policy_digest,
@@ -208,12 +301,14 @@ def decision_out(decision: Decision, texts: Mapping[str, str], *, replayed: bool
         is_late=decision.is_late,
         seq=decision.seq,
         decided_at=moment_of(decision.decided_us),
+        expires_at=moment_of(decision.expires_us),
         replayed=replayed,
         latency_us=decision.latency_us,
     )
 
 
 TRANSACTION_DECODER = msgspec.json.Decoder(TransactionIn, strict=True)
+TRANSACTIONS_DECODER = msgspec.json.Decoder(TransactionsIn | list[msgspec.Raw], strict=True)
 LABELS_DECODER = msgspec.json.Decoder(
-    LabelIn | Annotated[list[LabelIn], Meta(min_length=1, max_length=1_000)], strict=True
+    LabelIn | Annotated[list[LabelIn], Meta(min_length=1, max_length=MOST_LABELS)], strict=True
 )

@@ -1,0 +1,67 @@
+"""From the bytes of a payment to its decision: what the hot route, its twin and the batch share."""
+
+from fraud_platform.events import Transaction
+from fraud_platform.validation import RULES, ValidationPolicy, check_transaction
+from serving import sandbox
+from serving.context import Scorer
+from serving.decoding import decoded, refuse_outer_blanks, refuse_repeated_keys
+from serving.refusals import RefusedError, refused_field
+from serving.ruling import REASON_TEXTS
+from serving.schemas import (
+    TRANSACTION_DECODER,
+    DecisionOut,
+    TransactionIn,
+    decision_out,
+    transaction_from,
+)
+
+ONE_PAYMENT = 64 * 1024
+"""The largest body of one payment, bytes."""
+
+_FIELDS = TransactionIn.__struct_fields__
+_RULES = {rule.name: rule for rule in RULES}
+
+
+def payment_from(body: bytes, received_us: int, policy: ValidationPolicy) -> Transaction:
+    """The payment that a body holds, checked as a whole.
+
+    Args:
+        body: one JSON object.
+        received_us: when it arrived, microseconds since 1970-01-01 UTC.
+        policy: the bounds.
+
+    Raises:
+        RefusedError: 400 or 422, naming the field, never its value.
+    """
+    wire = decoded(body, TRANSACTION_DECODER, _FIELDS)
+    refuse_repeated_keys(body, wire)
+    refuse_outer_blanks(wire)
+    transaction = transaction_from(wire)
+    name = check_transaction(transaction, received_us, policy)
+    if name is not None:
+        raise _broken(name)
+    return transaction
+
+
+async def decide(transaction: Transaction, received_us: int, scorer: Scorer) -> DecisionOut:
+    """The durable answer for one payment.
+
+    Raises:
+        RefusedError: the sandbox refuses.
+        FraudPlatformError: the engine refuses.
+    """
+    if transaction.card_id in sandbox.CARDS:
+        return await sandbox.forced(transaction, received_us, scorer)
+    result = await scorer.engine.decide(transaction, received_us=received_us)
+    return decision_out(result.decision, REASON_TEXTS, replayed=result.replayed)
+
+
+def _broken(name: str) -> RefusedError:
+    rule = _RULES[name]
+    return refused_field(
+        "rule_broken",
+        f"The payment breaks the rule {name}",
+        field=", ".join(rule.columns),
+        found="a value that breaks the rule",
+        expected=rule.text,
+    )

@@ -1,0 +1,117 @@
+"""Which key may use which route: every route names its scope, and one without does not start.
+
+Who a caller is, is `access`; here stands only what a route demands.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import BaseRoute, HTTPRoute
+
+from fraud_platform.access import SCOPES, Caller, Scope
+from fraud_platform.errors import PermanentError
+from serving.access import Access
+from serving.refusals import RefusedError
+
+OPEN = "open"
+"""For a route that answers everybody: it tells nothing about payments, models or files."""
+_SCOPES = frozenset({*SCOPES, OPEN})
+_KEY = "scope"
+
+
+def needs(*scopes: Scope) -> dict[str, Any]:
+    """The declaration of a route that a key with any of these scopes may use.
+
+    Examples:
+        >>> needs("read", "admin")
+        {'scope': ('read', 'admin')}
+    """
+    return {_KEY: scopes}
+
+
+def for_everybody() -> dict[str, Any]:
+    """The declaration of a route that needs no key."""
+    return {_KEY: (OPEN,)}
+
+
+class Guard:
+    """Admits a request to an ordinary handler; for `Litestar(guards=...)`.
+
+    Args:
+        access: who may do what.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def __call__(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
+        """Admit the caller or raise its refusal."""
+        if _is_options(handler):
+            return
+        scopes = declared(handler)
+        if OPEN not in scopes:
+            connection.scope["state"]["caller"] = admitted(self._access, connection, scopes)
+
+
+def admitted(
+    access: Access, connection: ASGIConnection[Any, Any, Any, Any], scopes: tuple[str, ...]
+) -> Caller:
+    """The caller, if its key has one of the scopes.
+
+    Raises:
+        RefusedError: 401, 403 or 429; of several scopes the last one's refusal.
+    """
+    host = connection.client.host if connection.client else None
+    headers = list(connection.scope["headers"])
+    *others, last = scopes
+    for scope in others:
+        try:
+            return access.admit(headers, host, scope)
+        except RefusedError as refusal:
+            if refusal.status != 403:
+                raise
+    return access.admit(headers, host, last)
+
+
+def caller_of(request: Request[Any, Any, Any]) -> Caller:
+    """Who sent a request that a `Guard` admitted."""
+    caller: Caller = request.scope["state"]["caller"]
+    return caller
+
+
+def declared(handler: BaseRouteHandler) -> tuple[str, ...]:
+    """The scopes of a route, or nothing where it does not say."""
+    scopes: tuple[str, ...] = handler.opt.get(_KEY, ())
+    return scopes if set(scopes) <= _SCOPES else ()
+
+
+def refuse_undeclared(routes: Sequence[BaseRoute]) -> None:
+    """Deny by default: a route that does not say who may use it does not start.
+
+    Raises:
+        PermanentError: a route declares no scope, or one that does not exist.
+    """
+    for route in routes:
+        for handler in _handlers(route):
+            if not _is_options(handler) and not declared(handler):
+                raise PermanentError(
+                    f"found the route {route.path} without a scope, expected one of "
+                    f"{', '.join(sorted(_SCOPES))}",
+                    hint="declare it with opt=needs(...) or opt=for_everybody()",
+                )
+
+
+def _handlers(route: BaseRoute) -> list[BaseRouteHandler]:
+    if isinstance(route, HTTPRoute):
+        return list(route.route_handlers)
+    return [route.route_handler]  # type: ignore[attr-defined]  # ASGI and websocket routes have one
+
+
+def _is_options(handler: BaseRouteHandler) -> bool:
+    """Whether this is Litestar's own answer to OPTIONS, which names methods only."""
+    return isinstance(handler, HTTPRouteHandler) and set(handler.http_methods) == {"OPTIONS"}
