@@ -100,9 +100,9 @@ class Model:
         """
         rounded = self.rounded(features)
         if self.library == "xgboost":
-            scores = self._booster.inplace_predict(rounded, validate_features=False)
+            scores = self.booster.inplace_predict(rounded, validate_features=False)
         else:
-            scores = self._booster.predict(rounded.astype(np.float64), num_threads=1)
+            scores = self.booster.predict(rounded.astype(np.float64), num_threads=1)
         return np.asarray(scores, dtype=np.float64)
 
     def contributions(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,9 +121,9 @@ class Model:
 
             # One thread: the matrix would otherwise start as many as there are cores per row.
             rows = xgboost.DMatrix(rounded, nthread=1)
-            parts = self._booster.predict(rows, pred_contribs=True, validate_features=False)
+            parts = self.booster.predict(rows, pred_contribs=True, validate_features=False)
         else:
-            parts = self._booster.predict(
+            parts = self.booster.predict(
                 rounded.astype(np.float64), pred_contrib=True, num_threads=1
             )
         return np.asarray(parts, dtype=np.float64)[:, :-1]
@@ -142,7 +142,8 @@ class Model:
         return frame.with_columns(pl.Series("score", scores, dtype=pl.Float64))
 
     @cached_property
-    def _booster(self) -> Any:  # the libraries ship no types
+    def booster(self) -> Any:  # the libraries ship no types
+        """The library's own object, parsed at first use."""
         # Two threads may both parse at first use; the results are equal and one is kept.
         if self.library == "xgboost":
             return _parsed_xgboost(self.payload)

@@ -67,8 +67,8 @@ def parse_in_child(
     if found.tobytes() != expected.tobytes():
         differing = len(expected) if found.shape != expected.shape else np.sum(found != expected)
         raise BundleIntegrityError(
-            f"{int(differing)} of {len(expected)} golden rows score differently here than where the "
-            "model was trained.",
+            f"{int(differing)} of {len(expected)} golden rows score differently here than where "
+            "the model was trained.",
             hint="use the same library versions and kind of machine on both sides.",
         )
     if len(_survived) >= _MOST_REMEMBERED:

@@ -361,11 +361,9 @@ def _golden(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np
     """The golden rows and their scores; a file that would unpack to more than it is, is refused."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > len(content) or len(archive.infolist()) != _GOLDEN_ARRAYS:
-                raise ValueError(
-                    f"{len(archive.infolist())} arrays that unpack to {unpacked} bytes"
-                )
+            sizes = [entry.file_size for entry in archive.infolist()]
+            if sum(sizes) > len(content) or len(sizes) != _GOLDEN_ARRAYS:
+                raise ValueError(f"{len(sizes)} arrays that unpack to {sum(sizes)} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             features, scores = arrays["features"], arrays["scores"]
     # Whatever a broken archive or array header makes its parser raise.
