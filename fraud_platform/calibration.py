@@ -90,9 +90,8 @@ class Calibration:
         _require_score(score)
         if not self.knots:
             return None
-        right = bisect_right(self.knots, score)
-        if right == len(self.knots):
-            return self.chances[-1]
+        # The last knot is 1, so only a score of 1 has no knot to its right.
+        right = min(bisect_right(self.knots, score), len(self.knots) - 1)
         start, low, high = self.knots[right - 1], self.chances[right - 1], self.chances[right]
         # Rounding must not lift a point above the segment's end: the next would then be lower.
         return min(low + (high - low) * ((score - start) / (self.knots[right] - start)), high)
@@ -103,11 +102,11 @@ class Calibration:
         if not self.knots:
             return None
         knots, chances = self._probability_arrays
-        # The last knot is 1, so only a score of 1 has no segment to its right.
         right = np.minimum(np.searchsorted(knots, scores, side="right"), knots.size - 1)
         start, low, high = knots[right - 1], chances[right - 1], chances[right]
-        between = np.minimum(low + (high - low) * ((scores - start) / (knots[right] - start)), high)
-        found: NDArray[np.float64] = np.where(scores < 1.0, between, chances[-1])
+        found: NDArray[np.float64] = np.minimum(
+            low + (high - low) * ((scores - start) / (knots[right] - start)), high
+        )
         return found
 
     def expected_fpr(self, score: float) -> float:

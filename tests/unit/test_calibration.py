@@ -77,6 +77,15 @@ def test_a_probability_is_never_certain(rows, asked):
         assert least <= maps.probability(score) <= 1.0 - least
 
 
+def test_rounding_never_lifts_a_probability_above_its_knot():
+    low, high = 1.5 * 2**-53, 1.0 - 2**-53  # low + (high - low) is 1.0 in floats
+    maps = Calibration(
+        frauds=60, genuine=90, knots=(0.0, 1.0), chances=(low, high), steps=(0.5,), reached=(90,)
+    )
+    assert low + (high - low) > high
+    assert maps.probability(1.0) == high == maps.probabilities(np.array([1.0]))[0]
+
+
 @given(judged)
 def test_the_mean_probability_of_the_fitted_rows_is_their_share_of_frauds(rows):
     is_fraud, scores = arrays(rows)
