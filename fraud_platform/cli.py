@@ -115,11 +115,34 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
 
 
 @main.command()
-def serve() -> None:
-    """Run the scorer on FRAUD_SCORER_HOST and FRAUD_SCORER_PORT."""
+@click.option("--host", help="Address to listen on.  [FRAUD_SCORER_HOST, or 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port; 0 takes a free one and prints it.  [FRAUD_SCORER_PORT, or 8080]",
+)
+def serve(host: str | None, port: int | None) -> None:
+    r"""Run the scorer: answer payments over HTTP until SIGTERM or Ctrl-C.
+
+    It decides with the champion of this home (FRAUD_HOME), takes over the next one by itself, and
+    sends payments to review while there is none. Every decision is on disk before it is answered.
+
+    Anybody on this machine may ask until there is a key; from elsewhere a key is needed:
+
+    \b
+      fraud-platform keys create --subject checkout --scope score
+      fraud-platform serve --host 0.0.0.0
+
+    The page at / describes the API. /health/ready says whether payments are decided, /metrics is
+    for Prometheus. On SIGTERM it stops accepting, answers what is under way and ends.
+    FRAUD_LOG_FORMAT=json writes the log as JSON; FRAUD_SANDBOX=true answers test cards. All
+    settings: fraud-platform settings.
+    """
     from serving.__main__ import run
 
-    run(get_settings())
+    told = {"scorer_host": host, "scorer_port": port}
+    changes = {name: value for name, value in told.items() if value is not None}
+    run(get_settings().model_copy(update=changes))
 
 
 @main.command()

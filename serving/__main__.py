@@ -8,7 +8,11 @@ import uvicorn
 
 from fraud_platform.adapters.home import in_use
 from fraud_platform.settings import Settings, get_settings
+from serving.access import require_access
 from serving.app import create_app
+from serving.logs import configure_logs
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
 
 
 class _Announcing(uvicorn.Server):
@@ -28,7 +32,8 @@ def run(settings: Settings) -> None:
     Raises:
         PermanentError: the home cannot be used, or is being emptied.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logs(settings.log_format)
+    LOGGER.info(require_access(settings))
     config = uvicorn.Config(
         create_app(settings),
         host=settings.scorer_host,
@@ -41,7 +46,8 @@ def run(settings: Settings) -> None:
         proxy_headers=False,  # nothing here depends on who the client says it is
         server_header=False,
         timeout_keep_alive=75,  # longer than the idle time of common connection pools
-        timeout_graceful_shutdown=10,
+        log_config=None,  # uvicorn's own lines look like all others
+        timeout_graceful_shutdown=10,  # for what is in flight after SIGTERM
     )
     server = _Announcing(config)
     with in_use(settings.home):

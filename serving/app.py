@@ -107,7 +107,7 @@ def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
         snapshots=StateSnapshots(settings.state_dir),
     )
     access = Access(settings, clock=clock)
-    return Scorer(settings, engine, champion, counted, access, clock)
+    return Scorer(settings, engine, champion, counted, access, settings.edge_token_keys, clock)
 
 
 @get("/", include_in_schema=False, opt=for_everybody())

@@ -90,7 +90,7 @@ async def _decide_one(
     raw: msgspec.Raw, place: str, received_us: int, scorer: Scorer
 ) -> DecisionOut:
     try:
-        transaction = payment_from(bytes(raw), received_us, scorer.settings.validation)
+        transaction = payment_from(bytes(raw), received_us, scorer)
         return await decide(transaction, received_us, scorer)
     except RefusedError as refusal:
         raise placed(refusal, place) from None

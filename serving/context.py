@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fraud_platform.card_tokens import TokenKeys
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.champion import ChampionWatch
@@ -20,6 +21,7 @@ class Scorer:
         champion: which model decides.
         metrics: what operators see.
         access: who may do what.
+        token_keys: what card numbers are tokenized with; None: they are refused.
         clock: microseconds since 1970-01-01 UTC.
     """
 
@@ -28,4 +30,5 @@ class Scorer:
     champion: ChampionWatch
     metrics: Metrics
     access: Access
+    token_keys: TokenKeys | None
     clock: Callable[[], int]

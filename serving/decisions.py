@@ -43,7 +43,7 @@ async def decide_payment(
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=ONE_PAYMENT)
     received_us = scorer.clock()
-    transaction = payment_from(body, received_us, scorer.settings.validation)
+    transaction = payment_from(body, received_us, scorer)
     return _answer(await decide(transaction, received_us, scorer))
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from fraud_platform.card_number import holds_card_number
+from fraud_platform.card_tokens import is_sensitive_field
 from serving.refusals import WHOLE_BODY, RefusedError, refused_field
 from serving.schemas import ErrorOut, FieldOut
 
@@ -196,6 +197,16 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
         )
 
 
+def _unknown_field(name: str, path: str, names: Sequence[str]) -> ErrorOut:
+    """A field that is no part of the contract; what nobody may send has a code of its own."""
+    if is_sensitive_field(name):
+        field = FieldOut(field=path, found="a security code, track or PIN", expected="nothing")
+        message = "A field holds what nobody may keep; it was not stored"
+        return ErrorOut(error="sensitive_field_refused", message=message, fields=[field])
+    field = FieldOut(field=path, found="an unknown field", expected=", ".join(names))
+    return ErrorOut(error="invalid_field", message="A field breaks the contract", fields=[field])
+
+
 def _explain(message: str, names: Sequence[str]) -> ErrorOut:
     """The body for a decoder's message, without the value it may quote."""
     at = _AT.search(message)
@@ -203,8 +214,9 @@ def _explain(message: str, names: Sequence[str]) -> ErrorOut:
     place = at["path"].lstrip(".") if at and _PLACE.match(at["path"]) else ""
     rule = _AT.sub("", message)
     if unknown := _UNKNOWN.match(rule):
-        field, found, expected = _shown(unknown["name"]), "an unknown field", ", ".join(names)
-    elif missing := _MISSING.match(rule):
+        path = ".".join(part for part in (place, _shown(unknown["name"])) if part)
+        return _unknown_field(unknown["name"], path, names)
+    if missing := _MISSING.match(rule):
         field, found, expected = missing["name"], "nothing", "a value"
     elif got := _GOT.match(rule):
         field, found, expected = "", got["found"], got["expected"].replace("`", "")

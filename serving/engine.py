@@ -103,6 +103,10 @@ class Engine:
         """The state, at a position of the log; None while it may be ahead of the log."""
         return None if self._is_ahead else self._rings
 
+    def knows_card(self, card_id: str) -> bool:
+        """Whether payments of this card are remembered, those of the group under way included."""
+        return self._rings.knows_card(card_id)
+
     async def start(self) -> None:
         """Fold the history that windows may see, then serve; refuse while there is no log."""
         self._is_ahead = True

@@ -32,7 +32,7 @@ def golden_problem(scorer: Scorer) -> str | None:
     if rings is None:
         return "the state is being folded from the log"
     try:
-        payment = payment_from(msgspec.json.encode(wire), now_us, scorer.settings.validation)
+        payment = payment_from(msgspec.json.encode(wire), now_us, scorer)
         features = np.array([rings.read(payment)], dtype=np.float64)
         [verdict] = scorer.champion.ruling.verdicts(features)
     except Exception as error:

@@ -37,7 +37,7 @@ class HotDecisions:
         refuse_other_content(headers)
         body = await read_body(receive, limit=ONE_PAYMENT)
         received_us = scorer.clock()
-        transaction = payment_from(body, received_us, scorer.settings.validation)
+        transaction = payment_from(body, received_us, scorer)
         answer = _ENCODER.encode(await decide(transaction, received_us, scorer))
         length = (b"content-length", b"%d" % len(answer))
         await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length]})

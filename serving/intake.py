@@ -1,7 +1,8 @@
 """From the bytes of a payment to its decision: what the hot route, its twin and the batch share."""
 
+from fraud_platform.card_tokens import tokenized
 from fraud_platform.events import Transaction
-from fraud_platform.validation import RULES, ValidationPolicy, check_transaction
+from fraud_platform.validation import RULES, check_transaction
 from serving import sandbox
 from serving.context import Scorer
 from serving.decoding import decoded, refuse_outer_blanks, refuse_repeated_keys
@@ -22,13 +23,13 @@ _FIELDS = TransactionIn.__struct_fields__
 _RULES = {rule.name: rule for rule in RULES}
 
 
-def payment_from(body: bytes, received_us: int, policy: ValidationPolicy) -> Transaction:
-    """The payment that a body holds, checked as a whole.
+def payment_from(body: bytes, received_us: int, scorer: Scorer) -> Transaction:
+    """The payment that a body holds, checked as a whole; a token stands for its card number.
 
     Args:
         body: one JSON object.
         received_us: when it arrived, microseconds since 1970-01-01 UTC.
-        policy: the bounds.
+        scorer: whose policies hold.
 
     Raises:
         RefusedError: 400 or 422, naming the field, never its value.
@@ -36,8 +37,8 @@ def payment_from(body: bytes, received_us: int, policy: ValidationPolicy) -> Tra
     wire = decoded(body, TRANSACTION_DECODER, _FIELDS)
     refuse_repeated_keys(body, wire)
     refuse_outer_blanks(wire)
-    transaction = transaction_from(wire)
-    name = check_transaction(transaction, received_us, policy)
+    transaction = tokenized(transaction_from(wire), scorer.token_keys, scorer.engine.knows_card)
+    name = check_transaction(transaction, received_us, scorer.settings.validation)
     if name is not None:
         raise _broken(name)
     return transaction

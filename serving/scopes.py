@@ -14,7 +14,6 @@ from litestar.routes import BaseRoute, HTTPRoute
 from fraud_platform.access import SCOPES, Caller, Scope
 from fraud_platform.errors import PermanentError
 from serving.access import Access
-from serving.refusals import RefusedError
 
 OPEN = "open"
 """For a route that answers everybody: it tells nothing about payments, models or files."""
@@ -64,18 +63,10 @@ def admitted(
     """The caller, if its key has one of the scopes.
 
     Raises:
-        RefusedError: 401, 403 or 429; of several scopes the last one's refusal.
+        RefusedError: 401, 403, 429 or 503.
     """
     host = connection.client.host if connection.client else None
-    headers = list(connection.scope["headers"])
-    *others, last = scopes
-    for scope in others:
-        try:
-            return access.admit(headers, host, scope)
-        except RefusedError as refusal:
-            if refusal.status != 403:
-                raise
-    return access.admit(headers, host, last)
+    return access.admit(list(connection.scope["headers"]), host, *scopes)
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:

@@ -79,6 +79,10 @@ class FeatureRings:
         """Whether a decision of this event time may no longer find its whole window."""
         return self._reader.is_late(event_us, self.newest_us)
 
+    def knows_card(self, card_id: str) -> bool:
+        """Whether payments of this card are remembered."""
+        return card_id in self._pasts["card"]
+
     def apply(self, event: Event) -> None:
         """Fold one event in; one that was applied before (seq <= last_seq) changes nothing."""
         if event.seq <= self.last_seq:
