@@ -141,10 +141,8 @@ class ApiKey:
                 f"found a subject of {len(self.subject)} characters, expected 1 to"
                 f" {LONGEST_SUBJECT} letters, digits and . _ @ : / + - and spaces"
             )
-        if self.requests_per_second is not None or self.burst is not None:
-            _check_limit(
-                "requests_per_second", self.requests_per_second or 0, "burst", self.burst or 1
-            )
+        burst = 1 if self.burst is None else self.burst
+        _check_limit("requests_per_second", self.requests_per_second or 0, "burst", burst)
 
     def state(self, now_us: int) -> Literal["active", "expired", "revoked"]:
         """Whether the key counts at this moment, microseconds UTC."""
