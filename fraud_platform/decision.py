@@ -28,6 +28,9 @@ class DecisionPolicy:
     """Most reason codes in one answer."""
     valid_seconds: int = 300
     """How long an answer may be acted on, seconds after it was decided."""
+    rules_decline_from_minor: int | None = None
+    """While no model decides: decline from this amount on, in minor units of whatever currency, and
+    review below; unset: review everything. Nothing is ever approved without a model."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.decline_fpr <= self.review_fpr < 1.0:
@@ -38,6 +41,11 @@ class DecisionPolicy:
         for name in ("max_reasons", "valid_seconds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected at least 1")
+        if self.rules_decline_from_minor is not None and self.rules_decline_from_minor < 0:
+            raise ValueError(
+                f"found rules_decline_from_minor={self.rules_decline_from_minor}, "
+                "expected 0 or more, or nothing"
+            )
 
 
 class Outcome(StrEnum):
@@ -75,12 +83,18 @@ class Thresholds:
 
 NO_MODEL = "R00"
 STATE_IN_DOUBT = "R01"
+LARGE_AMOUNT = "R02"
+SET_ASIDE = "R03"
+UNEXPLAINED = "R97"
 UNUSABLE_SCORE = "R98"
 NOTHING_STANDS_OUT = "R99"
 
 GENERAL_REASONS: Mapping[str, str] = {
     NO_MODEL: "No verified model is loaded; a person must look.",
     STATE_IN_DOUBT: "What is known about this card or terminal is in doubt; a person must look.",
+    LARGE_AMOUNT: "The amount is too large to wait for a person.",
+    SET_ASIDE: "The model is set aside for now; a person must look.",
+    UNEXPLAINED: "The model suspects it, but its reasons could not be verified.",
     UNUSABLE_SCORE: "The model gave no usable score; a person must look.",
     NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up.",
 }
@@ -110,6 +124,27 @@ def decide(score: float | None, thresholds: Thresholds | None) -> Outcome:
     if score >= thresholds.decline:
         return Outcome.DECLINE
     return Outcome.REVIEW if score >= thresholds.review else Outcome.APPROVE
+
+
+def decide_without_score(
+    amount_minor: int, cause: str, policy: DecisionPolicy
+) -> tuple[Outcome, tuple[str, ...]]:
+    """The outcome and reasons of a payment that no model may judge; never an approval.
+
+    Args:
+        amount_minor: the amount in minor units.
+        cause: reason code that says why no model judges it.
+        policy: holds the amount from which it is declined.
+
+    Examples:
+        >>> policy = DecisionPolicy(rules_decline_from_minor=50_000)
+        >>> [decide_without_score(amount, NO_MODEL, policy) for amount in (49_999, 50_000)]
+        [(<Outcome.REVIEW: 'review'>, ('R00',)), (<Outcome.DECLINE: 'decline'>, ('R00', 'R02'))]
+    """
+    limit = policy.rules_decline_from_minor
+    if limit is None or amount_minor < limit:
+        return Outcome.REVIEW, (cause,)
+    return Outcome.DECLINE, (cause, LARGE_AMOUNT)[: policy.max_reasons]
 
 
 def is_usable(score: float | None) -> TypeGuard[float]:
@@ -165,7 +200,7 @@ def policy_digest(policy: DecisionPolicy, thresholds: Thresholds | None) -> str:
         >>> policy_digest(DecisionPolicy(), None) == policy_digest(DecisionPolicy(), None)
         True
         >>> policy_digest(DecisionPolicy(), Thresholds(0.3, 0.8))[:8]
-        '7569bd6b'
+        'ed75cef2'
     """
     document = {
         "policy": asdict(policy),

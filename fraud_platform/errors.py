@@ -7,6 +7,7 @@
     + IdempotencyConflictError  the same transaction id with another payload
     + UnknownTransactionError   a label or a look-up names a transaction that the log does not have
     + BundleIntegrityError      a model file, its digest or its golden rows do not agree
+    + InexactExplanationError   contributions do not add up to the score they are to explain
     + InvalidLabelError         a label contradicts itself, its transaction or the clock
     + JournalDamagedError       bytes of the scorer's journal were lost or changed
     + KeyStoreError             the file of API keys is damaged or open to others
@@ -62,6 +63,10 @@ class UnknownTransactionError(PermanentError):
 
 class BundleIntegrityError(PermanentError):
     """A model bundle is damaged, forged, incomplete or scores its golden rows differently here."""
+
+
+class InexactExplanationError(PermanentError):
+    """The contributions of a score do not add up to it, so they are no explanation."""
 
 
 class InvalidLabelError(PermanentError):

@@ -20,6 +20,7 @@ from fraud_platform.boosting import FitPlan, LightGBMTrainer, Part, Trainer, XGB
 from fraud_platform.errors import (
     BundleIntegrityError,
     DataContractError,
+    InexactExplanationError,
     LabelsNotMatureError,
     PermanentError,
 )
@@ -28,6 +29,8 @@ from fraud_platform.training_set import feature_columns
 LIBRARIES = ("xgboost", "lightgbm")
 """The libraries a model can come from."""
 
+EXACT = 1e-4
+"""How far contributions may miss the margin: float32 sums of hundreds of trees stay below 1e-5."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -56,6 +59,30 @@ class ModelPolicy:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanations:
+    """Exact tree SHAP of some rows: each margin (log-odds) as a sum over the features.
+
+    Attributes:
+        base: shape (n,), the margin before any feature is looked at.
+        contributions: shape (n, k), each feature's share; positive means more suspicious.
+        margin: shape (n,), the model's margin, computed without contributions.
+        is_exact: shape (n,), whether base and contributions add up to the margin, to `EXACT`.
+    """
+
+    base: NDArray[np.float64]
+    contributions: NDArray[np.float64]
+    margin: NDArray[np.float64]
+
+    @cached_property
+    def is_exact(self) -> NDArray[np.bool_]:
+        """Whether a row's parts add up; False also where one is not a number."""
+        found: NDArray[np.bool_] = (
+            np.abs(self.base + self.contributions.sum(axis=1) - self.margin) <= EXACT
+        )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,15 +132,16 @@ class Model:
             scores = self.booster.predict(rounded.astype(np.float64), num_threads=1)
         return np.asarray(scores, dtype=np.float64)
 
-    def contributions(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How much each feature moved each row's margin (log-odds), by exact tree SHAP.
+    def explain(self, features: NDArray[np.float64]) -> Explanations:
+        """How much each feature moved each row's margin, with what proves it.
+
+        Costs as much as tens to hundreds of scores.
 
         Args:
             features: as for `score`.
 
-        Returns:
-            Shape (n, k); positive means more suspicious. The bias is left out, so a row's sum is
-            its margin minus a constant of the model.
+        Raises:
+            DataContractError: the matrix has another width.
         """
         rounded = self.rounded(features)
         if self.library == "xgboost":
@@ -122,11 +150,32 @@ class Model:
             # One thread: the matrix would otherwise start as many as there are cores per row.
             rows = xgboost.DMatrix(rounded, nthread=1)
             parts = self.booster.predict(rows, pred_contribs=True, validate_features=False)
+            margin = self.booster.predict(rows, output_margin=True, validate_features=False)
         else:
-            parts = self.booster.predict(
-                rounded.astype(np.float64), pred_contrib=True, num_threads=1
+            wide = rounded.astype(np.float64)
+            parts = self.booster.predict(wide, pred_contrib=True, num_threads=1)
+            margin = self.booster.predict(wide, raw_score=True, num_threads=1)
+        parts = np.asarray(parts, dtype=np.float64)
+        return Explanations(
+            base=parts[:, -1],
+            contributions=parts[:, :-1],
+            margin=np.asarray(margin, dtype=np.float64),
+        )
+
+    def explanation(self, row: NDArray[np.float64]) -> Explanations:
+        """`explain` of one row, shape (k,), or an error when it does not add up.
+
+        Raises:
+            InexactExplanationError: base and contributions miss the margin by more than `EXACT`.
+        """
+        found = self.explain(row.reshape(1, -1))
+        if not found.is_exact[0]:
+            reached = float(found.base[0] + found.contributions[0].sum())
+            raise InexactExplanationError(
+                f"The contributions add up to {reached:.6f}; the margin is {found.margin[0]:.6f}.",
+                hint="another version of the library may compute them; report the model's digest.",
             )
-        return np.asarray(parts, dtype=np.float64)[:, :-1]
+        return found
 
     def rounded(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
         """The matrix as the libraries see it: clipped to float32's range, and rounded to it.

@@ -19,7 +19,6 @@ from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.audit import Audit
 from serving.batch import decide_payments
-from serving.champion import ChampionWatch
 from serving.context import Scorer
 from serving.decisions import decision_route, read_decision
 from serving.docs import OPENAPI
@@ -31,6 +30,7 @@ from serving.metrics import Metrics
 from serving.models import read_models
 from serving.paths import ScorerApp
 from serving.refusals import Refusals
+from serving.residents import Residents
 from serving.scopes import Guard, for_everybody, refuse_undeclared
 
 _BUSY_SECONDS = 2.0
@@ -93,7 +93,7 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
 def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
     """The parts of one scorer, not started yet; nothing is opened."""
     counted = Metrics()
-    champion = ChampionWatch(
+    champion = Residents(
         settings.models_dir,
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fraud_platform.card_tokens import TokenKeys
 from fraud_platform.settings import Settings
 from serving.access import Access
-from serving.champion import ChampionWatch
 from serving.engine import Engine
 from serving.metrics import Metrics
+from serving.residents import Residents
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Scorer:
 
     settings: Settings
     engine: Engine
-    champion: ChampionWatch
+    champion: Residents
     metrics: Metrics
     access: Access
     token_keys: TokenKeys | None

@@ -34,7 +34,9 @@ def golden_problem(scorer: Scorer) -> str | None:
     try:
         payment = payment_from(msgspec.json.encode(wire), now_us, scorer)
         features = np.array([rings.read(payment)], dtype=np.float64)
-        [verdict] = scorer.champion.ruling.verdicts(features)
+        [verdict] = scorer.champion.ruling.verdicts(
+            features, [payment.card_id], [payment.amount_minor]
+        )
     except Exception as error:
         LOGGER.error("a made-up payment cannot be decided", exc_info=error)
         return f"a made-up payment cannot be decided: {type(error).__name__}"

@@ -1,30 +1,39 @@
 """What decides at this moment: one frozen object that a group of decisions reads once.
 
-Loading and swapping it is `champion`; applying it to a group of requests is `group`.
+Loading models and replacing the object is `residents`; applying it to a group of requests is
+`group`. Which card belongs to which arm, and what a score becomes, is said here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_platform.adapters.model_bundle import Bundle
+from fraud_platform.calibration import Calibration
 from fraud_platform.decision import (
     GENERAL_REASONS,
     NO_MODEL,
-    STATE_IN_DOUBT,
+    UNEXPLAINED,
     UNUSABLE_SCORE,
     DecisionPolicy,
     Outcome,
     Thresholds,
     decide,
+    decide_without_score,
     is_usable,
     policy_digest,
     strongest_reasons,
 )
 from fraud_platform.features.spec import FEATURES, spec_digest
 from fraud_platform.model import Model
+from fraud_platform.native_score import NativeScorer
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
 
 REASON_TEXTS: Mapping[str, str] = {
     **{feature.reason_code: feature.reason_text for feature in FEATURES},
@@ -32,107 +41,278 @@ REASON_TEXTS: Mapping[str, str] = {
 }
 """Reason code -> the sentence a person reads."""
 
+CHAMPION_ARM, CANARY_ARM, NO_ARM = "champion", "canary", "none"
+
 _REASON_CODES = [feature.reason_code for feature in FEATURES]
+_HASHES = 1 << 64
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row's outcome: score in [0, 1] or None, and the reasons of a review or decline."""
+    """One row's outcome, and what its record says about where it comes from.
+
+    Attributes:
+        outcome: approve, review or decline.
+        score: in [0, 1], or None when no model judged.
+        probability: calibrated chance of fraud, or None when it cannot be told.
+        expected_fpr: share of genuine payments that score at least this, or None without a score.
+        reasons: codes of a review or decline, strongest first.
+        arm: "champion", "canary", or "none" when no model judged.
+        version: version of the model that judged, or None.
+        model_digest: SHA-256 of its file, or None.
+        policy_digest: names policy and thresholds.
+    """
 
     outcome: Outcome
     score: float | None
+    probability: float | None
+    expected_fpr: float | None
     reasons: tuple[str, ...]
+    arm: str
+    version: str | None
+    model_digest: str | None
+    policy_digest: str
+
+
+@dataclass(frozen=True)
+class ShadowVerdict:
+    """What the challenger would have said about one row; nobody acts on it."""
+
+    version: str
+    model_digest: str
+    score: float | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A verified model in memory with all that turns its scores into verdicts.
+
+    Attributes:
+        version: the registry's version.
+        model: the model.
+        thresholds: its cuts.
+        calibration: what its scores mean.
+        policy: the decision policy in force.
+        policy_digest: names policy and thresholds.
+        scorer: scores for the thread that decides.
+        shadow_scorer: scores for the thread that shadows.
+    """
+
+    version: str
+    model: Model
+    thresholds: Thresholds
+    calibration: Calibration
+    policy: DecisionPolicy
+    policy_digest: str
+    scorer: NativeScorer = field(compare=False)
+    shadow_scorer: NativeScorer = field(compare=False)
+
+    def verdicts(self, features: NDArray[np.float64], arm: str) -> list[Verdict]:
+        """Outcomes for a matrix of feature rows, shape (n, k), n >= 1."""
+        scores: list[float] = self.scorer.score(features).tolist()
+        outcomes = [decide(score, self.thresholds) for score in scores]
+        disturbed = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
+        reasons = self._reasons(features, scores, disturbed)
+        digest, maps = self.model.digest, self.calibration
+        return [
+            Verdict(
+                outcome=outcome,
+                score=score if is_usable(score) else None,
+                probability=maps.probability(score) if is_usable(score) else None,
+                expected_fpr=maps.expected_fpr(score) if is_usable(score) else None,
+                reasons=reasons.get(row, ()),
+                arm=arm,
+                version=self.version,
+                model_digest=digest,
+                policy_digest=self.policy_digest,
+            )
+            for row, (outcome, score) in enumerate(zip(outcomes, scores, strict=True))
+        ]
+
+    def shadow(self, features: NDArray[np.float64]) -> list[ShadowVerdict]:
+        """What this model would have said, from another thread than the deciding one, or not."""
+        return [
+            ShadowVerdict(
+                self.version,
+                self.model.digest,
+                score if is_usable(score) else None,
+                decide(score, self.thresholds),
+            )
+            for score in self.shadow_scorer.score(features).tolist()
+        ]
+
+    def _reasons(
+        self, features: NDArray[np.float64], scores: list[float], rows: list[int]
+    ) -> dict[int, tuple[str, ...]]:
+        # Contributions cost tens of scores and more, so approved rows go without.
+        if not rows:
+            return {}
+        found = self.model.explain(features[rows])
+        pushes, is_exact = found.contributions.tolist(), found.is_exact.tolist()
+        reasons: dict[int, tuple[str, ...]] = {}
+        for place, row in enumerate(rows):
+            if not is_usable(scores[row]):
+                reasons[row] = (UNUSABLE_SCORE,)
+            elif not is_exact[place]:
+                reasons[row] = (UNEXPLAINED,)
+            else:
+                limit = self.policy.max_reasons
+                reasons[row] = strongest_reasons(pushes[place], _REASON_CODES, limit=limit)
+        return reasons
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """A model, its cuts and the policy, under the digests that every decision records.
+    """The models in memory by their roles, and the policy.
 
     Attributes:
-        model: the verified champion's model, or None when there is none.
-        thresholds: the champion's cuts, or None.
-        version: the champion's version, or None.
         policy: the decision policy in force.
-        policy_digest: names policy and thresholds.
-        feature_spec_digest: names the features the vector consists of.
-        without_model: the reason of a review that no model asked for.
+        champion: decides, or None when no verified model can.
+        challenger: shadows, and decides on the canary's cards; or None.
+        previous: the champion before, ready to take over; or None.
+        canary_share: share of the cards that the challenger decides on, in [0, 1].
+        missing: "champion" when another model than the deployed one stands in for it.
     """
 
-    model: Model | None
-    thresholds: Thresholds | None
-    version: str | None
     policy: DecisionPolicy
-    policy_digest: str
-    feature_spec_digest: str
-    without_model: str = NO_MODEL
+    champion: Resident | None = None
+    challenger: Resident | None = None
+    previous: Resident | None = None
+    canary_share: float = 0.0
+    missing: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:
-        """`normal`, or `rules_only` when no model decides."""
-        return "rules_only" if self.model is None else "normal"
+        """`normal`, `degraded` or `rules_only`, as far as models are concerned."""
+        if self.champion is None:
+            return "rules_only"
+        return "degraded" if self.missing else "normal"
+
+    @property
+    def model(self) -> Model | None:
+        """The deciding model, or None."""
+        return None if self.champion is None else self.champion.model
+
+    @property
+    def version(self) -> str | None:
+        """The deciding model's version, or None."""
+        return None if self.champion is None else self.champion.version
 
     @property
     def model_digest(self) -> str | None:
-        """The model file's SHA-256, or None."""
-        return None if self.model is None else self.model.digest
+        """The SHA-256 of the deciding model's file, or None."""
+        return None if self.champion is None else self.champion.model.digest
 
-    def verdicts(self, features: NDArray[np.float64]) -> list[Verdict]:
+    @cached_property
+    def rules_digest(self) -> str:
+        """Names the rule for payments that no model judges."""
+        return policy_digest(self.policy, None)
+
+    @property
+    def feature_spec_digest(self) -> str:
+        """Names the features every vector consists of."""
+        return spec_digest()
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        """The models in memory, each once."""
+        found = (self.champion, self.challenger, self.previous)
+        return tuple({r.model.digest: r for r in found if r is not None}.values())
+
+    def arm(self, card_id: str) -> str:
+        """Who decides on a card: always the same for a card and a challenger.
+
+        Another challenger gets other cards. There is no canary beside a model that stands in.
+        """
+        if self.challenger is None or not self.canary_share or self.mode != "normal":
+            return CHAMPION_ARM if self.champion is not None else NO_ARM
+        salt = bytes.fromhex(self.challenger.model.digest)
+        place = hashlib.blake2b(card_id.encode(), digest_size=8, key=salt).digest()
+        share = int(self.canary_share * _HASHES)
+        return CANARY_ARM if int.from_bytes(place) < share else CHAMPION_ARM
+
+    def verdicts(
+        self, features: NDArray[np.float64], cards: Sequence[str], amounts: Sequence[int]
+    ) -> list[Verdict]:
         """Outcomes for a matrix of feature rows.
 
         Args:
             features: shape (n, k) in `FEATURE_NAMES` order, NaN where undefined.
+            cards: n card ids; they choose the arm.
+            amounts: n amounts in minor units; they choose the outcome where there is no model.
         """
-        if self.model is None:
-            return [Verdict(Outcome.REVIEW, None, (self.without_model,))] * len(features)
-        scores: list[float] = self.model.score(features).tolist()
-        outcomes = [decide(score, self.thresholds) for score in scores]
-        disturbed = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
-        reasons = self._reasons(self.model, features, scores, disturbed)
+        if self.champion is None:
+            return self.without_score(amounts, NO_MODEL)
+        if self.challenger is None or not self.canary_share:
+            return self.champion.verdicts(features, CHAMPION_ARM) if cards else []
+        rows: dict[str, list[int]] = {}
+        for row, card in enumerate(cards):
+            rows.setdefault(self.arm(card), []).append(row)
+        found: dict[int, Verdict] = {}
+        for arm, places in rows.items():
+            judge = self.challenger if arm == CANARY_ARM else self.champion
+            found |= zip(places, judge.verdicts(features[places], arm), strict=True)
+        return [found[row] for row in range(len(cards))]
+
+    def without_score(self, amounts: Sequence[int], cause: str) -> list[Verdict]:
+        """Outcomes of payments that no model may judge; never an approval.
+
+        Args:
+            amounts: in minor units.
+            cause: the reason code that says why.
+        """
+        decided = [decide_without_score(amount, cause, self.policy) for amount in amounts]
+        digest = self.rules_digest
         return [
-            Verdict(outcome, score if is_usable(score) else None, reasons.get(row, ()))
-            for row, (outcome, score) in enumerate(zip(outcomes, scores, strict=True))
+            Verdict(outcome, None, None, None, reasons, NO_ARM, None, None, digest)
+            for outcome, reasons in decided
         ]
 
-    def _reasons(
-        self, model: Model, features: NDArray[np.float64], scores: list[float], rows: list[int]
-    ) -> dict[int, tuple[str, ...]]:
-        # Contributions cost about a hundred scores, so approved rows go without.
-        if not rows:
-            return {}
-        limit = self.policy.max_reasons
-        contributions = model.contributions(features[rows]).tolist()
-        return {
-            row: strongest_reasons(pushes, _REASON_CODES, limit=limit)
-            if is_usable(scores[row])
-            else (UNUSABLE_SCORE,)
-            for row, pushes in zip(rows, contributions, strict=True)
-        }
+    def shadow(self, features: NDArray[np.float64]) -> list[ShadowVerdict] | None:
+        """What the challenger says about rows it did not decide on; after the answer is out.
+
+        Returns:
+            One per row; empty without a challenger; None when it failed, which harms nothing.
+        """
+        if self.challenger is None or not len(features):
+            return []
+        try:
+            return self.challenger.shadow(features)
+        except Exception:  # whatever a challenger does must not reach a decision
+            LOGGER.exception("challenger %s failed to shadow", self.challenger.version)
+            return None
 
 
 def rules_only(policy: DecisionPolicy) -> Ruling:
-    """The ruling while no verified model is loaded: everything goes to a person."""
-    return Ruling(None, None, None, policy, policy_digest(policy, None), spec_digest())
-
-
-def in_doubt(policy: DecisionPolicy) -> Ruling:
-    """The ruling for payments whose card or terminal may be remembered wrongly."""
-    return replace(rules_only(policy), without_model=STATE_IN_DOUBT)
+    """The ruling while no verified model is loaded."""
+    return Ruling(policy)
 
 
 def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:
-    """The ruling of a verified bundle.
+    """The ruling of a verified bundle alone."""
+    return Ruling(policy, resident_of(bundle, policy))
+
+
+def resident_of(bundle: Bundle, policy: DecisionPolicy) -> Resident:
+    """A verified bundle, ready to decide: the fast way checked, every path taken once.
 
     Raises:
         DataContractError: the manifest's thresholds make no sense.
     """
-    manifest = bundle.manifest
+    manifest, model = bundle.manifest, bundle.model
     thresholds = Thresholds(manifest.review_threshold, manifest.decline_threshold)
-    digest = policy_digest(policy, thresholds)
-    return Ruling(
-        bundle.model,
-        thresholds,
+    check = bundle.golden
+    resident = Resident(
         manifest.version,
+        model,
+        thresholds,
+        bundle.calibration,
         policy,
-        digest,
-        manifest.feature_spec_digest,
+        policy_digest(policy, thresholds),
+        NativeScorer(model, check),
+        NativeScorer(model, check),
     )
+    resident.verdicts(check[:1], CHAMPION_ARM)
+    model.explain(check[:1])
+    return resident

@@ -10,7 +10,7 @@ bundle is not proven by it.
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -113,12 +113,14 @@ class Bundle:
         manifest: its facts.
         model: the model, ready to score.
         calibration: what its scores mean.
+        golden: shape (n, k), the rows whose scores were compared.
         path: its folder.
     """
 
     manifest: Manifest
     model: Model
     calibration: Calibration
+    golden: NDArray[np.float64] = field(compare=False, repr=False)
     path: Path
 
     def reference(self) -> pl.DataFrame:
@@ -229,7 +231,7 @@ def _loaded(path: Path, manifest: Manifest) -> Bundle:
     golden, scores = _golden(contents[_GOLDEN], path / _GOLDEN)
     parse_in_child(model.library, model.payload, model.rounded(golden), scores)
     _require_golden_bits(model, golden, scores, path)
-    return Bundle(manifest, model, calibration, path)
+    return Bundle(manifest, model, calibration, golden, path)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -11,11 +11,12 @@ import pytest
 from fraud_platform.errors import (
     BundleIntegrityError,
     DataContractError,
+    InexactExplanationError,
     LabelsNotMatureError,
     PermanentError,
 )
 from fraud_platform.evaluation import average_precision
-from fraud_platform.model import LIBRARIES, Model, ModelPolicy, fit, matrix
+from fraud_platform.model import LIBRARIES, Explanations, Model, ModelPolicy, fit, matrix
 
 NAMES = ("signal", "noise", "often_unknown")
 POLICY = ModelPolicy(trials=2, max_rounds=20, early_stopping_rounds=5)
@@ -105,12 +106,37 @@ def test_it_learns_what_there_is_to_learn(library):
 @both
 def test_contributions_name_the_feature_that_matters_and_add_up(library):
     model, features = fitted(library), matrix(rows(), NAMES)[:200]
-    parts, scores = model.contributions(features), model.score(features)
+    found, scores = model.explain(features), model.score(features)
+    parts = found.contributions
     assert parts.shape == (200, 3)
     assert np.abs(parts).mean(axis=0).argmax() == 0
-    # The margin is log(p / (1 - p)); what is left after the sum is one constant, the bias.
-    bias = np.log(scores / (1 - scores)) - parts.sum(axis=1)
-    assert np.ptp(bias) < 1e-4
+    assert found.is_exact.all()
+    assert np.abs(found.margin - np.log(scores / (1 - scores))).max() < 1e-4
+    # What is left after the sum is one constant of the model, the base.
+    assert np.ptp(found.margin - parts.sum(axis=1)) < 1e-4
+
+
+@both
+def test_one_rows_explanation_is_the_same_as_in_a_batch(library):
+    model, features = fitted(library), matrix(rows(), NAMES)[:50]
+    many = model.explain(features)
+    for place, row in enumerate(features):
+        one = model.explanation(row)
+        assert one.contributions.tobytes() == many.contributions[place].tobytes()
+        assert (one.base[0], one.margin[0]) == (many.base[place], many.margin[place])
+
+
+@pytest.mark.parametrize("change", [2e-4, -2e-4, np.nan, np.inf])
+def test_contributions_that_miss_the_margin_are_no_explanation(change, monkeypatch):
+    model, row = fitted("xgboost"), matrix(rows(), NAMES)[0]
+    found = model.explain(row.reshape(1, -1))
+    off = Explanations(
+        base=found.base, contributions=found.contributions, margin=found.margin + change
+    )
+    assert not off.is_exact[0]
+    monkeypatch.setattr(Model, "explain", lambda *_: off)
+    with pytest.raises(InexactExplanationError, match="add up to"):
+        model.explanation(row)
 
 
 @both

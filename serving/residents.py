@@ -1,0 +1,211 @@
+"""Keeping the deployed models in memory: poll the deployment, verify in a thread, swap at once.
+
+The registry may be away and a bundle may be broken: the last good model keeps deciding. Moving
+roles is `adapters.model_registry`; verifying a bundle is `adapters.model_bundle`.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fraud_platform.adapters.deployment import Deployment, Pointer, read_deployment
+from fraud_platform.adapters.model_bundle import load_pointed
+from fraud_platform.decision import DecisionPolicy
+from fraud_platform.errors import FraudPlatformError, PermanentError
+from serving.metrics import Metrics
+from serving.ruling import Resident, Ruling, resident_of, rules_only
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
+
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a bundle was not taken, what it looked like then, and when to try again by itself."""
+
+    reason: str
+    fingerprint: Fingerprint
+    tries: int
+    again_at: float | None  # None: only when it looks otherwise
+
+
+class Residents:
+    """The ruling in force, and the task that replaces it.
+
+    Args:
+        models_dir: bundles and the deployment.
+        policy: the decision policy in force.
+        poll_seconds: how often to look, seconds.
+        metrics: where swaps and failures are counted.
+        clock: seconds that never go back.
+
+    Attributes:
+        ruling: one frozen object; replaced as a whole, never changed.
+        load_errors: role -> why the deployed model does not have it; "deployment" when the file
+            itself cannot be read.
+        defects: how often a look failed in a way nobody foresaw.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        policy: DecisionPolicy,
+        *,
+        poll_seconds: float,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._models_dir = models_dir
+        self._policy = policy
+        self._poll_seconds = poll_seconds
+        self._metrics = metrics
+        self._clock = clock
+        self._held: dict[Pointer, Resident] = {}
+        self._refused: dict[Pointer, _Refusal] = {}
+        self._nudged = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self.ruling: Ruling = rules_only(policy)
+        self.load_errors: dict[str, str] = {}
+        self.defects = 0
+
+    @property
+    def load_error(self) -> str | None:
+        """Why the deployed champion, or all, is not what decides; or None."""
+        return self.load_errors.get("deployment") or self.load_errors.get("champion")
+
+    def nudge(self) -> None:
+        """Look now; called from the loop's own thread, for example by a signal handler."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Look for ever; cancel to stop."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), self._poll_seconds)
+            self._nudged.clear()
+            try:
+                await self.look()
+            except Exception:  # a watch that ends in silence would freeze the model for ever
+                self.defects += 1
+                self._metrics.load_failed()
+                LOGGER.exception("looking at the deployment failed; the models stay")
+
+    async def look(self) -> None:
+        """Take over what is deployed, as far as it is sound; what is in memory at once."""
+        async with self._looking:
+            try:
+                deployment = await asyncio.to_thread(read_deployment, self._models_dir)
+            except (FraudPlatformError, OSError) as error:
+                self._complain("deployment", _reason(error))
+                return
+            self.load_errors.pop("deployment", None)
+            self._apply(deployment)
+            for role, pointer in _roles(deployment):
+                if pointer not in self._held and await self._hold(role, pointer):
+                    self._apply(deployment)
+            self._apply(deployment, is_settled=True)
+            self._forget(deployment)
+
+    async def _hold(self, role: str, pointer: Pointer) -> bool:
+        """Load a bundle into memory, unless it was refused and nothing has changed since."""
+        before = self._refused.get(pointer)
+        path = self._models_dir / pointer.path
+        fingerprint = await asyncio.to_thread(_fingerprint, path)
+        is_due = before is not None and (before.again_at or float("inf")) <= self._clock()
+        if before is not None and before.fingerprint == fingerprint and not is_due:
+            self.load_errors[role] = before.reason
+            return False
+        try:
+            resident = await asyncio.to_thread(self._load, pointer)
+        except (FraudPlatformError, OSError) as error:
+            tries = before.tries + 1 if before and before.fingerprint == fingerprint else 1
+            wait = min(_FIRST_WAIT_SECONDS * 2 ** (tries - 1), _LONGEST_WAIT_SECONDS)
+            again_at = None if isinstance(error, PermanentError) else self._clock() + wait
+            self._refused[pointer] = _Refusal(_reason(error), fingerprint, tries, again_at)
+            self._complain(role, _reason(error))
+            return False
+        self._refused.pop(pointer, None)
+        self._held[pointer] = resident
+        if resident.scorer.fallback is not None:
+            LOGGER.warning("model %s: %s", resident.version, resident.scorer.fallback)
+        return True
+
+    def _load(self, pointer: Pointer) -> Resident:
+        return resident_of(load_pointed(self._models_dir, pointer), self._policy)
+
+    def _apply(self, deployment: Deployment, *, is_settled: bool = False) -> None:
+        """Rule by what is in memory; until all was tried, a champion on its way changes nothing."""
+        held = {role: self._held.get(pointer) for role, pointer in _roles(deployment)}
+        for role, resident in held.items():
+            if resident is not None:
+                self.load_errors.pop(role, None)
+        now, champion = self.ruling, held.get("champion")
+        missing: tuple[str, ...] = ()
+        if champion is None:  # also when the file was lost: a champion does not end by that
+            champion, missing = now.champion, now.missing
+            if is_settled and deployment.champion is not None:
+                champion, missing = champion or held.get("previous"), ("champion",)
+        found = Ruling(
+            self._policy,
+            champion,
+            held.get("challenger"),
+            held.get("previous"),
+            deployment.canary_share,
+            missing if champion is not None else (),
+        )
+        if found != now:
+            self._take(found)
+
+    def _take(self, found: Ruling) -> None:
+        before, self.ruling = self.ruling, found
+        if found.version == before.version and found.champion == before.champion:
+            return
+        self._metrics.swapped(found)
+        LOGGER.info("model %s decides from now on", found.version)
+        # The garbage collector must not walk the new model's objects in the middle of a request.
+        gc.collect()
+        gc.freeze()
+
+    def _forget(self, deployment: Deployment) -> None:
+        """Let go of what has no role; the deciding model stays whatever happens."""
+        wanted = {pointer for _, pointer in _roles(deployment)}
+        kept = {p: r for p, r in self._held.items() if p in wanted or r is self.ruling.champion}
+        self._held = kept
+        self._refused = {p: r for p, r in self._refused.items() if p in wanted}
+        roles = {role for role, _ in _roles(deployment)} | {"deployment"}
+        self.load_errors = {r: why for r, why in self.load_errors.items() if r in roles}
+
+    def _complain(self, role: str, reason: str) -> None:
+        """Count a failure, and say it once per cause."""
+        self._metrics.load_failed()
+        if self.load_errors.get(role) != reason:
+            LOGGER.error("kept model %s; %s: %s", self.ruling.version, role, reason)
+        self.load_errors[role] = reason
+
+
+def _roles(deployment: Deployment) -> list[tuple[str, Pointer]]:
+    """The roles that are given, the most urgent first."""
+    found = [("champion", deployment.champion), ("previous", deployment.previous)]
+    found.append(("challenger", deployment.challenger))
+    return [(role, pointer) for role, pointer in found if pointer is not None]
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    """What a folder looks like without reading it; empty when it cannot be listed."""
+    try:
+        found = [(entry.name, entry.lstat()) for entry in path.iterdir()]
+    except OSError:
+        return ()
+    return tuple(sorted((name, f.st_mtime_ns, f.st_size, f.st_ino) for name, f in found))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "message", None) or f"{type(error).__name__}: {error}"
