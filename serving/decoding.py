@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import astuple
 
 from fraud_platform.card_number import holds_card_number
 from fraud_platform.card_tokens import is_sensitive_field
@@ -137,9 +138,7 @@ def refuse_repeated_keys(body: bytes, *wires: Struct) -> None:
         body: the raw bytes that the wires were decoded from: one flat object, or an array of them.
         wires: the decoded objects, whose optional fields are UNSET when left out.
     """
-    present = sum(
-        getattr(wire, name) is not UNSET for wire in wires for name in wire.__struct_fields__
-    )
+    present = sum(len(wire.__struct_fields__) - astuple(wire).count(UNSET) for wire in wires)
     # Every pair but the first needs a comma, so as many commas as known fields is proof enough;
     # the full scan is left to bodies with commas inside strings, and to offenders.
     if body.count(b",") + 1 > present:

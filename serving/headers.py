@@ -29,6 +29,9 @@ async def add_headers(message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     headers = [*message["headers"], *_ALWAYS]
-    if any(name == b"content-type" and b"html" in value for name, value in headers):
-        headers += _PAGE
+    for name, value in headers:
+        if name == b"content-type":
+            if b"html" in value:
+                headers += _PAGE
+            break
     message["headers"] = headers
