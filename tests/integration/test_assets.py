@@ -244,6 +244,23 @@ def test_the_training_set_is_cut_by_time_and_holds_no_young_label(story):
     assert days["train"] == (date(2026, 1, 5), date(2026, 1, 13))
 
 
+def test_the_champions_scores_mean_what_they_meant_on_the_rows_that_set_its_thresholds(story):
+    rows = story.tables.read("training_set", [LAST_DAY]).filter(pl.col("slice") == "test")
+    champion = story.registry.bundle("1")
+    maps, manifest = champion.calibration, champion.manifest
+    frauds = int(rows["is_fraud"].sum())
+    assert (maps.frauds, maps.genuine) == (frauds, rows.height - frauds)
+    assert maps.expected_fpr(manifest.review_threshold) <= story.settings.decision.review_fpr
+    assert maps.expected_fpr(manifest.decline_threshold) <= story.settings.decision.decline_fpr
+    shown = story.metadata(f"{manifest.library}_model", LAST_DAY)
+    assert shown["fraud/calibrated_on_frauds"] == frauds
+    assert shown["fraud/states_probability"] == (frauds >= story.settings.calibration.min_frauds)
+    print(
+        f"\n{frauds} frauds, probability at the review threshold: "
+        f"{maps.probability(manifest.review_threshold)}"
+    )
+
+
 def test_every_training_is_a_finished_run_with_everything_it_takes_to_repeat_it(story):
     client = story.registry._client  # MLflow's own, on the same database
     (version,) = client.search_model_versions("name='fraud'")
