@@ -22,13 +22,13 @@ _GAPS = re.compile(_PYTHON_GAP)
 _DIGITS = re.compile(r"\d+")
 _WHOLE_FLOAT = re.compile(r"(\d{13,19})\.0*")
 _WRITTEN_LIKE_A_CARD = re.compile(
-    r"(?<![0-9A-Za-z])(?=("
+    r"(?<![0-9A-Za-z])(?<![0-9]\.)(?=("  # nor as the fraction of a number
     r"\d{13,19}"
     r"|\d{4}([ .-])\d{4}\2\d{4}\2\d{1,4}(?:\2\d{1,3})?"
     r"|\d{4}([ .-])\d{6}\3\d{4,5}"
     r")(?![0-9A-Za-z]))"
 )
-_NETWORK_PREFIX = re.compile(r"4|5[0-8]|2[2-7]|3[04-9]|6")
+_NETWORK_PREFIX = re.compile(r"4|5[0-8]|2[2-7]|3[04-9]|6|8[12]|9792")
 """First digits of the payment networks' ranges; dates and clock readings begin otherwise."""
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _MAX_SHOWN = 1000
@@ -52,7 +52,8 @@ def holds_card_number(text: str) -> bool:
     """Whether a card number stands somewhere in the text, written the way cards are.
 
     Narrower than `mask` on purpose, because a row is refused for it: the digits stand alone or in a
-    card's groups, and begin like a payment network's. Dates and counters do not pass for cards.
+    card's groups, and begin like a payment network's. Dates, counters and the fraction of a decimal
+    number do not pass for cards.
 
     Examples:
         >>> holds_card_number("paid with 4111-1111-1111-1111")
