@@ -146,6 +146,19 @@ class Access:
             refuse_scope(scope)
         return caller
 
+    def charge(self, caller: Caller, client_host: str | None, count: int) -> None:
+        """Count a batch as what it is: `count` requests beside the one that was admitted.
+
+        The batch itself is served; its caller waits the longer for the next request.
+        """
+        now = self._ticks()
+        if caller is ANYBODY:
+            self._strangers.owe(_address(client_host), count, now)
+        elif caller.key_id is None:
+            self._subjects.owe(caller.subject, count, now)
+        elif (held := self._held.get(caller.key_id.encode())) is not None:
+            held.bucket.owe(count, now)
+
     def _credential(
         self, headers: Sequence[tuple[bytes, bytes]], client_host: str | None, now: int
     ) -> bytes:

@@ -51,6 +51,10 @@ class Bucket:
         self._full_at = full_at + self._interval
         return 0
 
+    def owe(self, count: int, now: int) -> None:
+        """Take out `count` more after the fact, for a request that turned out to be a batch."""
+        self._full_at = max(self._full_at, now) + self._interval * count
+
     def wait(self, now: int) -> int:
         """How long until a request would pass, nanoseconds; takes nothing out."""
         return max(0, self._full_at - now - self._slack)
@@ -86,6 +90,18 @@ class Buckets:
 
     def take(self, who: str, now: int) -> int:
         """`Bucket.take` of this caller."""
+        return self._of(who).take(now)
+
+    def owe(self, who: str, count: int, now: int) -> None:
+        """`Bucket.owe` of this caller."""
+        self._of(who).owe(count, now)
+
+    def wait(self, who: str, now: int) -> int:
+        """`Bucket.wait` of this caller."""
+        bucket = self._buckets.get(who)
+        return 0 if bucket is None else bucket.wait(now)
+
+    def _of(self, who: str) -> Bucket:
         bucket = self._buckets.get(who)
         if bucket is None:
             bucket = self._buckets[who] = Bucket(rate=self._rate, burst=self._burst)
@@ -93,9 +109,4 @@ class Buckets:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(who)
-        return bucket.take(now)
-
-    def wait(self, who: str, now: int) -> int:
-        """`Bucket.wait` of this caller."""
-        bucket = self._buckets.get(who)
-        return 0 if bucket is None else bucket.wait(now)
+        return bucket

@@ -366,6 +366,19 @@ def test_addresses_of_one_ipv6_network_count_as_one(door):
     assert refusal(access, bearer(flipped(key, 30)), host="2001:db8:0:1::1").status == 401
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", ALL])
+def test_a_batch_counts_as_many_requests_as_it_holds(door, host):
+    door.host, door.policy = host, AccessPolicy(requests_per_second=10, burst=5)
+    door.__post_init__()
+    headers = bearer(door.key()) if host == ALL else []
+    access = door.open()
+    access.charge(access.admit(headers, HOST, "score"), HOST, 104)
+    error = refusal(access, headers)
+    assert error.headers["retry-after"] == "11", "101 requests too many at 10 per second"
+    door.clocks.pass_(10.1)
+    assert access.admit(headers, HOST, "score")
+
+
 # Open or closed
 
 

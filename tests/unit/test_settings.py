@@ -146,7 +146,7 @@ def test_settings_do_not_change_while_the_platform_runs(home):
         Settings().scorer_port = 1
 
 
-@pytest.mark.parametrize("name", ["token_key", "dagster_postgres_url", "mlflow_uri"])
+@pytest.mark.parametrize("name", ["token_key", "jwt_secret", "dagster_postgres_url", "mlflow_uri"])
 def test_a_secret_is_never_shown(home, monkeypatch, name):
     monkeypatch.setenv(f"FRAUD_{name.upper()}", HIDDEN)
     settings = Settings()
