@@ -225,10 +225,14 @@ class _Mirror:
         with (
             self._address.translated(),
             deadline(connection, self._patience.answer),
-            connection,
             connection.cursor() as cursor,
         ):
-            yield cursor
+            try:
+                yield cursor
+                connection.commit()
+            finally:
+                if not connection.closed:  # rolling back a dead one would hide why it died
+                    connection.rollback()
 
     def _take_lock(self, cursor: psycopg2.extensions.cursor) -> None:
         key = (postgres_upgrade.MIRROR_LOCK, postgres_upgrade.lock_key(self._schema))
