@@ -4,12 +4,13 @@ Transactions and labels share one gapless sequence (`seq`), so a position names 
 known. Several processes may write: SQLite serialises them, WAL lets readers go on, and
 synchronous=FULL makes a commit durable before it returns. Rows are never updated or deleted.
 
-Here whole tables go in and out; the scorer's row path is `log_writer`.
+What the scorer has decided lately is still in its journal, in the folder beside the file; who reads
+or appends here drains it first, so that the file is all of the log.
+
+Here whole tables go in and out; rows are `log_writer`, the file itself is `log_file`.
 """
 
-import fcntl
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from pathlib import Path
 import polars as pl
 
 from fraud_platform.adapters import log_writer
+from fraud_platform.adapters.drain import append_lock, drain, is_drained, readable
+from fraud_platform.adapters.journal_disk import UNKNOWN_HEAD, FolderDisk, head_at
+from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.log_writer import LogWriter, Place, Recorded, unpack
-from fraud_platform.errors import DataContractError, LogUnavailableError
+from fraud_platform.errors import DataContractError
 from fraud_platform.events import Decision, Event, microseconds, moment_of
 from fraud_platform.schemas import (
     DECISIONS,
@@ -30,38 +34,6 @@ from fraud_platform.schemas import (
     TRANSACTIONS,
     UTC_MICROSECONDS,
 )
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS transactions (
-    seq INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, event_us INTEGER NOT NULL,
-    card_id TEXT NOT NULL, terminal_id TEXT NOT NULL, amount_minor INTEGER NOT NULL,
-    currency TEXT NOT NULL, merchant_category TEXT, payment_method TEXT, country TEXT,
-    device_id TEXT, entry_mode TEXT, latitude REAL, longitude REAL,
-    received_us INTEGER NOT NULL, source TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS transactions_by_time ON transactions (event_us);
-CREATE TABLE IF NOT EXISTS labels (
-    seq INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL REFERENCES transactions (transaction_id),
-    verdict TEXT NOT NULL, label_source TEXT NOT NULL, reason TEXT, known_us INTEGER NOT NULL,
-    received_us INTEGER NOT NULL, happened_us INTEGER, reported_by TEXT,
-    UNIQUE (transaction_id, verdict, label_source, known_us)) STRICT;
-CREATE INDEX IF NOT EXISTS labels_by_time ON labels (known_us);
-CREATE TABLE IF NOT EXISTS decisions (
-    transaction_id TEXT PRIMARY KEY REFERENCES transactions (transaction_id),
-    decision_id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, seen_seq INTEGER NOT NULL,
-    event_us INTEGER NOT NULL, decided_us INTEGER NOT NULL, decision TEXT NOT NULL, score REAL,
-    reasons TEXT NOT NULL, probability REAL, expected_fpr REAL, mode TEXT NOT NULL,
-    missing TEXT NOT NULL, arm TEXT NOT NULL, is_late INTEGER NOT NULL, model_version TEXT,
-    model_digest TEXT, policy_digest TEXT NOT NULL, feature_spec_digest TEXT NOT NULL,
-    features BLOB NOT NULL, latency_us INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (event_us);
-CREATE TABLE IF NOT EXISTS rejections (
-    partition_us INTEGER NOT NULL, received_us INTEGER NOT NULL, source TEXT NOT NULL,
-    row_number INTEGER, transaction_id TEXT, broken_rule TEXT NOT NULL, detail TEXT NOT NULL,
-    payload TEXT NOT NULL) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS rejections_once
-    ON rejections (source, COALESCE(row_number, -1), broken_rule, payload);
-CREATE INDEX IF NOT EXISTS rejections_by_time ON rejections (partition_us);
-"""
 
 _LABEL_KEY = ["transaction_id", "verdict", "label_source", "label_timestamp"]
 _TIMES = {
@@ -102,12 +74,15 @@ class EventLog:
     Args:
         path: the SQLite file; its folder is made when missing.
         busy_seconds: how long a write waits for another process's commit before it gives up.
+        drains: whether reading takes what the scorer's journal holds into the file first. Only the
+            scorer itself, which knows the journal's records, may do without.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = 60.0) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, busy_seconds: float = 60.0, drains: bool = True) -> None:
+        self._file = LogFile(path, busy_seconds=busy_seconds)
+        self._disk = FolderDisk(path.with_name(JOURNAL_FOLDER))
+        self._drains = drains
         self._busy_seconds = busy_seconds
-        self._threads = threading.local()
 
     def append(self, transactions: pl.DataFrame, labels: pl.DataFrame) -> Appended:
         """Append a batch in one durable commit, ordered by the time each event became known.
@@ -120,7 +95,7 @@ class EventLog:
         Raises:
             LogUnavailableError: the file cannot be opened, locked or written.
         """
-        with self._translated(), self._transaction() as connection:
+        with self._appending() as connection:
             first = transactions.unique("transaction_id", keep="first", maintain_order=True)
             known = self._known_payloads(connection, first)
             fresh = first.join(known, on="transaction_id", how="anti", maintain_order="left")
@@ -155,7 +130,7 @@ class EventLog:
             f"INSERT INTO rejections ({', '.join(stored.columns)}) VALUES ({marks})"  # noqa: S608 -- column names are ours
             " ON CONFLICT DO NOTHING"  # OR IGNORE would also lose rows that break NOT NULL
         )
-        with self._translated(), self._transaction() as connection:
+        with self._file.transaction() as connection:
             try:
                 connection.executemany(insert, stored.iter_rows())
             except sqlite3.IntegrityError as error:
@@ -210,26 +185,26 @@ class EventLog:
             " SELECT known_us / 86400000000, 0, seq FROM labels WHERE seq > :after)"
             " GROUP BY day ORDER BY day"
         )
-        with self._translated():
-            rows = self._connection().execute(query, {"after": after_seq}).fetchall()
+        with self._reading() as connection:
+            rows = connection.execute(query, {"after": after_seq}).fetchall()
         columns = ["day", "transactions", "labels", "last_seq"]
         frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.Int64), orient="row")
         return frame.with_columns(pl.col("day").cast(pl.Int32).cast(pl.Date))
 
     def last_seq(self) -> int:
         """The newest position in the log; 0 when it is empty."""
-        with self._translated():
-            return log_writer.last_seq(self._connection())
+        with self._reading() as connection:
+            return log_writer.last_seq(connection)
 
     def newest_event_timestamp(self, *, up_to: int | None = None) -> datetime | None:
         """The newest payment's own time, UTC, of those up to a position; None without any."""
-        with self._translated():
-            return log_writer.newest_event(self._connection(), up_to)
+        with self._reading() as connection:
+            return log_writer.newest_event(connection, up_to)
 
     def oldest_event_timestamp(self) -> datetime | None:
         """The oldest payment's own time, UTC, or None for an empty log."""
-        with self._translated():
-            row = self._connection().execute("SELECT MIN(event_us) FROM transactions").fetchone()
+        with self._reading() as connection:
+            row = connection.execute("SELECT MIN(event_us) FROM transactions").fetchone()
         return None if row[0] is None else moment_of(row[0])
 
     def follow(
@@ -242,7 +217,7 @@ class EventLog:
             since: leave out transactions, and labels of transactions, that happened earlier.
             limit: at most this many events.
         """
-        with self._translated(), self._snapshot() as connection:
+        with self._reading() as connection:
             return log_writer.follow(
                 connection,
                 after_seq=after_seq,
@@ -252,12 +227,12 @@ class EventLog:
 
     def place(self, position: int) -> Place:
         """What tells a position of this log from the same position of any other."""
-        with self._translated(), self._snapshot() as connection:
+        with self._reading() as connection:
             return log_writer.place(connection, position)
 
     def recorded(self, transaction_id: str) -> Recorded | None:
         """The transaction under this id with its decision, or None when the id is unknown."""
-        with self._translated(), self._snapshot() as connection:
+        with self._reading() as connection:
             return log_writer.recorded(connection, transaction_id)
 
     def decision(self, transaction_id: str) -> Decision | None:
@@ -272,81 +247,49 @@ class EventLog:
         Raises:
             LogUnavailableError: the file cannot be opened, locked, written or synced.
         """
-        with self._translated(), self._transaction() as connection:
+        with self._appending() as connection:
             yield LogWriter(connection)
+
+    def drain(self) -> int:
+        """Take what the scorer's journal holds into the tables; returns how many frames.
+
+        Everything else here does that by itself before it reads or appends.
+
+        Raises:
+            JournalDamagedError: bytes of the journal that were on the disk are lost or changed.
+            LogUnavailableError: the file or the journal cannot be read or written.
+        """
+        return drain(self._disk, self._file)
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens a new one."""
-        connection = self._threads.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.close()
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = self._threads.connection = self._open()
-        return connection
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
-                # SQLite does not wait where two connections turn one new file to WAL.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                return self._prepared()
-        except OSError as error:
-            raise self._unavailable(error) from error
-
-    def _prepared(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_SCHEMA)
-            _widen(connection)
-            log_writer.identify(connection)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+        self._file.close()
 
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        """One state of the log for several queries: without it a commit can come in between."""
-        connection = self._connection()
-        connection.execute("BEGIN")
-        try:
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the whole log, for one or several queries."""
+        if self._drains and not is_drained(self._disk, self._file):
+            self.drain()
+        with self._file.snapshot() as connection:
             yield connection
-        finally:
-            connection.execute("COMMIT")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> LogUnavailableError:
-        return LogUnavailableError(
-            f"found the event log {self._path} unusable ({error}), expected to read and write it",
-            hint="check that the disk has room, the folder is writable and no backup holds a lock",
-        )
+    def _appending(self) -> Iterator[sqlite3.Connection]:
+        """One durable commit at the end of the log: nobody else can append meanwhile."""
+        with append_lock(self._disk, self._busy_seconds):
+            drain(self._disk, self._file, locked=True)
+            with readable():
+                # First: whoever is killed behind the commit leaves a head that says "look".
+                self._disk.write_head(UNKNOWN_HEAD)
+            with self._file.transaction() as connection:
+                yield connection
+                last_seq = log_writer.last_seq(connection)
+            with readable():
+                self._disk.write_head(head_at(last_seq))
 
     def _frame(self, query: str, start: datetime, end: datetime) -> pl.DataFrame:
-        with self._translated():
-            cursor = self._connection().execute(query, (microseconds(start), microseconds(end)))
+        with self._reading() as connection:
+            cursor = connection.execute(query, (microseconds(start), microseconds(end)))
             rows = cursor.fetchall()
         names = [column[0] for column in cursor.description]
         return pl.DataFrame(rows, schema={n: _STORED[n] for n in names}, orient="row").select(
@@ -407,28 +350,6 @@ _STORED: dict[str, pl.DataType] = {
     **dict.fromkeys(_TIMES, pl.Int64()),
 }
 """Column -> dtype as SQLite returns it."""
-
-
-_LATER_COLUMNS = {
-    "labels": {"happened_us": "INTEGER", "reported_by": "TEXT"},
-    "decisions": {
-        "probability": "REAL",
-        "expected_fpr": "REAL",
-        "missing": "TEXT NOT NULL DEFAULT '[]'",
-        "arm": "TEXT NOT NULL DEFAULT 'none'",
-        "expires_us": "INTEGER NOT NULL DEFAULT 0",
-    },
-}
-"""Columns that a log of the first version lacks; its rows get nulls, or what says "not told"."""
-
-
-def _widen(connection: sqlite3.Connection) -> None:
-    """Give the tables of an older log the columns they lack."""
-    for table, columns in _LATER_COLUMNS.items():
-        known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-        for name, declaration in columns.items():
-            if name not in known:
-                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
 
 
 def _payload(rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,115 @@
+"""Where the journal ends in the event log: its rows, how far it is drained, its sealed segments.
+
+All inside transactions of `log_file`; what is drained when is `drain`.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from fraud_platform.adapters.drain import Drained, Seal
+from fraud_platform.adapters.journal import START
+from fraud_platform.adapters.journal_frames import (
+    DecisionRecord,
+    LabelKey,
+    LabelRecord,
+    Position,
+    Record,
+)
+from fraud_platform.adapters.log_writer import LogWriter
+from fraud_platform.errors import JournalDamagedError
+
+
+class LogRows:
+    """One write transaction of the event log that the journal is drained in.
+
+    Args:
+        connection: an open SQLite connection inside BEGIN IMMEDIATE.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def drained(self) -> Drained:
+        """Where this transaction begins."""
+        return drained(self._connection)
+
+    def store(self, records: Sequence[Record]) -> None:
+        """Add records.
+
+        Raises:
+            JournalDamagedError: the log holds one of them already, by another way.
+        """
+        writer = LogWriter(self._connection)
+        try:
+            for record in records:
+                self._store(writer, record)
+        except sqlite3.IntegrityError as error:
+            raise JournalDamagedError(
+                f"found a record in the journal that the log refuses ({error})",
+                hint="events.db and its journal belong together: was one of them restored alone?",
+            ) from error
+
+    def _store(self, writer: LogWriter, record: Record) -> None:
+        if isinstance(record, DecisionRecord):
+            _, transaction, received_us, source, decision = record
+            writer.append_transaction(transaction, received_us=received_us, source=source)
+            writer.append_decision(decision)
+        elif isinstance(record, LabelRecord):
+            writer.append_label(record.label)
+        else:
+            self._connection.executemany(
+                "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                record,
+            )
+
+    def seal(self, seal: Seal) -> None:
+        """Record a finished segment."""
+        self._connection.execute(
+            "INSERT INTO segments (number, journal, first_seq, last_seq, records, bytes, sha256,"
+            " previous) VALUES (:number, (SELECT log FROM identity), :first_seq, :last_seq,"
+            " :records, :bytes, :sha256, :previous)",
+            seal._asdict(),
+        )
+
+    def seals(self) -> list[Seal]:
+        """The finished segments, oldest first."""
+        return seals(self._connection)
+
+    def advance(self, position: Position) -> None:
+        """Say where the next drain goes on."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO journal_position VALUES (1, ?, ?)", position
+        )
+
+
+def drained(connection: sqlite3.Connection) -> Drained:
+    """How far the journal is drained; one statement, so one state of the log."""
+    row = connection.execute(
+        "SELECT (SELECT segment FROM journal_position), (SELECT byte FROM journal_position),"
+        " MAX(COALESCE((SELECT MAX(seq) FROM transactions), 0),"
+        " COALESCE((SELECT MAX(seq) FROM labels), 0))"
+    ).fetchone()
+    return Drained(START if row[0] is None else Position(row[0], row[1]), row[2])
+
+
+def seals(connection: sqlite3.Connection) -> list[Seal]:
+    """The finished segments, oldest first."""
+    rows = connection.execute(
+        f"SELECT {', '.join(Seal._fields)} FROM segments ORDER BY number"  # noqa: S608 -- names are ours
+    )
+    return [Seal(*row) for row in rows]
+
+
+def label_seq(connection: sqlite3.Connection, key: LabelKey) -> int | None:
+    """The position of a verdict, or None."""
+    row = connection.execute(
+        "SELECT seq FROM labels WHERE transaction_id = ? AND verdict = ? AND label_source = ?"
+        " AND known_us = ?",
+        key,
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def identity(connection: sqlite3.Connection) -> str:
+    """What names the log."""
+    return str(connection.execute("SELECT log FROM identity").fetchone()[0])
