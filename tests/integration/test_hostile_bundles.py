@@ -339,7 +339,7 @@ ENDS = {
     "print('{\"scores\": 1}')": "answered something that is no answer",
     "print('{}')": "refuses it: no scores",
     'print(\'{"refused": "no tree"}\')': "refuses it: no tree",
-    'print(\'{"scores": "00"}\')': "answered something that is no answer",
+    'print(\'{"scores": "00"}\')': "16 of 16 golden rows",
     'print(\'{"scores": ""}\')': "16 of 16 golden rows",
     "": "answered something that is no answer",
 }
