@@ -1,0 +1,598 @@
+"""The HTTP edge of the scorer: both ways of deciding, batches, sandbox, scopes, paths, headers."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import httpx
+import pytest
+from litestar import get
+
+from fraud_platform.access import ApiKey, digest_of, id_of
+from fraud_platform.adapters.key_store import KeyStore
+from fraud_platform.errors import PermanentError
+from fraud_platform.events import microseconds
+from fraud_platform.settings import Settings
+from serving import body, sandbox
+from serving.app import assemble, build_scorer, create_app
+from serving.scopes import refuse_undeclared
+from tests.integration.scorer.asgi import JSON, calling
+
+SECRET = "x" * 32
+CARD = "4111111111111111"
+
+
+def key_of(settings, *scopes, subject="checkout"):
+    """A new key of this installation, as a header."""
+
+    def make(text):
+        return ApiKey(
+            id=id_of(text),
+            environment="live",
+            digest=digest_of(text),
+            subject=subject,
+            scopes=scopes,
+            created_us=0,
+        )
+
+    text, _ = KeyStore(settings.access_dir).create(make, environment="live")
+    return ("authorization", f"Bearer {text}")
+
+
+@pytest.fixture
+def clock(now):
+    return lambda: microseconds(now)
+
+
+@pytest.fixture
+def scorer(settings, publish, clock):
+    """Builds the started application of changed settings."""
+    publish("1")
+
+    def build(**changes):
+        return calling(create_app(settings.model_copy(update=changes), clock=clock))
+
+    return build
+
+
+@pytest.fixture
+def edge(scorer):
+    with scorer() as caller:
+        yield caller
+
+
+@pytest.fixture
+def both(settings, publish, clock, tmp_path):
+    """The short way and Litestar's own, each on a home of its own with the same content."""
+    publish("1")
+
+    def build(**changes):
+        kept = settings.model_copy(update=changes)
+        other = kept.model_copy(update={"home": tmp_path / "twin"})
+        shutil.copytree(kept.home, other.home)
+        hot, twin = (build_scorer(each, clock) for each in (kept, other))
+        return calling(assemble(hot)), calling(assemble(twin, is_hot=False))
+
+    return build
+
+
+def requests_of_the_contract(payment):
+    """Name -> method, path, chunks and headers of one request."""
+    path, good = "/v1/decisions", json.dumps(payment()).encode()
+    large = b" " * 70_000
+    huge = [b" " * 65_536] * 20
+    texts = {
+        "decided": good,
+        "again": good,
+        "conflict": json.dumps(payment(amount_minor=2)).encode(),
+        "empty": b"",
+        "broken": b'{"transaction_id"',
+        "not utf-8": b'{"transaction_id": "\xff"}',
+        "wrong type": json.dumps(payment(amount_minor="1")).encode(),
+        "broken rule": json.dumps(payment(amount_minor=-1)).encode(),
+        "repeated key": good[:-1] + b', "currency": "EUR"}',
+        "blank": json.dumps(payment(transaction_id=" t")).encode(),
+        "card number": json.dumps(payment(card_id=CARD)).encode(),
+        "too large": large,
+        "no sandbox": json.dumps(payment(card_id="sandbox_approve")).encode(),
+    }
+    table = {name: ("POST", path, [text], [JSON]) for name, text in texts.items()}
+    for method in ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "NONSENSE"):
+        table[method] = (method, path, [good], [JSON])
+    for content_type in (
+        "text/plain",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+        "application/json; charset=latin-1",
+        "application/jsonx",
+        "APPLICATION/JSON",
+        "",
+    ):
+        table[f"type {content_type}"] = ("POST", path, [good], [("content-type", content_type)])
+    table |= {
+        "no type": ("POST", path, [good], []),
+        "two types": ("POST", path, [good], [JSON, JSON]),
+        "gzip": ("POST", path, [good], [JSON, ("content-encoding", "gzip")]),
+        "identity": ("POST", path, [good], [JSON, ("content-encoding", "identity")]),
+        "chunks": ("POST", path, [good[:9], b"", good[9:]], [JSON]),
+        "chunks too large": ("POST", path, [large[:40_000], large[40_000:]], [JSON]),
+        "endless": ("POST", path, huge, [JSON]),
+        "lying length": ("POST", path, [large], [JSON, ("content-length", "5")]),
+        "trailing slash": ("POST", path + "/", [good], [JSON]),
+        "doubled slash": ("POST", "//v1//decisions", [good], [JSON]),
+        "query": ("POST", path + "?a=1&a=%ff", [good], [JSON]),
+        "encoded path": ("POST", "/v1%2Fdecisions", [good], [JSON]),
+        "below": ("POST", path + "/x", [good], [JSON]),
+    }
+    return table
+
+
+def test_the_short_way_answers_exactly_as_litestars_own(both, payment):
+    hot, twin = both()
+    with hot as first, twin as second:
+        statuses = set()
+        for name, request in requests_of_the_contract(payment).items():
+            found, expected = first.send(*request), second.send(*request)
+            assert found.status == expected.status, name
+            assert found.body == expected.body, name
+            assert sorted(found.headers) == sorted(expected.headers), name
+            statuses.add(found.status)
+        assert statuses == {200, 204, 400, 404, 405, 413, 415, 422}
+
+
+def test_both_ways_let_the_same_callers_in(both, payment, settings):
+    scorer_key, other_key = key_of(settings, "score"), key_of(settings, "label", "read")
+    revoked = ("authorization", "Bearer fp_live_abcdefgh_" + "x" * 43)
+    hot, twin = both()
+    with hot as first, twin as second:
+        for credential, status in (
+            (scorer_key, 200),
+            (other_key, 403),
+            (revoked, 401),
+            (("authorization", "Basic abc"), 401),
+            (("x-api-key", scorer_key[1].removeprefix("Bearer ")), 200),
+            (None, 401),
+        ):
+            headers = [JSON] if credential is None else [JSON, credential]
+            for content in (payment(), b"{", b" " * 70_000):
+                found = first.post("/v1/decisions", content, headers)
+                expected = second.post("/v1/decisions", content, headers)
+                assert found.body == expected.body
+                assert sorted(found.headers) == sorted(expected.headers)
+                assert found.status == expected.status
+                if status != 200:
+                    assert found.status == status, "nobody learns about a body before its right"
+            assert found.status == (413 if status == 200 else status)
+
+
+def test_both_ways_slow_a_caller_down_alike(both, payment, settings):
+    access = settings.access.__class__(requests_per_second=0.001, burst=2)
+    hot, twin = both(access=access)
+    with hot as first, twin as second:
+        answers = [(c.post("/v1/decisions", payment())) for _ in range(3) for c in (first, second)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 200, 429, 429]
+    assert answers[4].body == answers[5].body
+    assert [name for name, _ in answers[4].headers] == [name for name, _ in answers[5].headers]
+    assert all(int(answer.header("retry-after")) > 900 for answer in answers[4:])
+
+
+@pytest.mark.parametrize("is_hot", [True, False])
+def test_a_body_that_drips_is_given_up(settings, clock, monkeypatch, is_hot):
+    monkeypatch.setattr(body.read_body, "__kwdefaults__", {"seconds": 0.05})
+
+    async def dripping():
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    with calling(assemble(build_scorer(settings, clock), is_hot=is_hot)) as caller:
+        answer = caller.run(caller.sending("POST", "/v1/decisions", [], [JSON], receive=dripping))
+    assert (answer.status, answer.json()["error"]) == (408, "body_too_slow")
+    assert answer.header("connection") == "close"
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions", "/v1/decisions/batch", "/v1/labels"])
+def test_a_sender_that_leaves_in_the_middle_of_a_body_is_no_defect(edge, path, caplog):
+    left = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def leaving():
+        return left.pop(0)
+
+    answer = edge.run(edge.sending("POST", path, [], [JSON], receive=leaving))
+    assert (answer.status, answer.json()["error"]) == (400, "body_incomplete")
+    assert not caplog.records
+
+
+# --- batches
+
+
+def batch_of(edge, items, wrap=True):
+    return edge.post("/v1/decisions/batch", {"transactions": items} if wrap else items)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_a_batch_decides_in_its_order_and_in_one_commit(edge, payment, wrap):
+    answer = batch_of(edge, [payment(n) for n in range(6)], wrap).json()
+    assert [r["decision"]["transaction_id"] for r in answer["results"]] == [
+        f"t{n}" for n in range(6)
+    ]
+    assert [r["decision"]["seq"] for r in answer["results"]] == [1, 2, 3, 4, 5, 6]
+    assert (answer["decided"], answer["replayed"], answer["refused"]) == (6, 0, 0)
+    assert "fraud_group_requests_sum 6.0" in edge.get("/metrics").text
+    assert "fraud_group_requests_count 1.0" in edge.get("/metrics").text
+
+
+def test_one_bad_payment_of_a_batch_does_not_stop_the_others(edge, payment):
+    bad = [
+        payment(1, amount_minor="1"),
+        payment(2, amount_minor=-1),
+        payment(3, card_id=CARD),
+        payment(4, card_id="sandbox_decline"),
+        5,
+        None,
+        [],
+        payment(0, amount_minor=7),
+    ]
+    answer = batch_of(edge, [payment(0), *bad, payment(9), payment(0)]).json()
+    assert (answer["decided"], answer["replayed"], answer["refused"]) == (2, 1, 8)
+    errors = [(r.get("status"), r["error"]["error"]) for r in answer["results"] if "error" in r]
+    assert errors == [
+        (422, "invalid_field"),
+        (422, "rule_broken"),
+        (422, "rule_broken"),
+        (422, "sandbox_disabled"),
+        (422, "invalid_field"),
+        (422, "invalid_field"),
+        (422, "invalid_field"),
+        (422, "idempotency_conflict"),
+    ]
+    fields = [r["error"]["fields"][0]["field"] for r in answer["results"][1:8]]
+    assert fields == [
+        "transactions[1].amount_minor",
+        "transactions[2].amount_minor",
+        "transactions[3].card_id",
+        "transactions[4].card_id",
+        "transactions[5]",
+        "transactions[6]",
+        "transactions[7]",
+    ]
+    assert answer["results"][10]["decision"]["replayed"]
+
+
+def test_a_batch_answers_as_single_payments_would(edge, scorer, payment, settings, tmp_path):
+    items = [payment(n) for n in range(40)]
+    together = [r["decision"] for r in batch_of(edge, items).json()["results"]]
+    shutil.copytree(settings.models_dir, tmp_path / "other" / "models")
+    with scorer(home=tmp_path / "other") as other:
+        alone = [other.post("/v1/decisions", item).json() for item in items]
+    assert together == alone
+
+
+def test_a_batch_has_bounds(edge, payment):
+    assert batch_of(edge, []).status == 422
+    assert batch_of(edge, [payment(n) for n in range(256)]).json()["decided"] == 256
+    answer = batch_of(edge, [payment(n) for n in range(257)])
+    assert (answer.status, answer.json()["fields"][0]["field"]) == (422, "transactions")
+    long = batch_of(edge, [payment(300, merchant_category="x" * 1_100_000)])
+    assert (long.status, long.json()["error"]) == (413, "body_too_large")
+    twice = json.dumps({"transactions": [payment()]})[:-1] + ', "transactions": []}'
+    assert edge.post("/v1/decisions/batch", twice.encode()).status == 422
+    twice = json.dumps({"transactions": []})[:-1] + f', "transactions": [{json.dumps(payment())}]}}'
+    assert edge.post("/v1/decisions/batch", twice.encode()).json()["error"] == "repeated_field"
+
+
+# --- answers
+
+
+def test_the_fields_of_a_decision_stand_in_the_documented_order(edge, payment):
+    answer = edge.post("/v1/decisions", payment()).json()
+    document = edge.get("/schema/openapi.json").json()
+    documented = document["components"]["schemas"]["DecisionOut"]["properties"]
+    assert [name for name in documented if name in answer] == list(answer)
+    assert list(answer)[:6] == [
+        "decision_id",
+        "transaction_id",
+        "decision",
+        "score",
+        "probability",
+        "expected_fpr",
+    ]
+    decided, expires = (datetime.fromisoformat(answer[n]) for n in ("decided_at", "expires_at"))
+    assert expires - decided == timedelta(seconds=300)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a%2Fb", "/", "//", "a b", "%", "ü☃", "..", "a?b#c", "+"])
+def test_a_decision_is_found_under_any_id(edge, payment, name):
+    decided = edge.post("/v1/decisions", payment(transaction_id=name)).json()
+    found = edge.get("/v1/decisions/" + quote(name, safe=""))
+    assert found.json() == {**decided, "replayed": True}
+    assert edge.get("/v1/decisions/" + quote(name + "x", safe="")).status == 404
+
+
+def test_a_label_says_when_it_happened_and_who_reported_it(scorer, payment, settings):
+    headers = [JSON, key_of(settings, "score", "label", subject="disputes")]
+    with scorer() as edge:
+        edge.post("/v1/decisions", payment(), headers)
+        label = {
+            "transaction_id": "t0",
+            "verdict": "fraud",
+            "source": "dispute",
+            "happened_at": "2026-03-02T09:00:00Z",
+        }
+        assert edge.post("/v1/labels", label, headers).json() == {"seq": 2, "recorded": True}
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions", "/v1/decisions/batch", "/v1/labels"])
+def test_ids_with_blanks_around_them_are_refused_and_named(edge, payment, path):
+    label = {"transaction_id": "t0\u2003", "verdict": "fraud", "source": "analyst"}
+    bad = label if path == "/v1/labels" else payment(transaction_id="t0\u2003")
+    body = [bad] if path.endswith("batch") else bad
+    answer = edge.post(path, body).json()
+    error = answer["results"][0]["error"] if path.endswith("batch") else answer
+    assert error["fields"][0]["field"].endswith("transaction_id")
+    assert "blank" in error["message"]
+
+
+def test_every_answer_carries_the_security_headers(edge, payment):
+    answers = [
+        edge.post("/v1/decisions", payment()),
+        edge.post("/v1/decisions", b"{"),
+        edge.get("/v1/nothing"),
+        edge.get("/metrics"),
+        edge.get("/schema"),
+        edge.get("/"),
+        edge.get("/schema/nothing"),
+        edge.send("OPTIONS", "/v1/decisions", []),
+        edge.send("DELETE", "/v1/labels", []),
+    ]
+    for answer in answers:
+        assert answer.header("x-content-type-options") == "nosniff"
+        assert answer.header("cache-control") == "no-store"
+        assert answer.header("server") is None
+    page = edge.get("/schema")
+    assert page.header("x-frame-options") == "DENY"
+    assert "default-src 'none'" in page.header("content-security-policy")
+    assert "unsafe" not in page.header("content-security-policy")
+
+
+# --- sandbox
+
+
+def decisions_counted(edge):
+    lines = edge.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith(("fraud_decision", "fraud_group"))]
+
+
+def test_the_sandbox_plays_every_outcome_and_leaves_no_trace(scorer, payment, monkeypatch):
+    monkeypatch.setattr(sandbox, "SLOW_SECONDS", 0.01)
+    with scorer(sandbox=True) as edge:
+        before = decisions_counted(edge)
+        for name in ("approve", "review", "decline"):
+            answer = edge.post("/v1/decisions", payment(card_id=f"sandbox_{name}")).json()
+            assert (answer["decision"], answer["mode"]) == (name, "sandbox")
+            assert answer["decision_id"] == "sandbox_t0"
+            assert bool(answer["reasons"]) == (name != "approve")
+        assert edge.post("/v1/decisions", payment(card_id="sandbox_slow")).status == 200
+        away = edge.post("/v1/decisions", payment(card_id="sandbox_unavailable"))
+        assert (away.status, away.header("retry-after")) == (503, "1")
+        broken = edge.post("/v1/decisions", payment(card_id="sandbox_approve", amount_minor=-1))
+        assert broken.status == 422
+        assert edge.get("/v1/decisions/t0").status == 404
+        assert edge.get("/health/ready").json()["seq"] == 0
+        assert decisions_counted(edge) == before
+        assert edge.post("/v1/decisions", payment()).json()["mode"] == "normal"
+
+
+def test_without_a_sandbox_its_card_ids_are_refused(edge, payment):
+    for card in sandbox.CARDS:
+        answer = edge.post("/v1/decisions", payment(card_id=card))
+        assert (answer.status, answer.json()["error"]) == (422, "sandbox_disabled")
+    assert edge.get("/health/ready").json()["seq"] == 0
+
+
+# --- access
+
+
+ROUTES = [
+    ("POST", "/v1/decisions", {"score"}),
+    ("POST", "/v1/decisions/batch", {"score"}),
+    ("GET", "/v1/decisions/t0", {"read"}),
+    ("GET", "/v1/decisions/t0/explanation", {"explain"}),
+    ("POST", "/v1/labels", {"label"}),
+    ("GET", "/v1/models", {"read", "admin"}),
+    ("GET", "/metrics", {"read", "admin"}),
+]
+OPEN = ["/", "/schema", "/schema/openapi.json", "/health/live", "/health/ready"]
+
+
+def declared_routes(app):
+    return {
+        (method, route.path)
+        for route in app.routes
+        for method in route.methods - {"OPTIONS", "HEAD"}
+    }
+
+
+def test_every_route_wants_its_scope_and_no_other(scorer, settings):
+    keys = {s: key_of(settings, s) for s in ("score", "label", "read", "explain", "admin")}
+    with scorer() as edge:
+        paths = {p for _, p in declared_routes(edge._app)}
+        for method, path, scopes in ROUTES:
+            if path.endswith("explanation") and not any("explanation" in p for p in paths):
+                continue
+            assert edge.send(method, path, [b""], [JSON]).status == 401, path
+            for scope, key in keys.items():
+                status = edge.send(method, path, [b""], [JSON, key]).status
+                assert (status in {401, 403}) == (scope not in scopes), (path, scope)
+        for path in OPEN:
+            assert edge.get(path).status in {200, 302}, path
+
+
+def test_the_table_of_routes_is_complete(settings):
+    declared = declared_routes(create_app(settings))
+    known = {(method, path.replace("t0", "{transaction_id:str}")) for method, path, _ in ROUTES}
+    known |= {("GET", path) for path in OPEN} | {("GET", "/schema/{path:str}")}
+    assert declared <= known
+
+
+def test_a_route_without_a_scope_does_not_start(settings):
+    @get("/backdoor")
+    async def backdoor() -> str:
+        return ""
+
+    @get("/misspelled", opt={"scope": ("scores",)})
+    async def misspelled() -> str:
+        return ""
+
+    for handler, path in ((backdoor, "/backdoor"), (misspelled, "/misspelled")):
+        app = create_app(settings)
+        app.register(handler)
+        with pytest.raises(PermanentError, match=path):
+            refuse_undeclared(app.routes)
+
+
+def test_a_probe_without_a_key_learns_the_status_and_no_more(scorer, settings):
+    reader = key_of(settings, "read")
+    with scorer() as edge:
+        assert edge.get("/health/ready").json() == {"status": "ready"}
+        assert edge.get("/health/ready", [reader]).json()["model_version"] == "1"
+        wrong = ("authorization", "Bearer nonsense")
+        assert edge.get("/health/ready", [wrong]).json() == {"status": "ready"}
+
+
+def _broken(*_):
+    raise TypeError(CARD)
+
+
+def test_a_scorer_whose_path_is_broken_is_not_ready(scorer, monkeypatch):
+    with scorer() as edge:
+        assert edge.get("/health/ready").status == 200
+        monkeypatch.setattr("serving.golden.payment_from", _broken)
+        deadline = time.monotonic() + 5
+        while edge.get("/health/ready").status == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        answer = edge.get("/health/ready")
+        assert answer.status == 503
+        assert "made-up payment" in answer.json()["problems"][0]
+
+
+def test_a_made_up_payment_leaves_no_trace(edge):
+    for _ in range(3):
+        assert edge.get("/health/ready").json()["seq"] == 0
+    assert edge.get("/v1/decisions/golden").status == 404
+
+
+# --- card numbers
+
+
+def test_card_numbers_become_tokens_where_that_is_the_policy(settings, publish, clock, payment):
+    publish("1")
+    told = Settings(home=settings.home, card_numbers="tokenize", token_key=SECRET)
+    with calling(create_app(told, clock=clock)) as edge:
+        first = edge.post("/v1/decisions", payment(card_id=CARD))
+        again = edge.post("/v1/decisions", payment(card_id="4111 1111 1111 1111"))
+        assert (first.status, again.json()["replayed"]) == (200, True)
+        assert edge.post("/v1/decisions", payment(1, terminal_id=CARD)).status == 422
+        batch = edge.post("/v1/decisions/batch", [payment(2, card_id=CARD)]).json()
+        assert batch["decided"] == 1
+    stored = b"".join(p.read_bytes() for p in settings.home.rglob("*") if p.is_file())
+    assert CARD.encode() not in stored
+
+
+@pytest.mark.parametrize("name", ["cvv", "CVV2", "track2_data", "pin_block", "card-security-code"])
+def test_what_nobody_may_keep_is_refused_under_a_code_of_its_own(edge, payment, name):
+    answer = edge.post("/v1/decisions", payment(**{name: "123"})).json()
+    assert answer["error"] == "sensitive_field_refused"
+
+
+# --- the process
+
+
+@pytest.fixture
+def process(settings, publish):
+    """A scorer as a process, with a sandbox and its log in JSON; the log is returned, too."""
+    publish("1")
+    log = settings.home / "said.log"
+    environment = {
+        **os.environ,
+        "FRAUD_HOME": str(settings.home),
+        "FRAUD_SCORER_PORT": "0",
+        "FRAUD_SANDBOX": "true",
+        "FRAUD_LOG_FORMAT": "json",
+    }
+    with log.open("w") as said:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "serving"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        line = popen.stdout.readline()
+        assert "http://" in line, log.read_text()
+        yield popen, httpx.URL(line.split()[-1]), log
+        popen.kill()
+        popen.wait()
+
+
+def raw_request(payment, **changes):
+    now = datetime.now(UTC) - timedelta(minutes=5)
+    content = json.dumps(payment(event_timestamp=now.isoformat(), **changes)).encode()
+    head = "POST /v1/decisions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(content) + content
+
+
+def errors_of(log):
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines, "the start says who is let in"
+    for line in lines:
+        assert {"time", "level", "event", "message"} <= set(line)
+        assert "left-" not in line["message"], "the log holds no ids"
+    return [line for line in lines if line["level"] in {"error", "warning"}]
+
+
+def test_a_payment_whose_sender_left_is_decided_and_no_defect(process, payment):
+    _, url, log = process
+    for number in range(20):
+        with socket.create_connection((url.host, url.port)) as sender:
+            sender.sendall(raw_request(payment, transaction_id=f"left-{number}"))
+    with httpx.Client(base_url=url) as client:
+        deadline = time.monotonic() + 10
+        while client.get("/v1/decisions/left-19").status_code == 404:
+            assert time.monotonic() < deadline, "a decision whose sender left was not recorded"
+            time.sleep(0.02)
+        statuses = {client.get(f"/v1/decisions/left-{n}").status_code for n in range(20)}
+        assert statuses == {200}
+        assert "server" not in client.get("/health/live").headers
+    assert errors_of(log) == []
+
+
+def test_a_scorer_told_to_stop_takes_nobody_new_and_answers_who_waits(process, payment):
+    popen, url, log = process
+    answers = []
+
+    def wait_for_slow():
+        with socket.create_connection((url.host, url.port)) as sender:
+            sender.sendall(raw_request(payment, transaction_id="s", card_id="sandbox_slow"))
+            answers.append(sender.recv(65_536))
+
+    waiting = threading.Thread(target=wait_for_slow)
+    waiting.start()
+    time.sleep(0.5)
+    popen.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    with pytest.raises(OSError, match=r"refused|reset"):
+        socket.create_connection((url.host, url.port)).close()
+    waiting.join(timeout=20)
+    assert answers[0].startswith(b"HTTP/1.1 200"), "what is in flight is answered"
+    assert popen.wait(timeout=20) in {0, -signal.SIGTERM}
+    assert errors_of(log) == []
