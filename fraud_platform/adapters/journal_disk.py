@@ -134,6 +134,7 @@ class FolderDisk:
         """So many bytes from an offset on; fewer where the file ends."""
         with (self._folder / name).open("rb", buffering=0) as file:
             parts = []
+            length = min(length, max(0, os.fstat(file.fileno()).st_size - offset))
             while length > 0 and (part := os.pread(file.fileno(), length, offset)):
                 parts.append(part)
                 offset, length = offset + len(part), length - len(part)
