@@ -34,7 +34,7 @@ from serving.schemas import (
     TransactionIn,
     TransactionsIn,
 )
-from serving.scopes import needs
+from serving.scopes import charge, needs
 
 _MOST_BYTES = 1024 * 1024
 _LIST = "transactions"
@@ -58,6 +58,7 @@ async def decide_payments(
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=_MOST_BYTES)
     places = _items(body)
+    charge(request, scorer.access, len(places))
     received_us = scorer.clock()
     # Every task's first step runs in this turn of the loop, in this order: one group, one commit.
     outcomes = await asyncio.gather(

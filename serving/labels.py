@@ -33,7 +33,7 @@ from serving.schemas import (
     LabelOutcome,
     known,
 )
-from serving.scopes import caller_of, needs
+from serving.scopes import caller_of, charge, needs
 
 _FIELDS = LabelIn.__struct_fields__
 _MAX_BODY = 1024 * 1024
@@ -63,6 +63,7 @@ async def record_labels(
     refuse_repeated_keys(body, *wires)
     for index, label in enumerate(wires):
         _refuse_bad_texts(label, f"[{index}]" if isinstance(wire, list) else None)
+    charge(request, scorer.access, len(wires))
     subject = caller_of(request).subject
     received_us = scorer.clock()
     tolerance_us = scorer.settings.validation.future_tolerance_seconds * 1_000_000

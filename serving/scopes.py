@@ -75,6 +75,12 @@ def caller_of(request: Request[Any, Any, Any]) -> Caller:
     return caller
 
 
+def charge(request: Request[Any, Any, Any], access: Access, count: int) -> None:
+    """Count a batch of an admitted caller as the requests that it holds."""
+    host = request.client.host if request.client else None
+    access.charge(caller_of(request), host, count - 1)
+
+
 def declared(handler: BaseRouteHandler) -> tuple[str, ...]:
     """The scopes of a route, or nothing where it does not say."""
     scopes: tuple[str, ...] = handler.opt.get(_KEY, ())

@@ -289,6 +289,14 @@ def test_a_batch_has_bounds(edge, payment):
     assert edge.post("/v1/decisions/batch", twice.encode()).json()["error"] == "repeated_field"
 
 
+def test_a_batch_counts_as_the_payments_that_it_holds(scorer, payment, settings):
+    access = settings.access.__class__(requests_per_second=0.001, burst=10)
+    with scorer(access=access) as edge:
+        assert batch_of(edge, [payment(n) for n in range(20)]).json()["decided"] == 20
+        answer = edge.post("/v1/decisions", payment(30))
+        assert (answer.status, answer.json()["error"]) == (429, "rate_limited")
+
+
 # --- answers
 
 
