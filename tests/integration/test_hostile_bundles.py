@@ -422,3 +422,33 @@ def test_code_in_an_artifact_never_runs(tmp_path):
         else:
             pytest.fail(f"loaded a bundle whose {name} is code")
         assert not place.exists(), name
+
+
+CODE_LOADERS = {
+    *("pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "mlflow", "shelve", "skops"),
+    *("torch", "runpy"),
+}
+"""Modules that run code which a file names."""
+
+
+def test_nothing_that_the_scorer_reaches_runs_code_from_a_file():
+    import ast
+    import importlib
+
+    import grimp
+
+    graph = grimp.build_graph("serving", "fraud_platform", include_external_packages=True)
+    reached = graph.find_upstream_modules("serving", as_package=True)
+    assert reached & {"numpy", "zipfile", "xgboost"} == {"numpy", "zipfile", "xgboost"}
+    assert reached & CODE_LOADERS == set()
+    loads = [
+        ast.unparse(node)
+        for name in reached
+        if name.startswith(("serving", "fraud_platform"))
+        for node in ast.walk(
+            ast.parse(Path(str(importlib.import_module(name).__file__)).read_text("utf-8"))
+        )
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load")
+    ]
+    assert loads
+    assert all("allow_pickle=False" in call for call in loads)
