@@ -258,6 +258,11 @@ def test_a_header_cannot_bring_its_own_key_or_demands(door, header):
     assert refused(door.open(), token).status == 401
 
 
+def test_a_token_that_says_how_its_payload_is_written_is_refused(door):
+    start = unsigned({"alg": "ES256", "kid": "es256", "b64": True})
+    assert "demands" in refused(door.open(), start).body.message
+
+
 def test_no_single_changed_character_of_a_token_counts(door):
     access, token = door.open(), signed("EdDSA")
     ask(access, token)
@@ -373,12 +378,11 @@ def test_a_new_key_of_the_issuer_is_refused_once_and_known_soon(remote, issuer):
 def test_unknown_keys_make_no_more_than_one_fetch_in_ten_seconds(remote, issuer):
     access = remote.open()
     assert in_time(lambda: loaded(access))
-    for round_ in range(3):
+    for _ in range(3):
         remote.ns += 11 * 10**9
-        for n in range(50):
-            refused(access, signed(header={"kid": f"{round_}-{n}"}))
-        assert in_time(lambda round_=round_: issuer.asked == 2 + round_)
-        assert in_time(lambda: not access._tokens._keys._busy.locked())
+        for n in range(5):
+            refused(access, signed(header={"kid": f"unknown {n}"}))
+            assert in_time(lambda: not access._tokens._keys._busy.locked())
     assert issuer.asked == 4
 
 

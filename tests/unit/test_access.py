@@ -132,6 +132,12 @@ def test_who_waits_as_long_as_told_is_admitted_and_not_a_nanosecond_earlier(rate
         assert bucket.take(5 + wait) == 0
 
 
+def test_rounding_never_adds_up_to_more_than_the_rate():
+    bucket = Bucket(rate=900_000, burst=1)
+    admitted = sum(bucket.take(now) == 0 for now in range(0, SECOND_NS // 10, 101))
+    assert admitted <= 90_001
+
+
 def test_a_rate_of_zero_means_no_limit():
     bucket = Bucket(rate=0, burst=1)
     assert not any(bucket.take(0) for _ in range(1000))
