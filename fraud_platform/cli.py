@@ -244,3 +244,7 @@ def _scenarios(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
         click.echo("\n".join(scenario.value for scenario in Scenario))
         ctx.exit()
+
+
+if __name__ == "__main__":
+    main()

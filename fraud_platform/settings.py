@@ -96,6 +96,15 @@ class Settings(BaseSettings):
     sandbox: bool = False
     """Whether the scorer answers card ids such as `sandbox_decline` with the outcome that they
     name, without recording anything; for test installations."""
+    journal_mode: Literal["durable", "written", "async"] = "durable"
+    """When a decision is answered: once its record is on the disk (durable: survives a power
+    loss), is written (written: survives the death of the process) or is decided (async: the last
+    answers may be forgotten)."""
+    journal_keep_days: int = Field(default=30, ge=0)
+    """How long finished segments of the scorer's journal are kept once their records are in the
+    log's tables, days. 0: for ever."""
+    queue_limit: int = Field(default=10_000, ge=1)
+    """So many requests may wait in a scorer; more are told to come back."""
     state_check_seconds: float = 600.0
     """How often another process compares all of a scorer's memory with the log, seconds; it leaves
     a snapshot for the next start, and folds the log without any every sixth time. 0: never."""

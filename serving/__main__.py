@@ -10,6 +10,7 @@ from fraud_platform.adapters.home import in_use
 from fraud_platform.settings import Settings, get_settings
 from serving.access import require_access
 from serving.app import create_app
+from serving.children import Child
 from serving.logs import configure_logs
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
@@ -26,6 +27,14 @@ class _Announcing(uvicorn.Server):
             sys.stdout.flush()
 
 
+def _children(settings: Settings) -> tuple[Child, ...]:
+    """What runs beside a scorer; they read the same environment."""
+    drain = Child("the drain", ("-m", "serving.drain_loop"))
+    if settings.postgres_url is None:
+        return (drain,)
+    return (drain, Child("the mirror", ("-m", "fraud_platform.cli", "mirror")))
+
+
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, answering what is under way first.
 
@@ -35,7 +44,7 @@ def run(settings: Settings) -> None:
     configure_logs(settings.log_format)
     LOGGER.info(require_access(settings))
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, children=_children(settings)),
         host=settings.scorer_host,
         port=settings.scorer_port,
         loop="uvloop",

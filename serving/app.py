@@ -8,21 +8,28 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from litestar import Litestar, get
 from litestar.di import Provide
 from litestar.response import Redirect
 
+from fraud_platform.adapters.drain import readable
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.journal_disk import FolderDisk
+from fraud_platform.adapters.ledger import Ledger
+from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.audit import Audit
 from serving.batch import decide_payments
+from serving.children import Child
 from serving.context import Scorer
 from serving.decisions import decision_route, read_decision
 from serving.docs import OPENAPI
-from serving.engine import Engine
+from serving.engine import Engine, Parts
+from serving.explanation import explain_decision
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.labels import record_labels
@@ -32,6 +39,8 @@ from serving.paths import ScorerApp
 from serving.refusals import Refusals
 from serving.residents import Residents
 from serving.scopes import Guard, for_everybody, refuse_undeclared
+from serving.stance import StanceWatch
+from serving.surroundings import Surroundings
 
 _BUSY_SECONDS = 2.0
 """A payment waits no longer for another writer; its sender is told to come back instead."""
@@ -42,17 +51,23 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000
 
 
-def create_app(settings: Settings, *, clock: Callable[[], int] = wall_clock) -> Litestar:
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], int] = wall_clock,
+    children: tuple[Child, ...] = (),
+) -> Litestar:
     """The scorer of one installation.
 
     Args:
         settings: paths, policies and the polling interval.
         clock: microseconds since 1970-01-01 UTC; tests pass their own.
+        children: programs to keep running beside it.
 
     Raises:
         PermanentError: a route does not say who may use it, or the access policy cannot hold.
     """
-    return assemble(build_scorer(settings, clock))
+    return assemble(build_scorer(settings, clock, children))
 
 
 def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
@@ -68,6 +83,7 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
             decision_route(scorer, is_hot=is_hot),
             decide_payments,
             read_decision,
+            explain_decision,
             record_labels,
             read_models,
             live,
@@ -90,7 +106,9 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
     return app
 
 
-def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
+def build_scorer(
+    settings: Settings, clock: Callable[[], int], children: tuple[Child, ...] = ()
+) -> Scorer:
     """The parts of one scorer, not started yet; nothing is opened."""
     counted = Metrics()
     champion = Residents(
@@ -100,14 +118,49 @@ def build_scorer(settings: Settings, clock: Callable[[], int]) -> Scorer:
         metrics=counted,
     )
     engine = Engine(
-        EventLog(settings.log_path, busy_seconds=_BUSY_SECONDS),
-        lambda: champion.ruling,
-        clock=clock,
-        metrics=counted,
-        snapshots=StateSnapshots(settings.state_dir),
+        Parts(
+            ledger=lambda: open_ledger(settings.log_path),
+            log=EventLog(settings.log_path, busy_seconds=_BUSY_SECONDS),
+            snapshots=StateSnapshots(settings.state_dir),
+            ruling=lambda: champion.ruling,
+            stance=lambda: stance.stance,
+            clock=clock,
+            metrics=counted,
+            durability=settings.journal_mode,
+            queue_limit=settings.queue_limit,
+        )
+    )
+    stance = StanceWatch(
+        settings.mode_path,
+        settings.modes,
+        Surroundings(settings, engine, champion, clock).situation,
+        clock=time.monotonic,
+        changed=counted.took_stance,
     )
     access = Access(settings, clock=clock)
-    return Scorer(settings, engine, champion, counted, access, settings.edge_token_keys, clock)
+    return Scorer(
+        settings,
+        engine,
+        champion,
+        stance,
+        counted,
+        access,
+        settings.edge_token_keys,
+        clock,
+        children,
+    )
+
+
+def open_ledger(path: Path) -> Ledger:
+    """The log at this path, to be written by this process alone.
+
+    Raises:
+        LogUnavailableError: the folder or the file cannot be used.
+        PermanentError: another scorer owns it.
+    """
+    disk = FolderDisk(path.with_name(JOURNAL_FOLDER))
+    with readable():
+        return Ledger(disk, LogFile(path, busy_seconds=_BUSY_SECONDS))
 
 
 @get("/", include_in_schema=False, opt=for_everybody())
@@ -118,13 +171,16 @@ async def root() -> Redirect:
 
 @contextlib.asynccontextmanager
 async def _running(scorer: Scorer) -> AsyncIterator[None]:
-    """Fold the history, take the champion, serve, and let go in the opposite order."""
+    """Take the log, the state, the models and a mode, serve, and let go in the opposite order."""
     await scorer.engine.start()
     await scorer.champion.look()
+    await scorer.stance.look()
     seconds = scorer.settings.state_check_seconds
     audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
-    tasks = [asyncio.create_task(task) for task in (scorer.champion.run(), audit.run())]
-    # What lives now lives long: a full collection over the rings would pause every request.
+    lasting = (scorer.champion.run(), scorer.stance.run(), audit.run())
+    children = (child.run() for child in scorer.children)
+    tasks = [asyncio.create_task(task) for task in (*lasting, *children)]
+    # What lives now lives long: a full collection over the state would pause every request.
     gc.collect()
     gc.freeze()
     try:

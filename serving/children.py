@@ -7,7 +7,7 @@ commit left it.
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fraud_platform.processes import born_under
 
@@ -26,17 +26,15 @@ class Child:
     Args:
         name: for the log.
         arguments: what follows the interpreter on the command line; never a secret.
-        environment: all of the child's environment.
 
     Attributes:
         pid: of the running program, or None.
         starts: how often it was started.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
         self._name = name
         self._arguments = arguments
-        self._environment = environment
         self.pid: int | None = None
         self.starts = 0
 
@@ -57,7 +55,6 @@ class Child:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *self._arguments,
-                env=dict(self._environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 preexec_fn=born_under(),
             )

@@ -1,26 +1,36 @@
-"""The owner of the scorer's state: one event loop, one feature state, one durable commit per tick.
+"""The owner of the scorer's state: one event loop, one feature state, one journal.
 
-Requests of one turn of the loop are decided and committed together, in arrival order; while a
-commit runs, the next group gathers by itself. Nothing here knows HTTP. The commit runs in the
-loop's own thread; `_flush` is the one place that would hand it to another.
+Requests of one turn of the loop are decided and written together, in arrival order. While the disk
+makes a group durable the next one is decided; a group is answered once its record is on disk, and a
+repeat once the record that it repeats is. Nothing here knows HTTP.
 
-When a commit fails, the rings hold payments that the log does not: requests are refused until
-`_maintain` has folded the log again into fresh rings.
+When a write or a sync fails, the state may hold payments that the log does not: requests are
+refused until `_maintain` has recovered the journal and folded the log into a fresh state.
 """
 
 import asyncio
 import contextlib
 import gc
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.state_snapshots import StateSnapshots
-from fraud_platform.errors import FraudPlatformError, LogUnavailableError, PermanentError
+from fraud_platform.errors import (
+    FraudPlatformError,
+    JournalBusyError,
+    LogUnavailableError,
+    PermanentError,
+    ScorerClosedError,
+    ScorerFullError,
+)
 from fraud_platform.events import Decision, Transaction
 from fraud_platform.features.rings import FeatureRings
+from fraud_platform.modes import Mode
 from serving.folding import CHUNK, folded
 from serving.group import (
     DecisionRequest,
@@ -28,40 +38,72 @@ from serving.group import (
     Group,
     LabelRequest,
     LabelResult,
+    LookUp,
     NewLabel,
     Request,
     Result,
+    Shadowed,
+    shadow_scores,
 )
 from serving.metrics import Metrics
 from serving.ruling import Ruling
+from serving.stance import Stance
+from serving.sync_thread import SyncThread
+from serving.waiting import Waiting, Written, answer, fresh
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
+Durability = Literal["durable", "written", "async"]
+"""When a group is answered: its record is on the disk; it is written; it is decided."""
+
+_LARGEST_GROUP = 256
+"""Requests decided without a turn of the loop in between."""
 _FAR_BEHIND = 5_000
-"""More events than this are folded outside the write lock before a group goes on."""
+"""More events than this are folded outside the append lock before a group goes on."""
 _FOLLOW_SECONDS = 0.5
 """How often an idle scorer looks for events of other processes."""
+_BUSY_US = 2_000_000
+"""A payment waits no longer for another writer; its sender is told to come back instead."""
+_AGAIN_SECONDS = 0.002
+"""How soon a group asks again for the lock that another writer holds."""
 _RETRY_SECONDS = 1.0
 """How long a scorer leaves a failing log alone."""
+_LAZY_SECONDS = 0.05
+"""How long the disk is left alone between two syncs that nobody waits for."""
 
 
-@dataclass
-class _Waiting:
-    """One request and the future its sender waits for."""
+@dataclass(frozen=True)
+class Parts:
+    """What an engine is made of.
 
-    request: Request
-    future: asyncio.Future[Result]
+    Attributes:
+        ledger: opens what is recorded, and where to record; called again until it succeeds.
+        log: the whole log, for folding; used from the loop's thread only.
+        snapshots: what the state starts from.
+        ruling: returns what decides now; read once per group.
+        stance: returns the mode in force; read once per group.
+        clock: microseconds since 1970-01-01 UTC.
+        metrics: where groups and failures are counted.
+        durability: when a group is answered.
+        queue_limit: so many requests may wait; more are told to come back.
+    """
+
+    ledger: Callable[[], Ledger]
+    log: EventLog
+    snapshots: StateSnapshots
+    ruling: Callable[[], Ruling]
+    stance: Callable[[], Stance]
+    clock: Callable[[], int]
+    metrics: Metrics
+    durability: Durability = "durable"
+    queue_limit: int = 10_000
 
 
 class Engine:
     """Decides and records, one group at a time.
 
     Args:
-        log: the event log; used from the loop's thread only.
-        ruling: returns what decides now; read once per group.
-        clock: microseconds since 1970-01-01 UTC.
-        metrics: where groups and failures are counted.
-        snapshots: what the state starts from.
+        parts: what it is made of.
 
     Attributes:
         fault: why requests are refused, or None.
@@ -69,27 +111,20 @@ class Engine:
         folded: how many log positions the start had to fold.
     """
 
-    def __init__(
-        self,
-        log: EventLog,
-        ruling: Callable[[], Ruling],
-        *,
-        clock: Callable[[], int],
-        metrics: Metrics,
-        snapshots: StateSnapshots,
-    ) -> None:
-        self._log = log
-        self._snapshots = snapshots
-        self._ruling = ruling
-        self._clock = clock
-        self._metrics = metrics
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._metrics = parts.metrics
+        self._ledger: Ledger | None = None
+        self._sync: SyncThread[Written] | None = None
         self._rings = FeatureRings()
-        self._pending: list[_Waiting] = []
+        self._pending: deque[Waiting] = deque()
+        self._in_flight: deque[Written] = deque()
         self._is_scheduled = False
-        self._is_ahead = False  # the rings may hold events that the log does not
+        self._is_ahead = True  # the state may hold events that the log does not
         self._wake = asyncio.Event()
         self._maintenance: asyncio.Task[None] | None = None
-        self.fault: LogUnavailableError | None = None
+        self.fault: LogUnavailableError | None = LogUnavailableError("found the scorer not started")
         self.doubtful: frozenset[int] = frozenset()
         self.folded = 0
 
@@ -103,33 +138,46 @@ class Engine:
         """The state, at a position of the log; None while it may be ahead of the log."""
         return None if self._is_ahead else self._rings
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """What is recorded, for those who only look; None before it was opened."""
+        return self._ledger
+
     def knows_card(self, card_id: str) -> bool:
         """Whether payments of this card are remembered, those of the group under way included."""
         return self._rings.knows_card(card_id)
 
     async def start(self) -> None:
-        """Fold the history that windows may see, then serve; refuse while there is no log."""
-        self._is_ahead = True
+        """Recover the journal and fold what windows may see; refuse while there is no log.
+
+        Raises:
+            PermanentError: another scorer owns this log, or its journal is damaged.
+        """
         try:
-            await self._fold()
+            await self._restore()
         except LogUnavailableError as error:
             self._fail(error)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def stop(self) -> None:
-        """Settle what is pending and let go of the log."""
+        """Settle what is pending, make it durable and answer it, and let go of the log."""
         if self._maintenance is not None:
             self._maintenance.cancel()
             await asyncio.gather(self._maintenance, return_exceptions=True)
-        self._flush()
-        self._log.close()
+        while self._pending and self.fault is None:
+            self._flush()
+            await asyncio.sleep(_AGAIN_SECONDS)
+        await self._stop_syncing()
+        if self._ledger is not None:
+            self._ledger.close()
+        self._parts.log.close()
 
     async def decide(self, transaction: Transaction, *, received_us: int) -> DecisionResult:
         """Decide on one payment, durably; the same payment again gets its first decision.
 
         Raises:
             IdempotencyConflictError: the id is known with another payload, or from a file.
-            LogUnavailableError: nothing was decided; the sender may repeat.
+            UnavailableError: nothing was acknowledged; the sender may repeat.
         """
         result = await self._submit(DecisionRequest(transaction, received_us))
         return cast(DecisionResult, result)
@@ -145,14 +193,23 @@ class Engine:
             latest_us: the latest moment a verdict may name as known.
 
         Raises:
-            LogUnavailableError: nothing was recorded; the sender may repeat.
+            UnavailableError: nothing was acknowledged; the sender may repeat.
         """
         result = await self._submit(LabelRequest(tuple(labels), received_us, latest_us))
         return cast("tuple[LabelResult | PermanentError, ...]", result)
 
     async def decision(self, transaction_id: str) -> Decision | None:
-        """The recorded decision on a payment, or None."""
-        return self._log.decision(transaction_id)
+        """The recorded and durable decision on a payment, or None.
+
+        Raises:
+            UnavailableError: the log cannot be read.
+        """
+        if self._ledger is None:
+            raise fresh(self.fault or _DEFECT)
+        recorded = self._ledger.recorded(transaction_id)
+        if recorded is None or self._ledger.is_durable(recorded.seq):
+            return None if recorded is None else recorded.decision
+        return cast("Decision | None", await self._submit(LookUp(transaction_id)))
 
     async def repair(self, shards: frozenset[int]) -> None:
         """Send payments of these shards to review until the state has been folded anew."""
@@ -161,140 +218,244 @@ class Engine:
         try:
             await self._fold()
         except LogUnavailableError as error:
-            self._is_ahead = True  # so that recovering folds
             self._fail(error)
-        # What lives now lives long: see `app`.
-        gc.collect()
-        gc.freeze()
 
     async def _submit(self, request: Request) -> Result:
         if self.fault is not None:
-            raise _fresh(self.fault)
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
-        self._pending.append(waiting)
+            raise fresh(self.fault)
+        if self._parts.stance().mode is Mode.CLOSED:
+            raise ScorerClosedError("found the scorer closed; nothing was decided or recorded")
+        if len(self._pending) >= self._parts.queue_limit:
+            raise ScorerFullError("found more requests waiting than this scorer takes")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._pending.append(Waiting(request, self._clock(), future))
         self._schedule()
-        result = await waiting.future
+        result = await future
         if isinstance(result, FraudPlatformError):
             raise result
         return result
 
     def _schedule(self) -> None:
-        if self._pending and not self._is_scheduled:
+        if self._pending and not self._is_scheduled and self.fault is None:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Settle everything that is pending in one commit."""
+        """Decide and write what is pending; what is left is the next turn's."""
         self._is_scheduled = False
-        group, self._pending = self._pending, []
-        if not group:
+        if not self._pending or self.fault is not None or self._ledger is None:
             return
         started_us = self._clock()
-        outcome: list[Result] | LogUnavailableError = _DEFECT
         try:
-            outcome = self._commit([waiting.request for waiting in group])
+            self._ledger.begin()
+        except JournalBusyError:
+            self._come_back(started_us)
+        except LogUnavailableError as error:
+            self._fail(error)
+        else:
+            self._take(self._ledger, started_us)
+
+    def _take(self, ledger: Ledger, started_us: int) -> None:
+        """Decide on one group under the append lock, which is given back in any case."""
+        count = min(len(self._pending), _LARGEST_GROUP)
+        group = [self._pending.popleft() for _ in range(count)]
+        outcome: Written | LogUnavailableError = _DEFECT
+        try:
+            outcome = self._settle(ledger, group, started_us)
         except _FarBehindError:
-            self._pending, group = group, []
-            self._wake.set()
+            self._pending.extendleft(reversed(group))
+            self._wake.set()  # who catches up schedules the next turn
+            group = []
         except LogUnavailableError as error:
             outcome = error
         finally:
+            ledger.rollback()  # what was committed stays
             # Also when a defect is on its way up: nobody waits for ever, nobody is approved.
             if group and isinstance(outcome, LogUnavailableError):
+                answer(group, outcome)
                 self._fail(outcome)
-            _answer(group, outcome)
-        if isinstance(outcome, list):
-            self._count(group, outcome, started_us)
+        if isinstance(outcome, Written):
+            self._hand_over(ledger, outcome)
+            self._schedule()
 
-    def _commit(self, requests: list[Request]) -> list[Result]:
-        with self._log.writing() as writer:
-            if writer.last_seq - self._rings.last_seq > _FAR_BEHIND:
-                raise _FarBehindError
-            for event in writer.follow(self._rings.last_seq):
-                self._rings.apply(event)
-            self._is_ahead = True
-            results = Group(writer, self._rings, self._ruling(), self._clock, self.doubtful).settle(
-                requests
-            )
+    def _settle(self, ledger: Ledger, group: list[Waiting], started_us: int) -> Written:
+        if ledger.last_seq - self._rings.last_seq > _FAR_BEHIND:
+            raise _FarBehindError
+        for event in ledger.foreign(self._rings.last_seq):
+            self._rings.apply(event)
+        parts = self._parts
+        self._is_ahead = True
+        ruling = parts.ruling()
+        work = Group(ledger, self._rings, ruling, parts.stance(), self._clock, self.doubtful)
+        results = work.settle([waiting.request for waiting in group])
+        if parts.durability == "async":
+            answer(group, results)
+        position = ledger.commit()
         self._is_ahead = False
-        return results
+        if ruling.challenger is not None:
+            asyncio.get_running_loop().call_soon(self._shadow, ruling, work.decided)
+        return Written(group, results, position or ledger.journal.position, started_us)
+
+    def _hand_over(self, ledger: Ledger, written: Written) -> None:
+        """Answer a group once its record, and each one that it repeats, is where it must be."""
+        if ledger.is_durable(ledger.last_seq):  # it wrote nothing, and repeats nothing new
+            self._answered(written)
+            return
+        if self._parts.durability != "durable":
+            self._answered(written)
+        self._in_flight.append(written)
+        if self._sync is not None:
+            self._sync.hand(written)
+
+    def _shadow(self, ruling: Ruling, decided: tuple[Decision, ...]) -> None:
+        """Have the challenger score what it did not decide on, while the disk works.
+
+        The scores are written with the next group: they are worth no sync of their own.
+        """
+        scores = shadow_scores(ruling, decided)
+        if scores is None:
+            self._metrics.shadow_failed()
+        elif scores and self.fault is None:
+            self._metrics.shadowed(len(scores))
+            nobody: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            nobody.cancel()
+            self._pending.append(Waiting(Shadowed(scores), self._clock(), nobody))
+
+    def _synced(self, covered: list[Written], error: FraudPlatformError | None) -> None:
+        """The disk has answered; called in the loop."""
+        if not self._in_flight or covered[0] is not self._in_flight[0] or self._ledger is None:
+            return  # of a journal that was given up meanwhile: its groups have their answer
+        if error is not None:
+            self._fail(LogUnavailableError(error.message, hint=error.hint))
+            return
+        self._ledger.synced(covered[-1].position)
+        for written in covered:
+            self._in_flight.popleft()
+            if self._parts.durability == "durable":
+                self._answered(written)
+
+    def _answered(self, written: Written) -> None:
+        answer(written.waiting, written.results)
+        now_us = self._clock()
+        self._metrics.committed(
+            written.results,
+            waited_us=[now_us - waiting.since_us for waiting in written.waiting],
+            took_us=now_us - written.started_us,
+        )
+
+    def _come_back(self, now_us: int) -> None:
+        """Another process appends: ask again soon, and send away who has waited too long."""
+        while self._pending and now_us - self._pending[0].since_us > _BUSY_US:
+            answer([self._pending.popleft()], _BUSY)
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._flush)
 
     def _fail(self, error: LogUnavailableError) -> None:
         """Refuse everything until `_maintain` has found the log usable again."""
         if self.fault is None:
             LOGGER.error("refusing requests: %s", error.message)
-        self.fault = error
+        self.fault, self._is_ahead = error, True
         self._metrics.log_failed()
-        waiting, self._pending = self._pending, []
-        _answer(waiting, error)
+        waiting = [one for written in self._in_flight for one in written.waiting]
+        answer([*waiting, *self._pending], error)
+        self._in_flight.clear()
+        self._pending.clear()
         self._wake.set()
 
-    def _count(self, group: list[_Waiting], results: list[Result], started_us: int) -> None:
-        now_us = self._clock()
-        waited_us = [now_us - waiting.request.received_us for waiting in group]
-        self._metrics.committed(results, waited_us=waited_us, took_us=now_us - started_us)
-
     async def _maintain(self) -> None:
-        """Follow other processes' events, and recover after a failed commit."""
+        """Follow other processes' events, and recover after a failure."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _FOLLOW_SECONDS)
             self._wake.clear()
             try:
-                if self.fault is not None:
-                    await self._recover()
-                await self._catch_up()
+                await self._look_after()
+            except JournalBusyError:
+                pass  # the next look will do
             except LogUnavailableError as error:
                 self._fail(error)
-            self._metrics.seq.set(self._rings.last_seq)
+            except PermanentError as error:
+                # Damage: only people can mend it. Everything is refused until they have.
+                self._fail(LogUnavailableError(error.message, hint=error.hint))
+            self._tell()
             self._schedule()
 
-    async def _recover(self) -> None:
-        await asyncio.sleep(_RETRY_SECONDS)
-        with self._log.writing():
-            pass  # the lock can be taken: the log is there again
-        if self._is_ahead:
-            await self._fold()
-        self.fault = None
-        LOGGER.info("the event log is usable again")
+    def _tell(self) -> None:
+        """What operators watch that no request changes."""
+        self._metrics.seq.set(self._rings.last_seq)
+        self._metrics.waiting.set(len(self._pending))
+        for entity, count in self._rings.sizes().items():
+            self._metrics.pasts.labels(entity).set(count)
+        if self._ledger is not None:
+            self._metrics.journal_tail.set(self._ledger.tail)
+            self._metrics.journal_bytes.set(self._ledger.undrained_bytes if not self.fault else 0)
 
-    async def _catch_up(self) -> None:
-        while self._log.last_seq() > self._rings.last_seq:
-            for event in self._log.follow(self._rings.last_seq, limit=CHUNK):
+    async def _look_after(self) -> None:
+        if self.fault is not None:
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self._restore()
+        while self._ledger is not None and self._ledger.drained().last_seq > self._rings.last_seq:
+            for event in self._parts.log.follow(self._rings.last_seq, limit=CHUNK):
                 self._rings.apply(event)
             await asyncio.sleep(0)
+
+    async def _restore(self) -> None:
+        """Begin anew with what the log holds: ledger, state, and a thread for the disk.
+
+        Raises:
+            LogUnavailableError: the log cannot be used; try again.
+            PermanentError: another scorer owns the log, or its journal is damaged.
+        """
+        await self._stop_syncing()
+        if self._ledger is None:
+            self._ledger = self._parts.ledger()
+        dropped = self._ledger.recover().tail
+        if dropped.bytes:
+            LOGGER.warning(
+                "dropped a torn tail of %d bytes behind byte %d of %s: nobody was told of it",
+                *(dropped.bytes, dropped.at.offset, dropped.file),
+            )
+        await self._fold()
+        journal, synced = self._ledger.journal, self._metrics.journal_sync
+
+        def sync(written: Written) -> None:
+            with synced.time():
+                journal.sync(written.position)
+
+        self._sync = SyncThread(
+            sync,
+            self._synced,
+            idle=journal.prepare,
+            pause=0.0 if self._parts.durability == "durable" else _LAZY_SECONDS,
+        )
+        self.fault = None
+        LOGGER.info("the event log is usable")
+
+    async def _stop_syncing(self) -> None:
+        if self._sync is not None:
+            await asyncio.to_thread(self._sync.stop)
+            await asyncio.sleep(0)  # so that what the last sync covered is answered
+            self._sync = None
 
     async def _fold(self) -> None:
         """Take a fresh state instead of the one in memory, without a turn of the loop in between.
 
-        What was committed while it was folded is in it: `folded` ends at the end of the log.
+        What was written while it was folded is in it: `folded` ends at the end of the log.
         """
-        rings, self.folded = await folded(self._log, self._snapshots)
+        rings, self.folded = await folded(self._parts.log, self._parts.snapshots)
         self._rings, self._is_ahead = rings, False
         if self.doubtful:
             LOGGER.info("the state was folded again; all of it is sound")
         self.doubtful = frozenset()
         self._metrics.in_doubt.set(0)
+        # What lives now lives long: a full collection over it would pause every request.
+        gc.collect()
+        gc.freeze()
 
 
 class _FarBehindError(Exception):
-    """Too many foreign events to fold while holding the write lock."""
+    """Too many foreign events to fold while holding the append lock."""
 
 
 _DEFECT = LogUnavailableError("found a defect while deciding; the group was rolled back")
-
-
-def _answer(group: list[_Waiting], outcome: list[Result] | LogUnavailableError) -> None:
-    """Resolve the futures of a group; a sender that went away is skipped."""
-    for place, waiting in enumerate(group):
-        if waiting.future.done():
-            continue
-        if isinstance(outcome, LogUnavailableError):
-            waiting.future.set_exception(_fresh(outcome))
-        else:
-            waiting.future.set_result(outcome[place])
-
-
-def _fresh(error: LogUnavailableError) -> LogUnavailableError:
-    """The same error for one more sender; raising one object twice grows its traceback for ever."""
-    return LogUnavailableError(error.message, hint=error.hint)
+_BUSY = LogUnavailableError("found another process appending to the log for too long")

@@ -1,7 +1,7 @@
-"""Deciding and recording one group of requests inside one write transaction of the log.
+"""Deciding on one group of requests and handing its records to the ledger.
 
 Everything here is synchronous and knows neither HTTP nor the event loop: requests in arrival order
-go in, one result each comes out, and what was appended becomes durable when the caller commits.
+go in, one result each comes out, and what was appended is written when the caller commits.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fraud_platform.adapters.log_writer import LogWriter, Recorded
+from fraud_platform.adapters.journal_frames import ShadowScore
+from fraud_platform.adapters.ledger import Ledger
+from fraud_platform.adapters.log_writer import Recorded
+from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT
 from fraud_platform.errors import (
     FraudPlatformError,
     IdempotencyConflictError,
@@ -20,7 +23,9 @@ from fraud_platform.errors import (
 from fraud_platform.events import Decision, Label, Transaction, TransactionEvent
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
-from serving.ruling import Ruling, Verdict, in_doubt
+from fraud_platform.modes import Mode
+from serving.ruling import CHAMPION_ARM, NO_ARM, Ruling, Verdict
+from serving.stance import Stance
 
 SOURCE = "scorer"
 
@@ -60,6 +65,13 @@ class LabelRequest:
 
 
 @dataclass(frozen=True)
+class LookUp:
+    """Whether a decision was recorded, and which."""
+
+    transaction_id: str
+
+
+@dataclass(frozen=True)
 class DecisionResult:
     """A recorded decision, and whether it was recorded before this request."""
 
@@ -75,8 +87,21 @@ class LabelResult:
     recorded: bool
 
 
-Request = DecisionRequest | LabelRequest
-Result = DecisionResult | tuple[LabelResult | PermanentError, ...] | FraudPlatformError
+@dataclass(frozen=True)
+class Shadowed:
+    """What a challenger would have said; nobody waits for it."""
+
+    scores: tuple[ShadowScore, ...]
+
+
+Request = DecisionRequest | LabelRequest | LookUp | Shadowed
+Result = (
+    DecisionResult
+    | tuple[LabelResult | PermanentError, ...]
+    | Decision
+    | None  # nothing is recorded under the id that was looked up, or nobody asked
+    | FraudPlatformError
+)
 
 
 @dataclass(frozen=True)
@@ -95,27 +120,34 @@ class Group:
     """One group of requests under way.
 
     Args:
-        writer: the open write transaction.
+        ledger: what is recorded, with a group open.
         rings: the feature state; every event of the log must be folded in already.
         ruling: what decides, the same for the whole group.
+        stance: the mode in force; in mode rules_only no model decides, although there may be one.
         clock: microseconds since 1970-01-01 UTC.
         doubtful: shards of the feature state that may be wrong; their payments go to review.
+
+    Attributes:
+        decided: the decisions of this group, once it is settled.
     """
 
     def __init__(
         self,
-        writer: LogWriter,
+        ledger: Ledger,
         rings: FeatureRings,
         ruling: Ruling,
+        stance: Stance,
         clock: Callable[[], int],
         doubtful: frozenset[int] = frozenset(),
     ) -> None:
-        self._writer = writer
+        self._ledger = ledger
         self._rings = rings
         self._ruling = ruling
+        self._stance = stance
         self._clock = clock
         self._doubtful = doubtful
         self._planned: dict[str, _Planned] = {}
+        self.decided: tuple[Decision, ...] = ()
 
     def settle(self, requests: Sequence[Request]) -> list[Result]:
         """Decide and append everything, in arrival order; one result per request."""
@@ -133,12 +165,21 @@ class Group:
         return results
 
     def _plan(self, request: Request) -> _Planned | Result:
-        try:
-            if isinstance(request, LabelRequest):
-                return tuple(self._label(label, request) for label in request.labels)
-            return self._take(request)
-        except PermanentError as refusal:
-            return refusal
+        plan: _Planned | Result = None
+        match request:
+            case DecisionRequest():
+                try:
+                    plan = self._take(request)
+                except PermanentError as refusal:
+                    plan = refusal
+            case LabelRequest():
+                plan = tuple(self._label(label, request) for label in request.labels)
+            case LookUp():
+                recorded = self._ledger.recorded(request.transaction_id)
+                plan = None if recorded is None else recorded.decision
+            case Shadowed():
+                self._ledger.append_shadow(request.scores)
+        return plan
 
     def _take(self, request: DecisionRequest) -> _Planned | DecisionResult:
         transaction = request.transaction
@@ -146,14 +187,14 @@ class Group:
         if planned is not None:
             _refuse_other_payload(transaction, planned.request.transaction)
             return planned
-        recorded = self._writer.recorded(transaction.transaction_id)
+        recorded = self._ledger.recorded(transaction.transaction_id)
         if recorded is not None:
             return _replay(transaction, recorded)
         # Read before append: a payment is not part of its own past.
         seen_seq = self._rings.last_seq
         features = self._rings.read(transaction)
         is_late = self._rings.is_late(transaction.event_us)
-        seq = self._writer.append_transaction(
+        seq = self._ledger.append_transaction(
             transaction, received_us=request.received_us, source=SOURCE
         )
         self._rings.apply(TransactionEvent(seq, transaction))
@@ -164,25 +205,67 @@ class Group:
 
     def _decide(self) -> dict[str, Decision]:
         plans = list(self._planned.values())
-        sound = [plan for plan in plans if not plan.in_doubt]
-        decisions = self._ruled(sound, self._ruling)
-        if len(sound) < len(plans):
-            doubtful = [plan for plan in plans if plan.in_doubt]
-            decisions |= self._ruled(doubtful, in_doubt(self._ruling.policy))
-        return decisions
+        decided: dict[str, Decision] = {}
+        if plans:
+            verdicts = self._verdicts(plans)
+            now_us = self._clock()
+            for plan, verdict in zip(plans, verdicts, strict=True):
+                decision = self._decision(plan, verdict, now_us)
+                self._ledger.append_decision(decision)
+                decided[decision.transaction_id] = decision
+        self.decided = tuple(decided.values())
+        return decided
 
-    def _ruled(self, plans: list[_Planned], ruling: Ruling) -> dict[str, Decision]:
+    def _verdicts(self, plans: list[_Planned]) -> list[Verdict]:
+        """In the order of the plans; whose past is in doubt is judged by no model."""
+        amounts = [plan.request.transaction.amount_minor for plan in plans]
+        if self._stance.mode is Mode.RULES_ONLY and self._ruling.model is not None:
+            return self._ruling.without_score(amounts, SET_ASIDE)
+        doubtful = {row for row, plan in enumerate(plans) if plan.in_doubt}
+        sound = [row for row in range(len(plans)) if row not in doubtful]
+        found = dict(zip(sound, self._judged([plans[row] for row in sound]), strict=True))
+        for row in doubtful:
+            [found[row]] = self._ruling.without_score([amounts[row]], STATE_IN_DOUBT)
+        return [found[row] for row in range(len(plans))]
+
+    def _judged(self, plans: list[_Planned]) -> list[Verdict]:
         if not plans:
-            return {}
+            return []
         matrix = np.array([plan.features for plan in plans], dtype=np.float64)
-        verdicts = ruling.verdicts(matrix)
-        decided_us = self._clock()
-        decisions = {}
-        for plan, verdict in zip(plans, verdicts, strict=True):
-            decision = _decision(plan, verdict, ruling, decided_us)
-            self._writer.append_decision(decision)
-            decisions[decision.transaction_id] = decision
-        return decisions
+        payments = [plan.request.transaction for plan in plans]
+        return self._ruling.verdicts(
+            matrix,
+            [payment.card_id for payment in payments],
+            [payment.amount_minor for payment in payments],
+        )
+
+    def _decision(self, plan: _Planned, verdict: Verdict, decided_us: int) -> Decision:
+        transaction, is_judged = plan.request.transaction, verdict.arm != NO_ARM
+        return Decision(
+            transaction_id=transaction.transaction_id,
+            # One decision per transaction and one seq per transaction: the position is a name.
+            decision_id=f"dec_{plan.seq}",
+            seq=plan.seq,
+            seen_seq=plan.seen_seq,
+            event_us=transaction.event_us,
+            decided_us=decided_us,
+            decision=str(verdict.outcome),
+            score=verdict.score,
+            reasons=verdict.reasons,
+            probability=verdict.probability,
+            expected_fpr=verdict.expected_fpr,
+            mode=str(self._stance.mode if is_judged else Mode.RULES_ONLY),
+            missing=self._stance.missing if is_judged else (),
+            arm=verdict.arm,
+            is_late=plan.is_late,
+            model_version=verdict.version,
+            model_digest=verdict.model_digest,
+            policy_digest=verdict.policy_digest,
+            feature_spec_digest=self._ruling.feature_spec_digest,
+            features=plan.features,
+            latency_us=max(0, decided_us - plan.request.received_us),
+            expires_us=decided_us + self._ruling.policy.valid_seconds * 1_000_000,
+        )
 
     def _is_doubtful(self, transaction: Transaction) -> bool:
         keys = (transaction.card_id, transaction.terminal_id)
@@ -190,13 +273,13 @@ class Group:
 
     def _label(self, label: NewLabel, request: LabelRequest) -> LabelResult | PermanentError:
         try:
-            recorded = self._writer.recorded(label.transaction_id)
+            recorded = self._ledger.recorded(label.transaction_id)
             if recorded is None:
                 raise UnknownTransactionError(
                     "found a label for a transaction that is not in the log",
                     hint="send the transaction first, or check its transaction_id",
                 )
-            event, was_new = self._writer.append_label(
+            event, was_new = self._ledger.append_label(
                 Label(
                     transaction_id=label.transaction_id,
                     verdict=label.verdict,
@@ -213,35 +296,6 @@ class Group:
         if was_new:
             self._rings.apply(event)
         return LabelResult(event.seq, was_new)
-
-
-def _decision(plan: _Planned, verdict: Verdict, ruling: Ruling, decided_us: int) -> Decision:
-    transaction = plan.request.transaction
-    return Decision(
-        transaction_id=transaction.transaction_id,
-        # One decision per transaction and one seq per transaction: the position is a name.
-        decision_id=f"dec_{plan.seq}",
-        seq=plan.seq,
-        seen_seq=plan.seen_seq,
-        event_us=transaction.event_us,
-        decided_us=decided_us,
-        decision=str(verdict.outcome),
-        score=verdict.score,
-        reasons=verdict.reasons,
-        probability=None,
-        expected_fpr=None,
-        mode=ruling.mode,
-        missing=(),
-        arm="none" if ruling.model is None else "champion",
-        is_late=plan.is_late,
-        model_version=ruling.version,
-        model_digest=ruling.model_digest,
-        policy_digest=ruling.policy_digest,
-        feature_spec_digest=ruling.feature_spec_digest,
-        features=plan.features,
-        latency_us=max(0, decided_us - plan.request.received_us),
-        expires_us=decided_us + ruling.policy.valid_seconds * 1_000_000,
-    )
 
 
 def _known_us(label: NewLabel, transaction: Transaction, request: LabelRequest) -> int:
@@ -285,4 +339,29 @@ def _refuse_other_payload(transaction: Transaction, known: Transaction) -> None:
         "found this transaction_id in the log with another payload; "
         f"differing: {', '.join(differing)}",
         hint="send a new payment under a new id, or repeat the first payload exactly",
+    )
+
+
+def shadow_scores(ruling: Ruling, decided: Sequence[Decision]) -> tuple[ShadowScore, ...] | None:
+    """What the challenger says about payments that another model decided on.
+
+    Returns:
+        The usable scores; None when the challenger failed, which harms nothing.
+    """
+    judged = [decision for decision in decided if decision.arm == CHAMPION_ARM]
+    matrix = np.array([decision.features for decision in judged], dtype=np.float64)
+    verdicts = ruling.shadow(matrix)
+    if verdicts is None:
+        return None
+    return tuple(
+        ShadowScore(
+            decision.seq,
+            decision.transaction_id,
+            verdict.version,
+            verdict.model_digest,
+            verdict.score,
+            str(verdict.outcome),
+        )
+        for decision, verdict in zip(judged, verdicts, strict=True)
+        if verdict.score is not None
     )

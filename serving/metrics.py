@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fraud_platform.decision import Outcome
+from fraud_platform.modes import Mode
 from serving.group import DecisionResult, Result
 from serving.ruling import Ruling
+from serving.stance import Stance
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SCORES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -20,15 +23,23 @@ class Metrics:
     """The metrics of one scorer, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         decisions = Counter(
-            "fraud_decisions", "Decisions taken", ["outcome", "mode"], registry=registry
+            "fraud_decisions", "Decisions taken", ["outcome", "mode", "arm"], registry=registry
         )
-        modes = ("normal", "degraded", "rules_only")
+        ways = (("normal", "champion"), ("normal", "canary"), ("degraded", "champion"))
         self._decisions = {
-            (str(outcome), mode): decisions.labels(str(outcome), mode)
-            for outcome, mode in itertools.product(Outcome, modes)
+            (str(outcome), mode, arm): decisions.labels(str(outcome), mode, arm)
+            for outcome, (mode, arm) in itertools.product(
+                Outcome, (*ways, ("degraded", "canary"), ("rules_only", "none"))
+            )
         }
+        self._score = Histogram(
+            "fraud_score",
+            "Scores of decided payments, all models",
+            buckets=_SCORES,
+            registry=registry,
+        )
         self._replays = Counter(
             "fraud_decisions_replayed", "Decisions answered again", registry=registry
         )
@@ -38,18 +49,58 @@ class Metrics:
         )
         self._latency = Histogram(
             "fraud_decision_seconds",
-            "From the parsed request to the durable decision",
+            "From the parsed request to the answer, its record durable",
             buckets=_SECONDS,
             registry=registry,
         )
         self._commit = Histogram(
-            "fraud_commit_seconds", "One group's commit", buckets=_SECONDS, registry=registry
+            "fraud_group_seconds",
+            "One group, from its first step to its answers",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._group = Histogram(
-            "fraud_group_requests", "Requests in one commit", buckets=_SIZES, registry=registry
+            "fraud_group_requests", "Requests in one group", buckets=_SIZES, registry=registry
+        )
+        self.waiting = Gauge("fraud_requests_waiting", "Requests not yet begun", registry=registry)
+        self._mode = Gauge("fraud_mode", "1 for the mode in force", ["mode"], registry=registry)
+        self._missing = Gauge(
+            "fraud_missing",
+            "1 for each capability that is missing",
+            ["capability"],
+            registry=registry,
+        )
+        self._count_journal(registry)
+        self._count_models(registry)
+        self._count_state(registry)
+
+    def _count_journal(self, registry: CollectorRegistry) -> None:
+        self.journal_sync = Histogram(
+            "fraud_journal_sync_seconds",
+            "One sync of the disk",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.journal_tail = Gauge(
+            "fraud_journal_tail_records",
+            "Records not yet in the log's tables",
+            registry=registry,
+        )
+        self.journal_bytes = Gauge(
+            "fraud_journal_undrained_bytes",
+            "Journal not yet in the log's tables",
+            registry=registry,
         )
         self._log_errors = Counter(
             "fraud_log_errors", "Groups the event log refused", registry=registry
+        )
+
+    def _count_models(self, registry: CollectorRegistry) -> None:
+        self._shadows = Counter(
+            "fraud_shadow_scores", "Scores of a challenger nobody acted on", registry=registry
+        )
+        self._shadow_failures = Counter(
+            "fraud_shadow_failures", "Groups a challenger failed to score", registry=registry
         )
         self._swaps = Counter("fraud_model_swaps", "Champions taken over", registry=registry)
         self._load_errors = Counter(
@@ -61,6 +112,8 @@ class Metrics:
             ["version", "digest"],
             registry=registry,
         )
+
+    def _count_state(self, registry: CollectorRegistry) -> None:
         self._checked = Counter(
             "fraud_state_shards_checked", "Shards compared with the log", registry=registry
         )
@@ -76,6 +129,9 @@ class Metrics:
             "fraud_state_shards_in_doubt", "Shards whose payments go to review", registry=registry
         )
         self.seq = Gauge("fraud_log_seq", "Newest log position folded in", registry=registry)
+        self.pasts = Gauge(
+            "fraud_state_pasts", "Cards and terminals remembered", ["entity"], registry=registry
+        )
 
     def committed(
         self, results: Sequence[Result], *, waited_us: Sequence[int], took_us: int
@@ -96,13 +152,31 @@ class Metrics:
                     self._replays.inc()
                 else:
                     decision = result.decision
-                    self._decisions[decision.decision, decision.mode].inc()
+                    self._decisions[decision.decision, decision.mode, decision.arm].inc()
+                    if decision.score is not None:
+                        self._score.observe(decision.score)
             elif isinstance(result, tuple):
                 self._labels.inc(sum(getattr(label, "recorded", False) for label in result))
 
     def refused(self, code: str) -> None:
         """Count one refused request."""
         self._refusals.labels(code).inc()
+
+    def shadowed(self, scores: int) -> None:
+        """Count scores of a challenger."""
+        self._shadows.inc(scores)
+
+    def shadow_failed(self) -> None:
+        """Count one group that a challenger failed to score."""
+        self._shadow_failures.inc()
+
+    def took_stance(self, stance: Stance) -> None:
+        """Name the mode in force and what is missing in it."""
+        for mode in Mode:
+            self._mode.labels(mode).set(mode is stance.mode)
+        self._missing.clear()
+        for capability in stance.missing:
+            self._missing.labels(capability).set(1)
 
     def log_failed(self) -> None:
         """Count one group that the log refused."""
@@ -129,4 +203,4 @@ class Metrics:
 
     def page(self) -> bytes:
         """The text exposition of everything."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

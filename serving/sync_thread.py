@@ -7,6 +7,7 @@ comes back in the loop's own thread, in the order in which it was handed over.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -22,17 +23,21 @@ class SyncThread(Generic[Handed]):
         sync: blocks until everything up to and including this is on disk; raises otherwise.
         done: called in the loop with all that one sync covered, and the error or None.
         idle: called in the thread after each sync, for work that may take long.
+        pause: seconds to gather more between two syncs, when nobody waits for them.
     """
 
     def __init__(
         self,
-        sync: Callable[[Handed], None],
+        sync: Callable[[Handed], object],
         done: Callable[[list[Handed], FraudPlatformError | None], None],
+        *,
         idle: Callable[[], None],
+        pause: float = 0.0,
     ) -> None:
         self._sync = sync
         self._done = done
         self._idle = idle
+        self._pause = pause
         self._queue: queue.SimpleQueue[Handed | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
@@ -51,6 +56,7 @@ class SyncThread(Generic[Handed]):
         is_open = True
         while is_open:
             handed = [self._queue.get()]
+            time.sleep(self._pause)
             while not self._queue.empty():
                 handed.append(self._queue.get())
             is_open = None not in handed

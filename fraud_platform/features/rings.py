@@ -153,6 +153,10 @@ class FeatureRings:
                 rings._cells[shard_of(key, _CELLS)].add((entity, key))
         return rings
 
+    def sizes(self) -> dict[str, int]:
+        """How many pasts are remembered, per entity."""
+        return {entity: len(pasts) for entity, pasts in self._pasts.items()}
+
     @property
     def shards(self) -> int:
         """In how many shards to check the state: more where one would hold many pasts.

@@ -1,24 +1,43 @@
 """The engine over a real log: groups, conflicts, restarts, and a log that fails."""
 
 import asyncio
+import resource
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.journal import Journal
 from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.adapters.state_snapshots import StateSnapshots
-from fraud_platform.decision import DecisionPolicy
-from fraud_platform.errors import IdempotencyConflictError, LogUnavailableError
+from fraud_platform.decision import SET_ASIDE, DecisionPolicy
+from fraud_platform.errors import (
+    IdempotencyConflictError,
+    LogUnavailableError,
+    PermanentError,
+    ScorerClosedError,
+    ScorerFullError,
+)
 from fraud_platform.events import Transaction, microseconds
 from fraud_platform.features.spec import FEATURE_NAMES
-from serving.engine import Engine
+from fraud_platform.modes import Mode
+from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, UTC_MICROSECONDS
+from serving.app import open_ledger
+from serving.engine import Engine, Parts
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
 from serving.ruling import rules_only, ruling_of
+from serving.stance import Stance
 
 NONE = StateSnapshots(Path("no", "snapshots"))
+NO_LABELS = LABELS.empty().select(
+    "transaction_id", "verdict", "label_source", "reason", "label_timestamp", "received_timestamp"
+)
 T0 = microseconds(datetime(2026, 3, 1, tzinfo=UTC))
 HOUR = 3_600_000_000
 
@@ -43,10 +62,18 @@ def ruling(publish):
 
 @pytest.fixture
 def engine(tmp_path, ruling):
-    def build(name="log"):
-        log = EventLog(tmp_path / name / "events.db")
-        clock = iter(range(T0, 2 * T0)).__next__
-        return Engine(log, lambda: ruling, clock=clock, metrics=Metrics(), snapshots=NONE)
+    def build(name="log", current=lambda: ruling, **parts):
+        path = tmp_path / name / "events.db"
+        usual = Parts(
+            ledger=lambda: open_ledger(path),
+            log=EventLog(path),
+            snapshots=NONE,
+            ruling=current,
+            stance=lambda: Stance(Mode.NORMAL),
+            clock=iter(range(T0, 2 * T0)).__next__,
+            metrics=Metrics(),
+        )
+        return Engine(replace(usual, **parts))
 
     return build
 
@@ -151,27 +178,52 @@ def test_a_label_and_its_payment_may_share_a_group(engine):
     assert (label.seq, label.recorded) == (2, True)
 
 
-def test_two_scorers_on_one_log_see_each_others_payments(engine):
+def ingested(path, *numbers):
+    """Payments of another process, appended to the log while a scorer has it."""
+    rows = [transaction(n) for n in numbers]
+    frame = pl.DataFrame(rows, schema=list(Transaction._fields), orient="row").select(
+        pl.col("event_us").cast(UTC_MICROSECONDS).alias(name)
+        if name == "event_timestamp"
+        else pl.col(name).cast(dtype)
+        for name, dtype in PAYLOAD_COLUMNS.items()
+    )
+    moment = pl.lit(T0).cast(UTC_MICROSECONDS)
+    EventLog(path).append(
+        frame.with_columns(received_timestamp=moment, source=pl.lit("ingest:test")), NO_LABELS
+    )
+
+
+def test_payments_of_an_ingest_are_in_the_past_of_the_next_decision(engine, tmp_path):
     async def story(one):
-        other = engine()
-        await other.start()
         results = []
-        for n in range(40):
-            results += await decided((one, other)[n % 2], transaction(n))
-        again = await decided(other, transaction(0))
-        await other.stop()
-        assert again[0].replayed
+        for n in range(0, 40, 2):
+            await asyncio.to_thread(ingested, tmp_path / "log" / "events.db", n)
+            results += await decided(one, transaction(n + 1))
         return results
 
     alone = run(engine("alone"), lambda one: one_by_one(one, range(40)))
-    assert facts(run(engine(), story)) == facts(alone)
+    assert facts(run(engine(), story)) == facts(alone)[1::2]
 
 
-def fill_disk(engine, pages):
-    """Let SQLite itself report a full disk: no page beyond the bound may be used."""
-    connection = engine._log._connection()
-    used = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.execute(f"PRAGMA max_page_count = {used + pages}")
+def test_a_second_scorer_on_one_log_is_refused(engine):
+    async def story(one):
+        with pytest.raises(PermanentError, match="another scorer"):
+            await engine().start()
+        return await decided(one, transaction(0))
+
+    [result] = run(engine(), story)
+    assert result.decision.seq == 1
+
+
+@contextmanager
+def full_disk():
+    """Let the system itself refuse: no file of this process may grow beyond a page."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def until_usable(engine):
@@ -191,14 +243,13 @@ def hasty(monkeypatch):
 def test_after_a_failed_commit_the_features_hold_only_what_the_log_holds(engine):
     async def story(one):
         before = await one_by_one(one, range(40))
-        fill_disk(one, 0)
-        lost = [transaction(n, transaction_id=f"lost{n}", amount_minor=1) for n in range(40, 400)]
-        refused = await decided(one, *lost)
-        assert {type(answer) for answer in refused} == {LogUnavailableError}
-        assert one.fault is not None
-        with pytest.raises(LogUnavailableError):
-            await one.decide(transaction(40), received_us=T0)
-        fill_disk(one, 1_000_000)
+        with full_disk():
+            lost = [transaction(n, transaction_id=f"lost{n}", amount_minor=1) for n in (40, 41)]
+            refused = await decided(one, *lost)
+            assert {type(answer) for answer in refused} == {LogUnavailableError}
+            assert one.fault is not None
+            with pytest.raises(LogUnavailableError):
+                await one.decide(transaction(40), received_us=T0)
         await until_usable(one)
         return before + await one_by_one(one, range(40, 80))
 
@@ -222,10 +273,8 @@ def test_a_log_that_is_away_at_the_start_is_picked_up_when_it_comes_back(engine,
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(tmp_path):
+def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(engine):
     rulings = iter([None, rules_only(DecisionPolicy())])  # the first ruling breaks the group
-    log = EventLog(tmp_path / "events.db")
-    engine = Engine(log, lambda: next(rulings), clock=lambda: T0, metrics=Metrics(), snapshots=NONE)
 
     async def story(one):
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
@@ -234,34 +283,99 @@ def test_a_defect_while_deciding_refuses_the_group_and_keeps_the_engine_alive(tm
         await until_usable(one)
         return await decided(one, transaction(0))
 
-    [result] = run(engine, story)
+    [result] = run(engine(current=lambda: next(rulings)), story)
     assert (result.decision.seq, result.decision.decision) == (1, "review")
 
 
-def test_a_long_ingest_is_folded_before_the_next_decision(engine, monkeypatch):
+def test_a_long_ingest_is_folded_before_the_next_decision(engine, tmp_path, monkeypatch):
     monkeypatch.setattr("serving.engine._FAR_BEHIND", 5)
     monkeypatch.setattr("serving.engine.CHUNK", 3)
 
     async def story(one):
-        other = engine()
-        await other.start()
-        await one_by_one(other, range(50))
-        await other.stop()
+        await asyncio.to_thread(ingested, tmp_path / "log" / "events.db", *range(50))
         return await one_by_one(one, range(50, 55))
 
     alone = run(engine("alone"), lambda one: one_by_one(one, range(55)))
     assert facts(run(engine(), story)) == facts(alone)[50:]
 
 
-def test_the_model_is_read_once_per_group(tmp_path, ruling):
+def test_the_model_is_read_once_per_group(engine, ruling):
     read = []
 
     def current():
         read.append(1)
         return ruling
 
-    log = EventLog(tmp_path / "events.db")
-    engine = Engine(log, current, clock=lambda: T0, metrics=Metrics(), snapshots=NONE)
-    results = run(engine, lambda one: decided(one, *(transaction(n) for n in range(30))))
+    results = run(
+        engine(current=current), lambda one: decided(one, *(transaction(n) for n in range(30)))
+    )
     assert len(read) == 1
     assert len({r.decision.model_digest for r in results}) == 1
+
+
+def test_a_closed_scorer_decides_and_records_nothing(engine):
+    async def story(one):
+        with pytest.raises(ScorerClosedError):
+            await one.decide(transaction(0), received_us=T0)
+        return one.last_seq
+
+    assert run(engine(stance=lambda: Stance(Mode.CLOSED)), story) == 0
+
+
+def test_in_mode_rules_only_no_model_decides_although_there_is_one(engine):
+    one = engine(stance=lambda: Stance(Mode.RULES_ONLY))
+    [result] = run(one, lambda one: decided(one, transaction(0)))
+    decision = result.decision
+    assert (decision.decision, decision.score, decision.arm) == ("review", None, "none")
+    assert (decision.mode, decision.reasons) == ("rules_only", (SET_ASIDE,))
+
+
+def test_a_degraded_scorer_says_what_is_missing_in_each_decision(engine):
+    one = engine(stance=lambda: Stance(Mode.DEGRADED, ("mirror",)))
+    [result] = run(one, lambda one: decided(one, transaction(0)))
+    assert (result.decision.mode, result.decision.missing) == ("degraded", ("mirror",))
+
+
+def test_more_requests_than_may_wait_are_told_to_come_back(engine):
+    async def story(one):
+        answers = await decided(one, *(transaction(n) for n in range(20)))
+        taken = await decided(one, *(transaction(n) for n in range(5)))
+        assert all(isinstance(result, DecisionResult) for result in taken)
+        return answers
+
+    answers = run(engine(queue_limit=5), story)
+    assert [isinstance(answer, ScorerFullError) for answer in answers] == [False] * 5 + [True] * 15
+
+
+@pytest.mark.parametrize("durability", ["durable", "written", "async"])
+def test_every_durability_gives_the_same_decisions(engine, durability):
+    async def story(one):
+        return await one_by_one(one, range(30))
+
+    usual = facts(run(engine("usual"), story))
+    assert facts(run(engine(durability, durability=durability), story)) == usual
+
+
+def test_a_durable_answer_waits_for_the_disk_and_so_does_its_repeat(engine, monkeypatch):
+    gate = threading.Event()
+    sync = Journal.sync
+
+    def slow(journal, position):
+        gate.wait(5)
+        return sync(journal, position)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+
+    async def story(one):
+        first = asyncio.create_task(one.decide(transaction(0), received_us=T0))
+        await asyncio.sleep(0.05)
+        again = asyncio.create_task(one.decide(transaction(0), received_us=T0))
+        looked = asyncio.create_task(one.decision("t0"))
+        await asyncio.sleep(0.1)
+        early = [task.done() for task in (first, again, looked)]
+        gate.set()
+        return early, (await first).decision, (await again).decision, await looked
+
+    early, *decisions = run(engine(), story)
+    assert early == [False, False, False]
+    assert len(set(decisions)) == 1
