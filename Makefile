@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-features up lock clean
+.PHONY: help setup demo test check bench bench-features bench-serving up lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,10 +35,13 @@ check: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: bench-features ## all benchmarks: ratios against a floor or a peer, each with its goal
+bench: bench-features bench-serving ## all benchmarks: ratios against a floor or a peer, each with its goal
 
 bench-features: setup ## the feature engines, on the benchmark data or a simulation; ROWS=N for less
 	@$(BIN)/python -W ignore -m benchmarks.features $(if $(ROWS),--rows $(ROWS))
+
+bench-serving: setup ## the scorer against its floor and its peers, about 4 minutes; ROWS=N for less
+	@$(BIN)/python -W ignore -m benchmarks.serving $(if $(ROWS),--rows $(ROWS))
 
 up: setup ## Dagster UI, scorer and MLflow UI on localhost
 	@$(BIN)/fraud-platform up

@@ -1,0 +1,172 @@
+"""The decision path without HTTP: features, score, whole path, and pauses for garbage.
+
+Clean figures: CPU of the cheapest block, because other programs only add to it.
+"""
+
+import asyncio
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import uvloop
+
+from benchmarks.measure import Row, found, without
+from benchmarks.serving_home import Prepared
+from fraud_platform.events import Transaction, TransactionEvent
+from fraud_platform.features.rings import FeatureRings
+from fraud_platform.features.spec import FEATURES
+from fraud_platform.settings import Settings
+from fraud_platform.validation import check_transaction
+from serving.app import assemble, build_scorer, wall_clock
+from serving.context import Scorer
+from serving.ruling import REASON_TEXTS
+from serving.schemas import TRANSACTION_DECODER, decision_out, transaction_from
+
+_BLOCK = 320
+_BLOCKS = 20
+_AT_ONCE = 16
+"""Requests of one turn of the loop, about as many as 64 connections bring."""
+
+
+def inside(prepared: Prepared, home: Path) -> Iterator[Row]:
+    """All rows about parts of the path.
+
+    Args:
+        prepared: what to measure on.
+        home: a copy of its home that nothing else uses.
+    """
+    yield _features(prepared)
+    yield from _one_row(prepared)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield from runner.run(_whole_path(prepared, home))
+
+
+def _features(prepared: Prepared) -> Row:
+    rings = FeatureRings()
+    for event in prepared.history.told():
+        rings.apply(event)
+    numbers = itertools.count(rings.last_seq + 1)
+    payments = _payments(prepared)
+
+    def block() -> None:
+        for payment in itertools.islice(payments, _BLOCK):
+            rings.read(payment)
+            rings.apply(TransactionEvent(next(numbers), payment))
+
+    costs = [_cpu(block) / _BLOCK * 1e6 for _ in range(_BLOCKS)]
+    return Row(
+        measure="inside: features read + update",
+        value=min(costs),
+        unit="us",
+        at_most=20,
+        note=f"median block {statistics.median(costs):.1f} us; {len(FEATURES)} features",
+    )
+
+
+def _payments(prepared: Prepared) -> Iterator[Transaction]:
+    source = prepared.payments()
+    while True:
+        yield transaction_from(TRANSACTION_DECODER.decode(source.next()[0]))
+
+
+def _one_row(prepared: Prepared) -> Iterator[Row]:
+    faster = Row(measure="inside: inplace_predict / score of one row", at_least=4)
+    same = Row(measure="inside: scores unlike the library's", unit="of all", at_most=0)
+    module, why = found("fraud_platform.native_score")
+    if module is None:
+        yield from without(why, faster, same)
+        return
+    vectors, model = prepared.vectors, prepared.model
+    scorer = module.NativeScorer(model, vectors[:64])
+    booster = _booster(model.payload)
+    narrow = np.ascontiguousarray(vectors, dtype=np.float32)
+    rows = range(len(vectors))
+
+    def theirs() -> None:
+        for row in rows:
+            booster.inplace_predict(narrow[row : row + 1], validate_features=False)
+
+    def ours() -> None:
+        for row in rows:
+            scorer.score(vectors[row : row + 1])
+
+    theirs_us, ours_us = (
+        min(_cpu(work) for _ in range(_BLOCKS)) / len(rows) * 1e6 for work in (theirs, ours)
+    )
+    told = f"{theirs_us:.0f} us / {ours_us:.0f} us; {scorer.fallback or 'C functions'}"
+    yield Row(**{**vars(faster), "value": theirs_us / ours_us, "note": told})
+    expected = model.score(vectors)
+    single = np.array([scorer.score(vectors[row : row + 1])[0] for row in rows])
+    many = np.concatenate([scorer.score(part) for part in np.array_split(vectors, 8)])
+    wrong = int((single != expected).sum() + (many != expected).sum())
+    yield Row(
+        **{**vars(same), "value": wrong, "note": f"{2 * len(rows)} scores, alone and in batches"}
+    )
+
+
+def _booster(payload: bytes) -> Any:
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(payload))
+    booster.set_param({"nthread": 1})
+    return booster
+
+
+async def _whole_path(prepared: Prepared, home: Path) -> list[Row]:
+    settings = Settings(home=home, state_check_seconds=0)
+    scorer = build_scorer(settings, wall_clock)
+    bodies = prepared.payments()
+    try:
+        async with assemble(scorer).lifespan():
+            await _decided(scorer, bodies, _BLOCK)  # what is made at first use is not measured
+            gc.collect()
+            gc.freeze()
+            costs = []
+            for _ in range(_BLOCKS):
+                before = time.process_time()
+                await _decided(scorer, bodies, _BLOCK)
+                costs.append((time.process_time() - before) / _BLOCK * 1e6)
+            pause = _cpu(gc.collect)
+    finally:
+        gc.unfreeze()
+    told = f"median block {statistics.median(costs):.0f} us; all threads, {_AT_ONCE} at once"
+    path = "inside: from the request's bytes to the answer's, no HTTP"
+    return [
+        Row(measure=path, value=min(costs), unit="us", at_most=100, note=told),
+        Row(
+            measure="inside: full garbage collection after freezing",
+            value=pause * 1e3,
+            unit="ms",
+            at_most=5,
+            note=f"after {_BLOCKS * _BLOCK:,} decisions",
+        ),
+    ]
+
+
+async def _decided(scorer: Scorer, payments: Any, count: int) -> None:
+    for _ in range(count // _AT_ONCE):
+        await asyncio.gather(*(_answer(scorer, payments.next()[0]) for _ in range(_AT_ONCE)))
+
+
+async def _answer(scorer: Scorer, body: bytes) -> bytes:
+    """What the route does between HTTP and HTTP."""
+    transaction, received_us = transaction_from(TRANSACTION_DECODER.decode(body)), scorer.clock()
+    check_transaction(transaction, received_us, scorer.settings.validation)
+    result = await scorer.engine.decide(transaction, received_us=received_us)
+    return msgspec.json.encode(
+        decision_out(result.decision, REASON_TEXTS, replayed=result.replayed)
+    )
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of this thread."""
+    before = time.thread_time()
+    work()
+    return time.thread_time() - before
