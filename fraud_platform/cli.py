@@ -20,6 +20,7 @@ from fraud_platform.feature_commands import features
 from fraud_platform.key_commands import keys
 from fraud_platform.load_commands import load
 from fraud_platform.mirror_commands import mirror
+from fraud_platform.model_commands import models
 from fraud_platform.settings import Settings, get_settings, settings_table
 
 Progress = Callable[[str, int, int], None]
@@ -206,6 +207,7 @@ main.add_command(features)
 main.add_command(mirror)
 main.add_command(keys)
 main.add_command(load)
+main.add_command(models)
 
 
 @contextmanager
