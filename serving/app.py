@@ -38,7 +38,7 @@ from serving.models import read_models
 from serving.paths import ScorerApp
 from serving.refusals import Refusals
 from serving.residents import Residents
-from serving.scopes import Guard, for_everybody, refuse_undeclared
+from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
 from serving.surroundings import Surroundings
 
@@ -103,6 +103,7 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
         openapi_config=OPENAPI,
     )
     refuse_undeclared(app.routes)
+    document_keys(app.routes)
     return app
 
 

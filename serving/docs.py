@@ -12,10 +12,12 @@ from litestar import Request, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import Operation, RequestBody
+from litestar.openapi.spec import Components, Operation, RequestBody, SecurityScheme
 
-from serving.schemas import ErrorOut
+from serving.schemas import DOCUMENTED, ErrorOut
 
+KEY_SCHEME = "key"
+"""The name of the way callers prove who they are."""
 NEEDS_KEY: dict[int, ResponseSpec] = {
     status: ResponseSpec(ErrorOut, description=description)
     for status, description in {
@@ -67,10 +69,14 @@ def takes(
     """
     [schema], definitions = msgspec.json.schema_components([wire], ref_template="{name}")
     shape: dict[str, Any] = definitions[schema["$ref"]]
+    for field in shape["properties"].values():
+        field.update(field.pop(DOCUMENTED, {}))
     example = _example(shape)
     if many:
         listed = {"type": "array", "items": shape, "minItems": 1, "maxItems": many}
-        shapes = [shape] if single else []
+        shapes = [shape]
+        if not single:
+            listed["items"], shapes = {"anyOf": [shape, _REFUSED_ALONE]}, []
         if named:
             fields = {"properties": {named: listed}, "required": [named]}
             shapes.append({"type": "object", **fields, "additionalProperties": False})
@@ -89,6 +95,9 @@ def takes(
 def returns(wire: Any, description: str) -> ResponseSpec:
     """A documented answer; `wire` may be a union of types."""
     return ResponseSpec(wire, description=description, generate_examples=False)
+
+
+_REFUSED_ALONE = {"description": "Anything else is refused at its place; the others are decided"}
 
 
 def _example(shape: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +146,15 @@ OPENAPI = OpenAPIConfig(
         "recorded, and the payment cannot be looked up. Elsewhere they are refused with "
         "`sandbox_disabled`."
     ),
+    components=Components(
+        security_schemes={
+            KEY_SCHEME: SecurityScheme(
+                type="http",
+                scheme="bearer",
+                description="An API key (fraud-platform keys create) or a signed token (JWT)",
+            )
+        }
+    ),
     openapi_router=Router(
         "/schema", route_handlers=[], include_in_schema=False, opt={"scope": ("open",)}
     ),
@@ -180,13 +198,14 @@ def _fields(schema: dict[str, Any] | None) -> str:
 def _listed(shapes: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """How several may be sent at once, and what one of them looks like."""
     listed = shapes[-1]
+    item = listed["items"].get("anyOf", [listed["items"]])[0]
     ways = [f"a list of up to {listed['maxItems']}"]
-    names = [name for name in shapes[0]["properties"] if name not in listed["items"]["properties"]]
+    names = [name for name in shapes[0]["properties"] if name not in item["properties"]]
     if names:
         ways.append(f"that list as the field <code>{escape(names[0])}</code> of an object")
     else:
         ways.insert(0, "one object")
-    return f"<p>{', or '.join(ways).capitalize()}.</p>", listed["items"]
+    return f"<p>{', or '.join(ways).capitalize()}.</p>", item
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fraud_platform.events import Decision, Transaction, microseconds, moment_of
+from fraud_platform.validation import ValidationPolicy
 
 Value = TypeVar("Value")
 
@@ -37,6 +38,9 @@ Context = (
 )
 Moment = Annotated[datetime, Meta(tz=True)]
 
+DOCUMENTED = "documented"
+"""What a field's schema says in the document where the decoder is to be more generous: a rule that
+is broken further on says more."""
 MOST_TRANSACTIONS = 256
 MOST_LABELS = 1_000
 
@@ -67,8 +71,15 @@ class TransactionIn(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     terminal_id: Annotated[Identifier, Meta(examples=["terminal-7"])]
     amount_minor: Annotated[
         int,
-        Meta(ge=-(2**63), le=2**63 - 1, description="Amount in minor units of `currency`"),
-        Meta(extra_json_schema={"minimum": 0, "maximum": 100_000_000}, examples=[48000]),
+        Meta(
+            ge=-(2**63),
+            le=2**63 - 1,
+            description="Amount in minor units of `currency`; each installation sets its largest",
+            examples=[48000],
+            extra_json_schema={
+                DOCUMENTED: {"minimum": 0, "maximum": ValidationPolicy().max_amount_minor}
+            },
+        ),
     ]
     currency: Annotated[
         str,

@@ -14,6 +14,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from fraud_platform.access import SCOPES, Caller, Scope
 from fraud_platform.errors import PermanentError
 from serving.access import Access
+from serving.docs import KEY_SCHEME
 
 OPEN = "open"
 """For a route that answers everybody: it tells nothing about payments, models or files."""
@@ -101,6 +102,14 @@ def refuse_undeclared(routes: Sequence[BaseRoute]) -> None:
                     f"{', '.join(sorted(_SCOPES))}",
                     hint="declare it with opt=needs(...) or opt=for_everybody()",
                 )
+
+
+def document_keys(routes: Sequence[BaseRoute]) -> None:
+    """Say in the OpenAPI document which routes need a key: all that declare a scope."""
+    for route in routes:
+        for handler in _handlers(route):
+            if isinstance(handler, HTTPRouteHandler) and OPEN not in declared(handler):
+                handler.security = [{KEY_SCHEME: []}]
 
 
 def _handlers(route: BaseRoute) -> list[BaseRouteHandler]:
