@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from fraud_platform.adapters.journal import name_of, numbers
-from fraud_platform.adapters.journal_disk import Disk
+from fraud_platform.adapters.journal_disk import UNKNOWN_HEAD, Disk, head_at
 from fraud_platform.adapters.journal_frames import (
     DecisionRecord,
     Frame,
@@ -200,6 +200,24 @@ def append_lock(disk: Disk, seconds: float = PATIENCE_SECONDS) -> Iterator[None]
                 hint="see whether a `fraud-platform ingest` or `serve` hangs on this home",
             )
         yield
+
+
+@contextmanager
+def appending(disk: Disk, sink: Sink, seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Append to the end of the log by another way than the journal: all inside the block.
+
+    Raises:
+        JournalBusyError: another process has been appending for so long.
+        LogUnavailableError: the journal cannot be drained.
+    """
+    with append_lock(disk, seconds):
+        drain(disk, sink, locked=True)
+        # First: whoever is killed behind the commit leaves a head that says "look".
+        with readable():
+            disk.write_head(UNKNOWN_HEAD)
+        yield
+        with readable():
+            disk.write_head(head_at(sink.drained().last_seq))
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from fraud_platform.adapters import log_writer
-from fraud_platform.adapters.drain import append_lock, drain, is_drained, readable
-from fraud_platform.adapters.journal_disk import UNKNOWN_HEAD, FolderDisk, head_at
+from fraud_platform.adapters.drain import appending, drain, is_drained
+from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.log_writer import LogWriter, Place, Recorded, unpack
 from fraud_platform.errors import DataContractError
@@ -276,16 +276,11 @@ class EventLog:
     @contextmanager
     def _appending(self) -> Iterator[sqlite3.Connection]:
         """One durable commit at the end of the log: nobody else can append meanwhile."""
-        with append_lock(self._disk, self._busy_seconds):
-            drain(self._disk, self._file, locked=True)
-            with readable():
-                # First: whoever is killed behind the commit leaves a head that says "look".
-                self._disk.write_head(UNKNOWN_HEAD)
-            with self._file.transaction() as connection:
-                yield connection
-                last_seq = log_writer.last_seq(connection)
-            with readable():
-                self._disk.write_head(head_at(last_seq))
+        with (
+            appending(self._disk, self._file, self._busy_seconds),
+            self._file.transaction() as connection,
+        ):
+            yield connection
 
     def _frame(self, query: str, start: datetime, end: datetime) -> pl.DataFrame:
         with self._reading() as connection:
