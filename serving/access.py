@@ -305,7 +305,7 @@ def require_access(settings: Settings) -> str:
     stored = KeyStore(settings.access_dir).read()
     if stored.keys or policy.issuer:
         issuer = f", and tokens of {policy.issuer}" if policy.issuer else ""
-        return f"access: {len(stored.keys)} API keys{issuer}"
+        return f"access: by API key, {len(stored.keys)} in the store{issuer}"
     if stored.signature or policy.required == "always" or not is_loopback(host):
         raise PermanentError(
             f"found no API key and no issuer of tokens, expected one of them to listen on {host}",

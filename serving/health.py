@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from fraud_platform.modes import Mode
 from serving.context import Scorer
 from serving.docs import returns
 from serving.golden import golden_problem
@@ -45,6 +46,9 @@ def problems(scorer: Scorer) -> list[str]:
     if scorer.champion.ruling.model is None:
         reason = scorer.champion.load_error or "no champion has been published"
         found.append(f"no verified model is loaded: {reason}")
+    mode = scorer.stance.stance.mode
+    if mode in (Mode.RULES_ONLY, Mode.CLOSED):
+        found.append(f"the scorer is in mode {mode}")
     if scorer.engine.fault is not None:
         found.append(scorer.engine.fault.message)
     if scorer.access.problem is not None:

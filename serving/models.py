@@ -33,7 +33,7 @@ async def read_models(scorer: NamedDependency[Scorer]) -> Response[bytes]:
     manifests, damaged = await asyncio.to_thread(list_manifests, scorer.settings.models_dir)
     ruling = scorer.champion.ruling
     answer = DeployedOut(
-        mode=ruling.mode,
+        mode=scorer.stance.stance.mode,
         champion=ruling.version,
         champion_digest=ruling.model_digest,
         challenger=_version(ruling.challenger),

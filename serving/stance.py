@@ -85,7 +85,8 @@ class StanceWatch:
         mode = self._switch.look(situation, round(self._clock() * 1_000_000))
         stance = Stance(mode, self._switch.missing)
         if stance != self.stance:
-            LOGGER.warning("mode %s %s", mode, " ".join(stance.missing))
+            level = logging.INFO if mode is Mode.NORMAL else logging.WARNING
+            LOGGER.log(level, " ".join(["mode", mode, *stance.missing]))
             self.stance = stance
             self._changed(stance)
 

@@ -387,7 +387,7 @@ def test_metrics_count_what_was_answered(client, payment):
         for family in text_string_to_metric_families(page.text)
         for sample in family.samples
     }
-    assert samples["fraud_decisions_total", "approve", "normal"] == 1
+    assert samples["fraud_decisions_total", "approve", "champion", "normal"] == 1
     assert samples["fraud_decisions_replayed_total",] == 1
     assert samples["fraud_requests_refused_total", "rule_broken"] == 1
     assert samples["fraud_decision_seconds_count",] == 2

@@ -28,11 +28,14 @@ from fraud_platform.features.past import Past
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
 from fraud_platform.features.spec import LATENESS, LOOKBACK
+from fraud_platform.modes import Mode
+from serving.app import open_ledger
 from serving.audit import ALONE_EVERY, Audit, _digest, _read
-from serving.engine import Engine
+from serving.engine import Engine, Parts
 from serving.metrics import Metrics
 from serving.refold import Failure, Finding, Mark, Order, refold
 from serving.ruling import ruling_of
+from serving.stance import Stance
 
 T0 = 1_772_323_200_000_000  # 2026-03-01
 MINUTE = 60_000_000
@@ -67,7 +70,17 @@ def scorer(settings, publish):
         log, metrics = EventLog(settings.log_path), Metrics()
         snapshots = StateSnapshots(settings.state_dir)
         clock = iter(range(T0, 2 * T0)).__next__
-        engine = Engine(log, lambda: ruling, clock=clock, metrics=metrics, snapshots=snapshots)
+        engine = Engine(
+            Parts(
+                ledger=lambda: open_ledger(settings.log_path),
+                log=log,
+                snapshots=snapshots,
+                ruling=lambda: ruling,
+                stance=lambda: Stance(Mode.NORMAL),
+                clock=clock,
+                metrics=metrics,
+            )
+        )
         audit = Audit(settings.home, engine, seconds=seconds, metrics=metrics)
         return Scorer(engine, audit, metrics, log, snapshots)
 
