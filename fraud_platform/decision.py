@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TypeGuard
 
 from fraud_platform.errors import DataContractError
+from fraud_platform.events import IN_DOUBT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Thresholds:
 
 
 NO_MODEL = "R00"
-STATE_IN_DOUBT = "R01"
+STATE_IN_DOUBT = IN_DOUBT
 LARGE_AMOUNT = "R02"
 SET_ASIDE = "R03"
 UNEXPLAINED = "R97"

@@ -91,6 +91,9 @@ class LabelEvent(NamedTuple):
 
 Event = TransactionEvent | LabelEvent
 
+IN_DOUBT = "R01"
+"""The reason by which a decision says that the features it was given may be wrong."""
+
 
 class Decision(NamedTuple):
     """What the scorer answered for one transaction, and everything needed to answer it again."""

@@ -227,7 +227,7 @@ def recorded(connection: sqlite3.Connection, transaction_id: str) -> Recorded | 
         f"SELECT {_DECISION} FROM decisions WHERE transaction_id = ?",  # noqa: S608 -- column names are ours
         (transaction_id,),
     ).fetchone()
-    decision = None if found is None else _decision(found)
+    decision = None if found is None else decision_of(found)
     return Recorded(row[0], Transaction(*row[1:]), decision)
 
 
@@ -251,7 +251,8 @@ def unpack(blob: bytes) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in array("d", blob))
 
 
-def _decision(row: tuple[object, ...]) -> Decision:
+def decision_of(row: tuple[object, ...]) -> Decision:
+    """A row of the table decisions, its columns in the order of `Decision._fields`."""
     stored = Decision(*row)  # type: ignore[arg-type]  # SQLite returns objects; columns are typed
     return stored._replace(
         reasons=tuple(json.loads(str(stored.reasons))),
