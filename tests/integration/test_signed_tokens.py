@@ -468,7 +468,10 @@ def test_a_scorer_that_could_not_check_tokens_does_not_start(tmp_path, jwks, sec
 
 def test_an_issuer_is_enough_to_listen_beyond_loopback_and_closes_loopback(door):
     told = door.settings().model_copy(update={"scorer_host": "192.0.2.1"})
-    assert require_access(told) == "access: 0 API keys, and tokens of https://id.example"
+    assert (
+        require_access(told)
+        == "access: by API key, 0 in the store, and tokens of https://id.example"
+    )
     access = door.open()
     assert not access.is_open
     with pytest.raises(RefusedError) as error:

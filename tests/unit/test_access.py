@@ -462,7 +462,7 @@ def test_a_scorer_that_anybody_could_ask_does_not_start(tmp_path, host, required
 
 def test_one_key_is_enough_to_start_anywhere(door):
     door.key()
-    assert require_access(door.settings) == "access: 1 API keys"
+    assert require_access(door.settings) == "access: by API key, 1 in the store"
 
 
 def test_never_is_refused_beyond_loopback_even_with_keys(door):
