@@ -27,7 +27,7 @@ from fraud_platform.load.payments import Payments
 from fraud_platform.model import Model, matrix
 from fraud_platform.settings import Settings
 
-_PAYMENTS = 200_000
+_PAYMENTS = 100_000
 """Enough for windows as deep as in all of the data, and for a start within seconds."""
 _STREAM = 40_000
 _REQUESTS = 20_000

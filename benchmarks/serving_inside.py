@@ -9,6 +9,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 import uvloop
 
 from benchmarks.measure import Row, found, without
+from benchmarks.online import since_lookback
 from benchmarks.serving_home import Prepared
 from fraud_platform.events import Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURES
+from fraud_platform.load.payments import Payments
 from fraud_platform.settings import Settings
 from fraud_platform.validation import check_transaction
 from serving.app import assemble, build_scorer, wall_clock
@@ -49,17 +52,15 @@ def inside(prepared: Prepared, home: Path) -> Iterator[Row]:
 
 def _features(prepared: Prepared) -> Row:
     rings = FeatureRings()
-    for event in prepared.history.told():
+    for event in since_lookback(prepared.history).told():
         rings.apply(event)
     numbers = itertools.count(rings.last_seq + 1)
-    payments = _payments(prepared)
-
-    def block() -> None:
-        for payment in itertools.islice(payments, _BLOCK):
-            rings.read(payment)
-            rings.apply(TransactionEvent(next(numbers), payment))
-
-    costs = [_cpu(block) / _BLOCK * 1e6 for _ in range(_BLOCKS)]
+    source = prepared.payments()
+    costs = []
+    for _ in range(_BLOCKS):
+        payments = [_payment(source.next()[0]) for _ in range(_BLOCK)]
+        events = [TransactionEvent(next(numbers), payment) for payment in payments]
+        costs.append(_cpu(partial(_read_and_apply, rings, events)) / _BLOCK * 1e6)
     return Row(
         measure="inside: features read + update",
         value=min(costs),
@@ -69,10 +70,14 @@ def _features(prepared: Prepared) -> Row:
     )
 
 
-def _payments(prepared: Prepared) -> Iterator[Transaction]:
-    source = prepared.payments()
-    while True:
-        yield transaction_from(TRANSACTION_DECODER.decode(source.next()[0]))
+def _read_and_apply(rings: FeatureRings, events: list[TransactionEvent]) -> None:
+    for event in events:
+        rings.read(event.transaction)
+        rings.apply(event)
+
+
+def _payment(body: bytes) -> Transaction:
+    return transaction_from(TRANSACTION_DECODER.decode(body))
 
 
 def _one_row(prepared: Prepared) -> Iterator[Row]:
@@ -122,16 +127,17 @@ def _booster(payload: bytes) -> Any:
 async def _whole_path(prepared: Prepared, home: Path) -> list[Row]:
     settings = Settings(home=home, state_check_seconds=0)
     scorer = build_scorer(settings, wall_clock)
-    bodies = prepared.payments()
+    source = prepared.payments()
     try:
         async with assemble(scorer).lifespan():
-            await _decided(scorer, bodies, _BLOCK)  # what is made at first use is not measured
+            await _decided(scorer, _bodies(source))  # what is made at first use is not measured
             gc.collect()
             gc.freeze()
             costs = []
             for _ in range(_BLOCKS):
+                bodies = _bodies(source)
                 before = time.process_time()
-                await _decided(scorer, bodies, _BLOCK)
+                await _decided(scorer, bodies)
                 costs.append((time.process_time() - before) / _BLOCK * 1e6)
             pause = _cpu(gc.collect)
     finally:
@@ -150,14 +156,19 @@ async def _whole_path(prepared: Prepared, home: Path) -> list[Row]:
     ]
 
 
-async def _decided(scorer: Scorer, payments: Any, count: int) -> None:
-    for _ in range(count // _AT_ONCE):
-        await asyncio.gather(*(_answer(scorer, payments.next()[0]) for _ in range(_AT_ONCE)))
+def _bodies(source: Payments) -> list[bytes]:
+    return [source.next()[0] for _ in range(_BLOCK)]
+
+
+async def _decided(scorer: Scorer, bodies: list[bytes]) -> None:
+    for first in range(0, len(bodies), _AT_ONCE):
+        some = bodies[first : first + _AT_ONCE]
+        await asyncio.gather(*(_answer(scorer, body) for body in some))
 
 
 async def _answer(scorer: Scorer, body: bytes) -> bytes:
     """What the route does between HTTP and HTTP."""
-    transaction, received_us = transaction_from(TRANSACTION_DECODER.decode(body)), scorer.clock()
+    transaction, received_us = _payment(body), scorer.clock()
     check_transaction(transaction, received_us, scorer.settings.validation)
     result = await scorer.engine.decide(transaction, received_us=received_us)
     return msgspec.json.encode(
