@@ -17,6 +17,7 @@ from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.errors import (
     BundleIntegrityError,
     NoChampionError,
+    NotReadyError,
     PermanentError,
     RegistryUnavailableError,
 )
@@ -229,6 +230,129 @@ def test_the_challenger_alias_ends_when_the_challenger_is_promoted(registry):
     assert registry.versions()[0].aliases == ("challenger",)
     registry.promote(version)
     assert registry.versions()[0].aliases == ("champion",)
+
+
+def registered(registry: ModelRegistry, count: int) -> list[str]:
+    """Versions of runs without plots and files, which cost most of a registration's time."""
+    experiment = registry._experiment()
+    runs = [registry._client.create_run(experiment).info.run_id for _ in range(count)]
+    return [register(registry, seed=seed, run_id=run) for seed, run in enumerate(runs, start=1)]
+
+
+def roles(registry: ModelRegistry) -> tuple[str | None, str | None, str | None, float]:
+    """(champion, challenger, previous, canary share) as scorers read them."""
+    found = read_deployment(registry.models_dir)
+    pointers = (found.champion, found.challenger, found.previous)
+    champion, challenger, previous = (p.version if p else None for p in pointers)
+    return champion, challenger, previous, found.canary_share
+
+
+def test_the_deployment_follows_every_move(registry):
+    one, two, three = registered(registry, 3)
+    registry.set_challenger(one)
+    assert roles(registry) == (None, one, None, 0.0)
+    registry.promote(one)
+    assert roles(registry) == (one, None, None, 0.0)
+    registry.set_challenger(two)
+    registry.set_canary(0.25)
+    assert roles(registry) == (one, two, None, 0.25)
+    registry.promote(two)
+    assert roles(registry) == (two, None, one, 0.0)
+    registry.set_challenger(three)
+    registry.roll_back()
+    assert roles(registry) == (one, three, None, 0.0)
+
+
+def test_a_promotion_ends_every_challenge(registry):
+    one, two = registered(registry, 2)
+    registry.set_challenger(two)
+    registry.promote(one)
+    assert roles(registry) == (one, None, None, 0.0)
+    registry.set_challenger(two)
+    registry.promote(one)
+    assert roles(registry) == (one, two, None, 0.0), "it was champion already: nothing moved"
+
+
+def test_a_canary_ends_with_its_challenger_and_goes_on_otherwise(registry):
+    one, two, three = registered(registry, 3)
+    registry.promote(one)
+    registry.set_challenger(two)
+    registry.set_canary(0.5)
+    registry.publish()
+    assert roles(registry) == (one, two, None, 0.5)
+    registry.set_challenger(three)
+    assert roles(registry) == (one, three, None, 0.0)
+
+
+def test_a_canary_needs_a_challenger_and_a_share(registry):
+    registry.promote(*registered(registry, 1))
+    with pytest.raises(NotReadyError, match="no usable challenger"):
+        registry.set_canary(0.1)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(PermanentError, match="canary share"):
+            registry.set_canary(share)
+    registry.set_canary(0.0)
+
+
+def test_each_move_is_seen_by_its_sequence_number_and_no_move_is_none(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    first = read_deployment(registry.models_dir)
+    registry.publish()
+    registry.promote(one)
+    assert read_deployment(registry.models_dir) == first
+    registry.promote(two)
+    registry.roll_back()
+    again = read_deployment(registry.models_dir)
+    assert (again.champion, again.sequence > first.sequence) == (first.champion, True)
+
+
+def test_a_damaged_deployment_is_written_again(registry):
+    (version,) = registered(registry, 1)
+    registry.promote(version)
+    (registry.models_dir / "deployment.json").write_bytes(b"{")
+    assert registry.publish() == version
+    assert roles(registry) == (version, None, None, 0.0)
+
+
+def test_a_challenger_whose_bundle_is_gone_has_no_role_and_stops_no_promotion(registry):
+    one, two = registered(registry, 2)
+    registry.set_challenger(two)
+    shutil.rmtree(registry.models_dir / two)
+    registry.promote(one)
+    assert roles(registry) == (one, None, None, 0.0)
+
+
+def test_the_command_line_shows_and_moves_roles(registry, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from fraud_platform.cli import main
+    from fraud_platform.settings import get_settings
+
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.promote(two)
+    registry.set_challenger(one)
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
+    get_settings.cache_clear()
+
+    def ask(*arguments: str) -> str:
+        found = CliRunner().invoke(main, ["models", *arguments], catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    try:
+        assert f"champion    {two}" in ask("show")
+        assert f"version {one}: xgboost" in ask("show")
+        assert (
+            ask("canary", "0.25") == f"champion: {two}, challenger: {one} on 25.0% of the cards\n"
+        )
+        assert ask("roll-back", "--from", two).startswith(f"champion: {one}")
+        assert ask("roll-back", "--from", two).startswith(f"champion: {one}"), "safe to repeat"
+        assert ask("publish").startswith(f"champion: {one}")
+        assert '"canary_share": 0.0' in ask("show", "--json")
+    finally:
+        get_settings.cache_clear()
 
 
 class Killed(BaseException):
