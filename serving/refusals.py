@@ -16,8 +16,11 @@ from fraud_platform.errors import (
     FraudPlatformError,
     IdempotencyConflictError,
     InvalidLabelError,
+    JournalFullError,
     NotReadyError,
     PermanentError,
+    ScorerClosedError,
+    ScorerFullError,
     UnavailableError,
     UnknownTransactionError,
 )
@@ -37,9 +40,19 @@ DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
     InvalidLabelError: (422, "invalid_label"),
     PermanentError: (422, "refused"),
     NotReadyError: (503, "not_ready"),
+    JournalFullError: (503, "journal_full"),
+    ScorerClosedError: (503, "mode_closed"),
+    ScorerFullError: (503, "scorer_full"),
     UnavailableError: (503, "log_unavailable"),
 }
 """First match along the error's ancestry wins."""
+
+_UNAVAILABLE = {
+    "journal_full": "There is no room for another record",
+    "mode_closed": "The scorer is closed",
+    "scorer_full": "More requests are waiting than the scorer takes",
+    "log_unavailable": "The event log is unavailable",
+}
 
 FRAMEWORK: dict[int, tuple[str, str]] = {
     400: ("malformed_request", "The request cannot be read"),
@@ -75,10 +88,9 @@ def domain_refusal(error: FraudPlatformError) -> RefusedError:
     """
     status, code = next(DOMAIN[cls] for cls in type(error).__mro__ if cls in DOMAIN)
     if isinstance(error, UnavailableError):
-        message = "The event log is unavailable, so nothing was decided or recorded"
-        return RefusedError(
-            status, ErrorOut(error=code, message=message, hint="Send the same request again")
-        )
+        message = f"{_UNAVAILABLE[code]}, so nothing was decided or recorded"
+        hint = "Send the same request again: a payment is decided at most once"
+        return RefusedError(status, ErrorOut(error=code, message=message, hint=hint))
     return RefusedError(status, ErrorOut(error=code, message=error.message, hint=error.hint))
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -19,7 +20,14 @@ from litestar import get
 
 from fraud_platform.access import ApiKey, digest_of, id_of
 from fraud_platform.adapters.key_store import KeyStore
-from fraud_platform.errors import PermanentError
+from fraud_platform.errors import (
+    JournalBusyError,
+    JournalFullError,
+    LogUnavailableError,
+    PermanentError,
+    ScorerClosedError,
+    ScorerFullError,
+)
 from fraud_platform.events import microseconds
 from fraud_platform.settings import Settings
 from serving import body, sandbox
@@ -70,6 +78,13 @@ def edge(scorer):
         yield caller
 
 
+@contextmanager
+def started(scorer, **options):
+    with calling(assemble(scorer, **options)) as caller:
+        caller.engine = scorer.engine
+        yield caller
+
+
 @pytest.fixture
 def both(settings, publish, clock, tmp_path):
     """The short way and Litestar's own, each on a home of its own with the same content."""
@@ -80,7 +95,7 @@ def both(settings, publish, clock, tmp_path):
         other = kept.model_copy(update={"home": tmp_path / "twin"})
         shutil.copytree(kept.home, other.home)
         hot, twin = (build_scorer(each, clock) for each in (kept, other))
-        return calling(assemble(hot)), calling(assemble(twin, is_hot=False))
+        return started(hot), started(twin, is_hot=False)
 
     return build
 
@@ -522,6 +537,43 @@ def test_what_nobody_may_keep_is_refused_under_a_code_of_its_own(edge, payment, 
     assert answer["error"] == "sensitive_field_refused"
 
 
+# --- when nothing can be decided
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LogUnavailableError("found /srv/secret/path full"), "log_unavailable"),
+        (JournalFullError("found /srv/secret/path full"), "journal_full"),
+        (JournalBusyError("found /srv/secret/path busy"), "log_unavailable"),
+        (ScorerClosedError("found the scorer closed"), "mode_closed"),
+        (ScorerFullError("found too much waiting"), "scorer_full"),
+    ],
+)
+def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment, error, code):
+    hot, twin = both()
+
+    async def refuse(*_, **__):
+        raise error
+
+    with hot as first, twin as second:
+        for caller in (first, second):
+            caller.engine.decide = caller.engine.label = refuse
+        label = {"transaction_id": "t0", "verdict": "fraud", "source": "analyst"}
+        answers = [
+            first.post("/v1/decisions", payment()),
+            second.post("/v1/decisions", payment()),
+            first.post("/v1/decisions/batch", [payment(), {}]),
+            first.post("/v1/labels", label),
+        ]
+        for answer in answers:
+            assert (answer.status, answer.json()["error"]) == (503, code)
+            assert int(answer.header("retry-after")) >= 1
+            assert "secret" not in answer.text
+            assert "decision" not in answer.json()
+        assert answers[0].body == answers[1].body
+
+
 # --- the process
 
 
@@ -565,7 +617,7 @@ def errors_of(log):
     for line in lines:
         assert {"time", "level", "event", "message"} <= set(line)
         assert "left-" not in line["message"], "the log holds no ids"
-    return [line for line in lines if line["level"] in {"error", "warning"}]
+    return [line for line in lines if line["level"] == "error"]
 
 
 def test_a_payment_whose_sender_left_is_decided_and_no_defect(process, payment):
