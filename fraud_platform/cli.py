@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from fraud_platform.decision_commands import decisions
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
@@ -204,6 +205,7 @@ def settings_() -> None:
 
 
 main.add_command(features)
+main.add_command(decisions)
 main.add_command(mirror)
 main.add_command(keys)
 main.add_command(load)

@@ -52,6 +52,7 @@ class Residents:
         load_errors: role -> why the deployed model does not have it; "deployment" when the file
             itself cannot be read.
         defects: how often a look failed in a way nobody foresaw.
+        fallbacks: how many models were found to be scored through the library's slower public call.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Residents:
         self.ruling: Ruling = rules_only(policy)
         self.load_errors: dict[str, str] = {}
         self.defects = 0
+        self.fallbacks = 0
 
     @property
     def load_error(self) -> str | None:
@@ -135,7 +137,10 @@ class Residents:
         self._refused.pop(pointer, None)
         self._held[pointer] = resident
         if resident.scorer.fallback is not None:
-            LOGGER.warning("model %s: %s", resident.version, resident.scorer.fallback)
+            self.fallbacks += 1
+            LOGGER.warning(
+                "model %s is scored the slow way: %s", resident.version, resident.scorer.fallback
+            )
         return True
 
     def _load(self, pointer: Pointer) -> Resident:

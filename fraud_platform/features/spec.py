@@ -4,6 +4,7 @@ What the words of a line mean is `declaration`; nothing else needs to know that 
 """
 
 from datetime import timedelta
+from functools import cache
 
 from fraud_platform.features.declaration import (
     OF_AMOUNTS,
@@ -220,6 +221,7 @@ LOOKBACK: timedelta = max((feature.lookback for feature in FEATURES), default=ti
 """Age of the oldest event that any feature may see: history needed before the first row wanted."""
 
 
+@cache
 def spec_digest() -> str:
     """Digest of `FEATURES`: a model only runs on the features it was trained on.
 

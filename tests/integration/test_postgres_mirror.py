@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from zlib import crc32
 
 import psycopg2
 import pytest
@@ -79,7 +80,7 @@ def server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def settings(server: PostgresServer, tmp_path: Path) -> Settings:
     """An installation with an empty log and a schema of its own."""
-    schema = f"s{abs(hash(tmp_path)):x}"
+    schema = f"s{crc32(bytes(tmp_path)):x}"
     return Settings(
         home=tmp_path / "home",
         postgres_url=server.url,
@@ -323,6 +324,27 @@ def test_scores_of_a_challenger_that_come_late_are_brought_too(server, settings,
     shadow(settings.log_path, 3, 4)
     shadow(settings.log_path, 30, model="another challenger")
     assert postgres_mirror.run_once(settings).rows == 3
+    assert_same(server, settings)
+
+
+def test_decisions_that_come_late_and_in_any_order_are_brought_too(server, settings, log):
+    chance = random.Random(4)
+    told = [Transaction(f"tx-{n}", START_US + n, "c", "t", 1, "EUR") for n in range(100)]
+    with log.writing() as writer:
+        for transaction in told:
+            writer.append_transaction(transaction, received_us=START_US, source="api")
+    postgres_mirror.run_once(settings, batch_rows=90)
+    late = [decision(t, n + 1, START_US, chance, False) for n, t in enumerate(told)]
+    chance.shuffle(late)
+    with log.writing() as writer:
+        for one in late:
+            writer.append_decision(one)
+    log.close()
+    assert postgres_mirror.run_once(settings, batch_rows=7).rows == 100
+    with closing(sqlite3.connect(settings.log_path)) as connection:
+        connection.execute("VACUUM")
+    fill(log, 30)
+    postgres_mirror.run_once(settings, batch_rows=7)
     assert_same(server, settings)
 
 

@@ -384,14 +384,16 @@ class Scorer:
     def group(self) -> None:
         """Settle some requests in one group."""
         chance, world = self.world.random, self.world
+        before = self.state, self.last
         self.ledger.begin()
         try:
             for event in self.ledger.foreign(self.last):
                 self.apply(event)
             answers = self._settle(chance.randint(1, 4))
             position = self.ledger.commit()
-        except BaseException:
-            self.has_fault = True
+        except LogUnavailableError:
+            # Nothing happened, or (the journal is broken) nobody knows what.
+            self.state, self.last = before
             raise
         finally:
             self.ledger.rollback()
