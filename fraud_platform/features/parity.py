@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.events import IN_DOUBT
 from fraud_platform.features.sample import sampled_cards
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 
@@ -25,12 +26,14 @@ class Parity:
     Attributes:
         decisions: decisions in the period.
         decisions_compared: of them, those of sampled cards that were made with today's feature
-            definitions and not late.
+            definitions, not late and not in doubt.
         values_compared: single values compared, bit for bit.
         mismatches: of them, how many differ.
         missing: decisions to compare whose transaction has no recomputed row.
         extra: recomputed rows of sampled cards without a decision: they came by file.
         sample: share of the cards looked at; all decisions of a sampled card are.
+        in_doubt: decisions left out because their record says that the scorer's memory of the card
+            or terminal was in doubt: no model judged them, and the fault was told when it happened.
         mismatches_by_feature: feature -> how many of its values differ, where any does.
         smape_by_feature: the same features -> symmetric mean absolute percentage error over all
             compared decisions, as a fraction: mean of 2|a - b| / (|a| + |b|), so 2 at most; null
@@ -45,6 +48,7 @@ class Parity:
     missing: int
     extra: int
     sample: float
+    in_doubt: int = 0
     mismatches_by_feature: dict[str, int] = field(default_factory=dict)
     smape_by_feature: dict[str, float] = field(default_factory=dict)
     first_mismatches: tuple[str, ...] = ()
@@ -57,8 +61,8 @@ class Parity:
 def compare(features: pl.DataFrame, decisions: pl.DataFrame, *, sample: float = 1.0) -> Parity:
     """Compare served feature vectors with the batch values of the same transactions.
 
-    Left out, and told by the counts: decisions made under another feature specification, and late
-    ones, whose windows the online state may have cut.
+    Left out, and told by the counts: decisions made under another feature specification, late ones,
+    whose windows the online state may have cut, and those whose record says `IN_DOUBT`.
 
     Args:
         features: what `batch.compute` returned: transaction_id, card_id and one Float64 column per
@@ -66,7 +70,9 @@ def compare(features: pl.DataFrame, decisions: pl.DataFrame, *, sample: float = 
         decisions: `schemas.DECISIONS` of the same period.
         sample: share of the cards to look at, in [0, 1]; see `features.sample`.
     """
-    looked_at, usable = _sampled(features, decisions, sample)
+    is_in_doubt = pl.col("reasons").list.contains(IN_DOUBT).fill_null(value=False)
+    in_doubt = decisions.filter(is_in_doubt)
+    looked_at, usable = _sampled(features, decisions.filter(~is_in_doubt), sample)
     served = usable.select(
         "transaction_id",
         *(pl.col("features").list.get(i).alias(name) for i, name in enumerate(FEATURE_NAMES)),
@@ -87,6 +93,7 @@ def compare(features: pl.DataFrame, decisions: pl.DataFrame, *, sample: float = 
         missing=usable.height - both.height,
         extra=looked_at.join(decided, on="transaction_id", how="anti").height,
         sample=sample,
+        in_doubt=in_doubt.height,
         mismatches_by_feature=counts,
         smape_by_feature={name: _smape(*pairs[name]) for name in counts},
         first_mismatches=tuple(both["transaction_id"].filter(pl.Series(wrong)).head(_SHOWN)),
@@ -120,6 +127,7 @@ def together(days: Sequence[Parity]) -> Parity:
         missing=sum(day.missing for day in days),
         extra=sum(day.extra for day in days),
         sample=min((day.sample for day in days), default=1.0),
+        in_doubt=sum(day.in_doubt for day in days),
         mismatches_by_feature=dict(by_feature.most_common()),
         smape_by_feature={name: total / compared for name, total in error.items()},
         first_mismatches=tuple(name for day in days for name in day.first_mismatches)[:_SHOWN],

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from fraud_platform.decision import LARGE_AMOUNT, NO_MODEL, STATE_IN_DOUBT
 from fraud_platform.features import parity
 from fraud_platform.features.sample import is_sampled
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
@@ -71,6 +72,19 @@ def test_decisions_of_another_specification_and_late_ones_are_counted_and_left_o
     found = parity.compare(ONE, other)
     assert (found.decisions, found.decisions_compared, found.values_compared) == (2, 0, 0)
     assert (found.mismatches, found.missing, found.extra) == (0, 0, 0)
+
+
+def test_a_vector_that_its_scorer_doubted_is_counted_and_left_out():
+    wrong = [9.0, *VALUES[1:]]
+    doubted = decision(transaction_id="b", features=wrong, reasons=[STATE_IN_DOUBT, LARGE_AMOUNT])
+    other = decision(transaction_id="c", features=wrong, reasons=[NO_MODEL])
+    found = parity.compare(
+        features(("a", "x"), ("b", "y"), ("c", "z")), pl.concat([decision(), doubted, other])
+    )
+    assert (found.in_doubt, found.decisions, found.decisions_compared) == (1, 3, 2)
+    assert (found.mismatches, found.first_mismatches) == (1, ("c",))
+    assert (found.missing, found.extra) == (0, 0)
+    assert parity.together([found, found]).in_doubt == 2
 
 
 def test_a_served_transaction_without_a_batch_row_is_missing_whatever_the_sample():
