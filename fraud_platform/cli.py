@@ -18,6 +18,7 @@ from fraud_platform.decision_commands import decisions
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
+from fraud_platform.journal_commands import journal
 from fraud_platform.key_commands import keys
 from fraud_platform.load_commands import load
 from fraud_platform.mirror_commands import mirror
@@ -205,6 +206,7 @@ def settings_() -> None:
 
 
 main.add_command(features)
+main.add_command(journal)
 main.add_command(decisions)
 main.add_command(mirror)
 main.add_command(keys)
