@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fraud_platform.adapters.deployment import Deployment, Pointer, read_deployment
+from fraud_platform.adapters.deployment import DEPLOYMENT, Deployment, Pointer, read_deployment
 from fraud_platform.adapters.model_bundle import load_pointed
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import FraudPlatformError, PermanentError
@@ -23,6 +23,9 @@ from serving.ruling import Resident, Ruling, resident_of, rules_only
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
+
+_GLANCES = 4
+"""So often per poll it is asked whether the file looks otherwise, which costs almost nothing."""
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
@@ -72,6 +75,7 @@ class Residents:
         self._held: dict[Pointer, Resident] = {}
         self._refused: dict[Pointer, _Refusal] = {}
         self._nudged = asyncio.Event()
+        self._stamp: tuple[int, ...] = ()
         self._looking = asyncio.Lock()
         self.ruling: Ruling = rules_only(policy)
         self.load_errors: dict[str, str] = {}
@@ -90,15 +94,25 @@ class Residents:
     async def run(self) -> None:
         """Look for ever; cancel to stop."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), self._poll_seconds)
-            self._nudged.clear()
             try:
+                await self._changed()
                 await self.look()
             except Exception:  # a watch that ends in silence would freeze the model for ever
                 self.defects += 1
                 self._metrics.load_failed()
                 LOGGER.exception("looking at the deployment failed; the models stay")
+
+    async def _changed(self) -> None:
+        """Return after a nudge, when the file looks otherwise, or when a poll's time is over."""
+        path = self._models_dir / DEPLOYMENT
+        for _ in range(_GLANCES):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), self._poll_seconds / _GLANCES)
+            stamp = await asyncio.to_thread(_stamp, path)
+            if self._nudged.is_set() or stamp != self._stamp:
+                break
+        self._nudged.clear()
+        self._stamp = stamp
 
     async def look(self) -> None:
         """Take over what is deployed, as far as it is sound; what is in memory at once."""
@@ -201,6 +215,15 @@ def _roles(deployment: Deployment) -> list[tuple[str, Pointer]]:
     found = [("champion", deployment.champion), ("previous", deployment.previous)]
     found.append(("challenger", deployment.challenger))
     return [(role, pointer) for role, pointer in found if pointer is not None]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What a file looks like without reading it; empty when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _fingerprint(path: Path) -> Fingerprint:
