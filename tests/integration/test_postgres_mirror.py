@@ -654,6 +654,25 @@ def test_a_connection_that_is_reset_anywhere_loses_and_doubles_nothing(server, s
     assert_same(server, settings)
 
 
+def test_a_commit_whose_answer_is_lost_is_not_repeated(server, settings, log, monkeypatch):
+    chance, kept = random.Random(6), postgres_mirror.deadline
+
+    @contextmanager
+    def losing(connection, seconds):
+        with kept(connection, seconds):
+            yield  # commits
+        if chance.random() < 0.3:
+            connection.close()
+            raise psycopg2.OperationalError("the answer was lost")
+
+    monkeypatch.setattr(postgres_mirror, "deadline", losing)
+    monkeypatch.setattr(postgres_mirror, "_LONGEST_PAUSE", 0.02)
+    fill(log, 500)
+    with following(settings, batch_rows=20):
+        wait_until_caught_up(settings, log)
+    assert_same(server, settings)
+
+
 def test_a_network_that_swallows_everything_is_given_up(server, settings, log, monkeypatch):
     monkeypatch.setattr(postgres_mirror, "Patience", lambda: Patience(connect=2, answer=0.5))
     fill(log, 50)
