@@ -2,12 +2,14 @@
 
 import asyncio
 import resource
+import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -31,7 +33,7 @@ from serving.app import open_ledger
 from serving.engine import Engine, Parts
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
-from serving.ruling import rules_only, ruling_of
+from serving.ruling import Resident, resident_of, rules_only, ruling_of
 from serving.stance import Stance
 
 NONE = StateSnapshots(Path("no", "snapshots"))
@@ -379,3 +381,52 @@ def test_a_durable_answer_waits_for_the_disk_and_so_does_its_repeat(engine, monk
     early, *decisions = run(engine(), story)
     assert early == [False, False, False]
     assert len(set(decisions)) == 1
+
+
+@pytest.fixture
+def shadowed(publish, ruling):
+    """The same ruling with a challenger beside it."""
+    challenger = resident_of(load_bundle(publish("2")), DecisionPolicy())
+    return replace(ruling, challenger=challenger)
+
+
+def shadows(path):
+    with closing(sqlite3.connect(path)) as log:
+        query = "SELECT transaction_id, model_version, score, decision FROM shadow_scores"
+        return log.execute(f"{query} ORDER BY seq").fetchall()
+
+
+def test_a_challenger_scores_everything_and_changes_nothing(engine, tmp_path, shadowed):
+    alone = facts(run(engine("alone"), lambda one: one_by_one(one, range(40))))
+    one = engine(current=lambda: shadowed)
+    assert facts(run(one, lambda one: one_by_one(one, range(40)))) == alone
+    EventLog(tmp_path / "log" / "events.db").drain()
+    told = shadows(tmp_path / "log" / "events.db")
+    assert [name for name, *_ in told] == [f"t{n}" for n in range(40)]
+    features = np.array([vector for _, _, vector, _ in alone], dtype=np.float64)
+    expected = shadowed.challenger.model.score(features).tolist()
+    assert [(version, score) for _, version, score, _ in told] == [("2", s) for s in expected]
+
+
+def test_a_challenger_that_fails_harms_no_decision(engine, tmp_path, shadowed, monkeypatch):
+    def fail(*_):
+        raise ValueError("a challenger with a defect")
+
+    monkeypatch.setattr(Resident, "shadow", fail)
+    one = engine(current=lambda: shadowed)
+    results = run(one, lambda one: one_by_one(one, range(5)))
+    assert [result.decision.arm for result in results] == ["champion"] * 5
+    assert shadows(tmp_path / "log" / "events.db") == []
+
+
+def test_cards_of_the_canary_are_decided_by_the_challenger_and_always_the_same(engine, shadowed):
+    one = engine(current=lambda: replace(shadowed, canary_share=0.5))
+    results = run(one, lambda one: one_by_one(one, range(60)))
+    arms: dict[str, set[str]] = {}
+    for number, result in enumerate(results):
+        decision = result.decision
+        arms.setdefault(transaction(number).card_id, set()).add(decision.arm)
+        version = {"champion": "1", "canary": "2"}[decision.arm]
+        assert decision.model_version == version
+    assert all(len(found) == 1 for found in arms.values())
+    assert set.union(*arms.values()) == {"champion", "canary"}
