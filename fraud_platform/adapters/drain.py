@@ -132,14 +132,17 @@ def drain(disk: Disk, sink: Sink, *, locked: bool = False) -> int:
     """
     with readable():
         reader = JournalReader(disk, sink.identity())
-        count = _drain(disk, reader, sink)
-        at = sink.drained().position
-        if locked or is_clean_end(disk, at):
+        count = moved = _drain(disk, reader, sink)
+        if locked or is_clean_end(disk, sink.drained().position):
             return count
-        # Something stands there. Nobody is writing it while we hold the lock.
-        with append_lock(disk):
-            count += _drain(disk, reader, sink)
-            reader.tail(sink.drained().position)
+        if moved:
+            # Somebody is writing: what was there when we came is drained.
+            count += (moved := _drain(disk, reader, sink))
+        if not moved and not is_clean_end(disk, sink.drained().position):
+            # Something stands there. Nobody is writing it while we hold the lock.
+            with append_lock(disk):
+                count += _drain(disk, reader, sink)
+                reader.tail(sink.drained().position)
     return count
 
 
