@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,8 +48,7 @@ _REASON_CODES = [feature.reason_code for feature in FEATURES]
 _HASHES = 1 << 64
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """One row's outcome, and what its record says about where it comes from.
 
     Attributes:
@@ -74,8 +74,7 @@ class Verdict:
     policy_digest: str
 
 
-@dataclass(frozen=True)
-class ShadowVerdict:
+class ShadowVerdict(msgspec.Struct, frozen=True, gc=False):
     """What the challenger would have said about one row; nobody acts on it."""
 
     version: str
@@ -114,21 +113,17 @@ class Resident:
         outcomes = [decide(score, self.thresholds) for score in scores]
         disturbed = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
         reasons = self._reasons(features, scores, disturbed)
-        digest, maps = self.model.digest, self.calibration
+        told = (arm, self.version, self.model.digest, self.policy_digest)
         return [
-            Verdict(
-                outcome=outcome,
-                score=score if is_usable(score) else None,
-                probability=maps.probability(score) if is_usable(score) else None,
-                expected_fpr=maps.expected_fpr(score) if is_usable(score) else None,
-                reasons=reasons.get(row, ()),
-                arm=arm,
-                version=self.version,
-                model_digest=digest,
-                policy_digest=self.policy_digest,
-            )
+            Verdict(outcome, *self._meaning(score), reasons.get(row, ()), *told)
             for row, (outcome, score) in enumerate(zip(outcomes, scores, strict=True))
         ]
+
+    def _meaning(self, score: float) -> tuple[float | None, float | None, float | None]:
+        """The score, its probability and its expected FPR; nothing of what is no score."""
+        if not is_usable(score):
+            return None, None, None
+        return score, self.calibration.probability(score), self.calibration.expected_fpr(score)
 
     def shadow(self, features: NDArray[np.float64]) -> list[ShadowVerdict]:
         """What this model would have said, from another thread than the deciding one, or not."""
