@@ -132,8 +132,8 @@ class JournalReader:
             if number < at.segment:
                 continue
             start = at.offset if number == at.segment else 0
-            data = _bytes_at(self._disk, Position(number, start), _ALL).rstrip(b"\0")
-            size += len(data)
+            data = _bytes_at(self._disk, Position(number, start), _ALL)
+            size += len(data.rstrip(b"\0"))
             for frame in scattered(data, self._salt, start):
                 count += 1
                 self._refuse_damage(at, frame, number)

@@ -1,0 +1,180 @@
+"""Frames and segments of the journal: what goes in comes out, and nothing else does."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud_platform.adapters.journal import Journal, name_of
+from fraud_platform.adapters.journal_frames import (
+    FORMAT,
+    DecisionRecord,
+    Header,
+    Kind,
+    LabelRecord,
+    Position,
+    ShadowScore,
+    decision_frame,
+    frame,
+    frame_at,
+    frames,
+    header_frame,
+    label_frame,
+    mark_frame,
+    read_record,
+    salt_of,
+    scattered,
+    shadow_frame,
+)
+from fraud_platform.adapters.journal_reader import JournalReader
+from fraud_platform.errors import (
+    JournalDamagedError,
+    JournalFullError,
+    LogUnavailableError,
+    PermanentError,
+)
+from fraud_platform.events import Decision, Label, Transaction
+from tests.unit.journal_simulation import SimDisk
+
+SALT = salt_of("a log")
+FILE = "00000001.seg"
+TEXT = st.text(max_size=8)
+PAYMENTS = st.builds(
+    Transaction,
+    *(TEXT, st.integers(0, 2**62), TEXT, TEXT, st.integers(0, 2**53), st.just("EUR")),
+    merchant_category=st.none() | TEXT,
+    latitude=st.none() | st.floats(allow_nan=False),
+)
+FEATURES = st.lists(st.none() | st.floats(allow_nan=False), max_size=4).map(tuple)
+
+
+def a_decision(features: tuple[float | None, ...]) -> Decision:
+    return Decision(
+        *("t", "dec_1", 1, 0, 1, 2, "approve", 0.5, ("a", "b"), 0.1, None, "normal", ("x",)),
+        *("champion", True, None, "m", "p", "f", features, 7, 9),
+    )
+
+
+@given(PAYMENTS, FEATURES, st.integers(1, 2**40))
+def test_a_decision_comes_out_as_it_went_in(payment, features, seq):
+    record = DecisionRecord(seq, payment, 5, "scorer", a_decision(features))
+    (found,) = frames(decision_frame(record, SALT), SALT)
+    assert read_record(found, FILE) == record
+
+
+def test_labels_and_shadow_scores_come_out_as_they_went_in():
+    label = LabelRecord(8, Label("t", "fraud", "analyst", None, 1, 2, 3, "somebody"))
+    shadow = ShadowScore(7, "t", "2", "digest", 0.25, "review")
+    data = label_frame(label, SALT) + shadow_frame([shadow], 8, SALT)
+    assert [read_record(found, FILE) for found in frames(data, SALT)] == [label, (shadow,)]
+
+
+def test_a_sound_frame_with_other_content_is_damage():
+    (found,) = frames(frame(Kind.LABEL, 1, b"\x93\x01\x02\x03", SALT), SALT)
+    with pytest.raises(JournalDamagedError, match=FILE):
+        read_record(found, FILE)
+
+
+def test_a_frame_of_another_journal_is_no_frame():
+    data = label_frame(LabelRecord(8, Label("t", "fraud", "analyst", None, 1, 2)), SALT)
+    assert frame_at(data, 0, salt_of("another log")) is None
+
+
+def test_no_flipped_bit_of_a_frame_passes():
+    data = label_frame(LabelRecord(8, Label("t", "fraud", "analyst", None, 1, 2)), SALT)
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert frame_at(bytes(flipped), 0, SALT) is None
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_frames_are_found_between_anything(before, after):
+    one, other = (mark_frame(Position(1, n), n, SALT) for n in (7, 8))
+    found = list(scattered(before + one + after + other, SALT))
+    assert [sound.seq for sound in found] == [7, 8]
+
+
+def journal(disk: SimDisk, *, segment_bytes: int = 256) -> Journal:
+    new = Journal(disk, "a log", segment_bytes=segment_bytes)
+    new.begin(1)
+    return new
+
+
+def a_frame(seq: int, size: int = 60) -> bytes:
+    return frame(Kind.LABEL, seq, bytes(size), SALT)
+
+
+def test_nothing_is_appended_before_it_begins_or_after_it_broke():
+    disk = SimDisk(random.Random(1))
+    with pytest.raises(LogUnavailableError):
+        Journal(disk, "a log").append([a_frame(1)], next_seq=1)
+    broken = journal(disk)
+    disk.badness = 1.0
+    with pytest.raises(LogUnavailableError):
+        broken.append([a_frame(1)], next_seq=1)
+    disk.badness = 0.0
+    for act in (
+        lambda: broken.append([a_frame(1)], next_seq=1),
+        lambda: broken.sync(broken.position),
+    ):
+        with pytest.raises(LogUnavailableError):
+            act()
+
+
+def test_a_segment_goes_on_in_the_next_and_both_are_synced_in_order():
+    disk = SimDisk(random.Random(1))
+    writer = journal(disk)
+    ends = [writer.append([a_frame(seq)], next_seq=seq) for seq in range(1, 6)]
+    assert {end.segment for end in ends} == {1, 2, 3}
+    assert writer.sync(ends[-1]) == ends[-1]
+    assert all(file.durable == file.written for file in disk.files.values())
+    reader = JournalReader(disk, "a log")
+    assert reader.following(Position(1, ends[1].offset)) == Position(2, 0)
+    assert reader.following(Position(1, ends[1].offset - 1)) is None
+
+
+def test_the_next_segment_that_cannot_be_had_is_seen_before_the_current_one_is_full():
+    disk = SimDisk(random.Random(1))
+    writer = journal(disk)
+    disk.is_full = True
+    writer.prepare()
+    assert name_of(2) in str(writer.spare_error)
+    writer.append([a_frame(1)], next_seq=1)
+    writer.append([a_frame(2)], next_seq=2)
+    with pytest.raises(JournalFullError):
+        writer.append([a_frame(3)], next_seq=3)
+    disk.is_full = False
+    assert writer.append([a_frame(3)], next_seq=3).segment == 2
+
+
+def test_a_hole_behind_which_nothing_was_confirmed_is_a_torn_tail_and_else_damage():
+    for is_confirmed in (False, True):
+        disk = SimDisk(random.Random(1))
+        writer = journal(disk, segment_bytes=2048)
+        ends = [writer.append([a_frame(seq)], next_seq=seq) for seq in (1, 2)]
+        if is_confirmed:
+            writer.sync(ends[1])
+        writer.append([a_frame(3)], next_seq=3)
+        disk.files[name_of(1)].cache[ends[0].offset + 9] ^= 1
+        reader = JournalReader(disk, "a log")
+        if is_confirmed:
+            with pytest.raises(JournalDamagedError, match=f"byte {ends[0].offset} of"):
+                reader.tail(ends[0])
+        else:
+            assert reader.tail(ends[0]).frames == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (Header(FORMAT + 1, "a log", 1, 1, Position(0, 0)), "newer version"),
+        (Header(FORMAT, "another log", 1, 1, Position(0, 0)), "of the log another log"),
+    ],
+)
+def test_a_newer_format_and_another_logs_journal_are_refused(header, said):
+    disk = SimDisk(random.Random(1))
+    disk.create(name_of(1), 256).write(header_frame(header))
+    with pytest.raises(PermanentError, match=said):
+        JournalReader(disk, "a log").read(Position(1, 0), 10)
