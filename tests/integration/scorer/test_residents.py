@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from litestar.testing import TestClient
 
 from fraud_platform.adapters import deployment as deployment_file
 from fraud_platform.adapters.deployment import (
@@ -24,6 +25,7 @@ from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import UnavailableError
 from fraud_platform.features.spec import FEATURE_NAMES
 from serving import residents as residents_module
+from serving.app import create_app
 from serving.metrics import Metrics
 from serving.residents import Residents
 from serving.ruling import CANARY_ARM, CHAMPION_ARM, Ruling
@@ -381,3 +383,21 @@ def test_fifty_moves_in_any_order_always_rule_by_what_is_deployed(home, seed):
             assert home.residents.ruling.mode == "normal", told
         decided |= require_named_models_decide(home.residents.ruling, told)
     assert decided == {"1", "2"}
+
+
+def test_the_roles_in_memory_and_what_was_refused_are_shown(home, settings):
+    home.deploy(0.25, champion="1", challenger="2", previous="2")
+    with TestClient(create_app(settings)) as client:
+        shown = client.get("/v1/models").json()
+        assert (shown["champion"], shown["challenger"], shown["previous"]) == ("1", "2", "2")
+        assert (shown["canary_share"], shown["load_errors"]) == (0.25, {})
+        damage(home, "2")
+        pointer = msgspec.structs.replace(home.bundle("2"), manifest_digest="f" * 64)
+        found = msgspec.structs.replace(read_deployment(home.models_dir), challenger=pointer)
+        write_deployment(home.models_dir, found)
+        deadline = time.monotonic() + 20
+        while not (shown := client.get("/v1/models").json())["load_errors"]:
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.02)
+        assert (shown["champion"], shown["challenger"], shown["mode"]) == ("1", None, "normal")
+        assert "manifest ffffffffffff" in shown["load_errors"]["challenger"]
