@@ -229,10 +229,15 @@ def readable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LogUnavailableError(
-            f"found the journal unusable ({error}), expected to read it and seal its segments",
-            hint="check the disk and the permissions of the folder of the journal",
-        ) from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> LogUnavailableError:
+    """What is raised where the disk of a journal fails."""
+    return LogUnavailableError(
+        f"found the journal unusable ({error}), expected to read it and seal its segments",
+        hint="check the disk and the permissions of the folder of the journal",
+    )
 
 
 def _drain(disk: Disk, reader: JournalReader, sink: Sink) -> int:

@@ -18,6 +18,7 @@ from fraud_platform.adapters.drain import (
     Sink,
     readable,
     recover,
+    unreadable,
 )
 from fraud_platform.adapters.journal import SEGMENT_BYTES, Journal
 from fraud_platform.adapters.journal_disk import UNKNOWN_HEAD, Disk, Lock, head_at
@@ -154,13 +155,15 @@ class Ledger:
             LogUnavailableError: the journal is broken; `recover`.
         """
         self._refuse_when_unusable()
-        with readable():
-            self._take_append_lock()
-            try:
-                self._look_at_head()
-            except BaseException:
-                self._append_lock.release()
-                raise
+        self._take_append_lock()
+        try:
+            self._look_at_head()
+        except OSError as error:
+            self._append_lock.release()
+            raise unreadable(error) from error
+        except BaseException:
+            self._append_lock.release()
+            raise
         self._before_group = self.last_seq
         self._is_open = True
 

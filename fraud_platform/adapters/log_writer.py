@@ -26,6 +26,14 @@ from fraud_platform.events import (
 _TRANSACTION = ", ".join(Transaction._fields)
 _DECISION = ", ".join(Decision._fields)
 _LABEL = ", ".join(Label._fields)
+_TAKE_TRANSACTION = (
+    f"INSERT INTO transactions (seq, {_TRANSACTION}, received_us, source)"  # noqa: S608 -- column names are ours
+    f" VALUES ({', '.join('?' * (len(Transaction._fields) + 3))})"
+)
+_TAKE_DECISION = (
+    f"INSERT INTO decisions ({_DECISION})"  # noqa: S608 -- column names are ours
+    f" VALUES ({', '.join('?' * len(Decision._fields))})"
+)
 _MARKED = 100
 """So many events up to a position tell it from the same position of another log."""
 
@@ -75,26 +83,16 @@ class LogWriter:
     def append_transaction(self, transaction: Transaction, *, received_us: int, source: str) -> int:
         """Append one new transaction and return its seq."""
         seq = self._next_seq()
-        marks = ", ".join("?" * (len(transaction) + 3))
-        self._connection.execute(
-            f"INSERT INTO transactions (seq, {_TRANSACTION}, received_us, source) VALUES ({marks})",  # noqa: S608 -- column names are ours
-            (seq, *transaction, received_us, source),
-        )
+        self._connection.execute(_TAKE_TRANSACTION, (seq, *transaction, received_us, source))
         return seq
 
     def append_decision(self, decision: Decision) -> None:
         """Append the decision of a transaction that is in the log."""
-        stored = decision._asdict() | {
-            "reasons": json.dumps(decision.reasons),
-            "missing": json.dumps(decision.missing),
-            "features": pack(decision.features),
-        }
-        values = tuple(stored.values())
-        marks = ", ".join("?" * len(values))
-        self._connection.execute(
-            f"INSERT INTO decisions ({_DECISION}) VALUES ({marks})",  # noqa: S608 -- column names are ours
-            values,
-        )
+        stored = decision._asdict()
+        stored["reasons"] = json.dumps(decision.reasons)
+        stored["missing"] = json.dumps(decision.missing)
+        stored["features"] = pack(decision.features)
+        self._connection.execute(_TAKE_DECISION, tuple(stored.values()))
 
     def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
         """Append one verdict; the same verdict again is a no-op.
