@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fraud_platform.errors import FraudPlatformError, UnknownTransactionError
+from fraud_platform.errors import FraudPlatformError, PermanentError, UnknownTransactionError
 from fraud_platform.events import Decision
 from fraud_platform.settings import Settings, get_settings
 
@@ -131,12 +131,15 @@ class _Models:
     """The models of a home by what decisions say of them; the last few are kept in memory."""
 
     def __init__(self, settings: Settings) -> None:
-        from fraud_platform.adapters.deployment import read_deployment
+        from fraud_platform.adapters.deployment import Deployment, read_deployment
         from fraud_platform.adapters.model_bundle import list_manifests
 
         self._dir, self._policy = settings.models_dir, settings.decision
         self._held: OrderedDict[tuple[str | None, str], Resident | str] = OrderedDict()
-        self._deployment = read_deployment(settings.models_dir)
+        try:
+            self._deployment = read_deployment(settings.models_dir)
+        except PermanentError:  # only `arm_now` asks for it, and then has no answer
+            self._deployment = Deployment()
         manifests, self._damaged = list_manifests(settings.models_dir)
         self._pairs = {(one.version, one.model_digest) for one in manifests}
         self._by_digest = {one.model_digest: one.version for one in manifests}
