@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 
-import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from fraud_platform.adapters import log_pages, postgres_upgrade
@@ -40,6 +40,7 @@ BATCH_ROWS = 2_000
 """At most so many events, as many decisions and as many shadow scores in one transaction."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _WRITE_EVERY = 0.5
+_LOCK_SECONDS = 3
 _POSITION = "SELECT log, seq, mark, decision_id, shadow_row, step FROM mirror_position"
 _MOVE = (
     "INSERT INTO mirror_position (step, log, seq, mark, decision_id, shadow_row, rows)"
@@ -236,12 +237,15 @@ class _Mirror:
 
     def _take_lock(self, cursor: psycopg2.extensions.cursor) -> None:
         key = (postgres_upgrade.MIRROR_LOCK, postgres_upgrade.lock_key(self._schema))
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
-        if cursor.fetchone() != (True,):
+        # A server takes its time to notice that an earlier mirror has gone.
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_SECONDS}s",))
+        try:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", key)
+        except psycopg2.errors.LockNotAvailable:
             raise UnavailableError(
                 f"found another mirror at work on schema {self._schema} of {self._address.place}",
-                hint="one is enough; a killed one's lock ends with its connection, within seconds",
-            )
+                hint="one is enough; a killed one's lock ends with its connection, within a minute",
+            ) from None
 
     def _prepare(self, cursor: psycopg2.extensions.cursor) -> None:
         cursor.execute(f"{_POSITION} ORDER BY step DESC LIMIT 1")
