@@ -19,7 +19,7 @@ from serving.intake import ONE_PAYMENT, decide, payment_from
 from serving.paths import transaction_id_of
 from serving.refusals import RefusedError
 from serving.ruling import REASON_TEXTS
-from serving.schemas import DecisionOut, ErrorOut, TransactionIn, decision_out
+from serving.schemas import EXAMPLE, DecisionOut, ErrorOut, TransactionIn, decision_out
 from serving.scopes import needs
 
 
@@ -31,7 +31,7 @@ def decision_route(scorer: Scorer, *, is_hot: bool = True) -> HTTPRouteHandler:
         opt=needs("score"),
         middleware=[DefineMiddleware(HotDecisions, scorer=scorer)] if is_hot else [],
         operation_class=takes(TransactionIn),
-        responses={200: returns(DecisionOut, "The durable decision"), **REFUSALS},
+        responses={200: returns(DecisionOut, "The durable decision", EXAMPLE), **REFUSALS},
         request_max_body_size=None,  # `read_body` has the limit
     )(decide_payment)
 
@@ -51,7 +51,7 @@ async def decide_payment(
     "/v1/decisions/{transaction_id:str}",
     opt=needs("read"),
     responses={
-        200: returns(DecisionOut, "The recorded decision"),
+        200: returns(DecisionOut, "The recorded decision", EXAMPLE),
         404: ResponseSpec(ErrorOut, description="No scorer decided on this payment"),
         503: REFUSALS[503],
         **NEEDS_KEY,

@@ -12,7 +12,7 @@ from litestar import Request, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import Components, Operation, RequestBody, SecurityScheme
+from litestar.openapi.spec import Components, Example, Operation, RequestBody, SecurityScheme
 
 from serving.schemas import DOCUMENTED, ErrorOut
 
@@ -92,9 +92,10 @@ def takes(
     return Documented
 
 
-def returns(wire: Any, description: str) -> ResponseSpec:
-    """A documented answer; `wire` may be a union of types."""
-    return ResponseSpec(wire, description=description, generate_examples=False)
+def returns(wire: Any, description: str, example: Any = None) -> ResponseSpec:
+    """A documented answer; `wire` may be a union of types, and `example` one value of it."""
+    examples = None if example is None else [Example(value=msgspec.to_builtins(example))]
+    return ResponseSpec(wire, description=description, generate_examples=False, examples=examples)
 
 
 _REFUSED_ALONE = {"description": "Anything else is refused at its place; the others are decided"}

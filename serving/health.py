@@ -35,7 +35,7 @@ class Readiness:
     def problems(self) -> list[str]:
         """What is wrong now or was within the last second; nothing when payments are decided."""
         now = time.monotonic()
-        if now - self._asked >= _FRESH_SECONDS or self._found:
+        if now - self._asked >= _FRESH_SECONDS:
             self._asked, self._found = now, problems(self._scorer)
         return self._found
 

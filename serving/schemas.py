@@ -262,6 +262,30 @@ class ErrorOut(Struct, kw_only=True, frozen=True, omit_defaults=True):
     fields: list[FieldOut] = []
 
 
+EXAMPLE = DecisionOut(
+    decision_id="dec_1",
+    transaction_id="t-1001",
+    decision="decline",
+    score=0.9615044593811035,
+    probability=0.71,
+    expected_fpr=0.0008,
+    reasons=[ReasonOut("P01", "The amount itself.")],
+    mode="normal",
+    arm="champion",
+    model_version="7",
+    model_digest="d4839fcc3008af219d7982532496b2c797d940dcad945778b640ecb15118874b",
+    policy_digest="8ce940c1563b664ed8e4da41350e6ff3d217cae9c96afd4a1f750381d2f88d4f",
+    feature_spec_digest="fee7e949f6190d2cb4ffdfa7f91499c2ec444bdfb5f97aa46bfb833b4b0d8648",
+    is_late=False,
+    seq=1,
+    decided_at=moment_of(1_772_403_245_444_428),
+    expires_at=moment_of(1_772_403_545_444_428),
+    replayed=False,
+    latency_us=1787,
+)
+"""What the document shows as an answer."""
+
+
 def transaction_from(wire: TransactionIn) -> Transaction:
     """The domain's transaction; a field left out and a null mean the same."""
     return Transaction(

@@ -16,10 +16,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from litestar import get
 
 from fraud_platform.access import ApiKey, digest_of, id_of
 from fraud_platform.adapters.key_store import KeyStore
+from fraud_platform.cli import main
 from fraud_platform.errors import (
     JournalBusyError,
     JournalFullError,
@@ -535,6 +537,22 @@ def test_card_numbers_become_tokens_where_that_is_the_policy(settings, publish, 
 def test_what_nobody_may_keep_is_refused_under_a_code_of_its_own(edge, payment, name):
     answer = edge.post("/v1/decisions", payment(**{name: "123"})).json()
     assert answer["error"] == "sensitive_field_refused"
+
+
+# --- the command
+
+
+def test_serve_can_be_told_where_to_listen_and_says_how_to_use_it(monkeypatch, settings):
+    served = []
+    monkeypatch.setattr("serving.__main__.run", served.append)
+    monkeypatch.setattr("fraud_platform.cli.get_settings", lambda: settings)
+    runner = CliRunner()
+    assert runner.invoke(main, ["serve", "--host", "::1", "--port", "0"]).exit_code == 0
+    assert runner.invoke(main, ["serve"]).exit_code == 0
+    assert [(s.scorer_host, s.scorer_port) for s in served] == [("::1", 0), ("127.0.0.1", 8080)]
+    assert runner.invoke(main, ["serve", "--port", "70000"]).exit_code == 2
+    text = runner.invoke(main, ["serve", "--help"]).output
+    assert all(word in text for word in ("keys create", "SIGTERM", "/health/ready", "8080"))
 
 
 # --- when nothing can be decided

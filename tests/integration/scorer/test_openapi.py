@@ -113,5 +113,8 @@ def test_the_document_says_all_that_a_sender_needs(settings):
             if method == "post":
                 [content] = operation["requestBody"]["content"].values()
                 assert content["example"], path
+    [shown] = document["paths"]["/v1/decisions"]["post"]["responses"]["200"]["content"].values()
+    [example] = shown["examples"].values()
+    assert example["value"]["decision"] == "decline"
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert "sandbox_approve" in document["info"]["description"]
