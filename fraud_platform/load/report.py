@@ -95,7 +95,8 @@ class Report:
         for name, share in PERCENTILES.items():
             found = self.latency_ms(share)
             few = share < 1 and (1 - share) * answered < _NEEDED and found is not None
-            text = NOT_MEASURABLE if found is None else f"{found:,.2f} ms"
+            missing = NOT_MEASURABLE if answered else "no answer"
+            text = missing if found is None else f"{found:,.2f} ms"
             yield f"latency {name}", text + (" (few answers)" if few else "")
         yield "generator late", f"{self.lateness_ms(0.99):,.2f} ms (p99)"
         waited = self.run_queue_share

@@ -335,7 +335,10 @@ def test_a_late_generator_makes_up_no_figures():
 
 
 def test_a_run_without_any_answer_is_not_sound():
-    assert not Report(tally=Tally(), rate=1, seconds=1).is_sound
+    silent = Report(tally=Tally(sent=3), rate=1, seconds=1)
+    assert not silent.is_sound
+    assert "no answer" in silent.to_text()
+    assert NOT_MEASURABLE not in silent.to_text()
 
 
 def test_requests_are_sent_when_they_are_due():
