@@ -1,0 +1,72 @@
+"""Small real models and their bundles, for tests that need a scorer to decide with something."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from fraud_platform.adapters.deployment import Pointer
+from fraud_platform.adapters.model_bundle import Evidence, Lineage, manifest_digest, write_bundle
+from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.model import Model
+
+
+@cache
+def trained(seed: int) -> Model:
+    """A real booster that suspects large amounts; the seed makes versions differ."""
+    import xgboost
+
+    rows = _matrix(seed)
+    matrix = xgboost.DMatrix(rows.astype(np.float32), _is_fraud(rows), nthread=1)
+    parameters = {"objective": "binary:logistic", "max_depth": 3, "seed": seed, "nthread": 1}
+    booster = xgboost.train(parameters, matrix, num_boost_round=10 + seed)
+    return Model(
+        library="xgboost",
+        payload=bytes(booster.save_raw("ubj")),
+        feature_names=FEATURE_NAMES,
+        library_version=xgboost.__version__,
+        parameters={},
+        rounds=10 + seed,
+    )
+
+
+def write_small_bundle(
+    models_dir: Path, version: str, model: Model, *, review: float = 0.3, decline: float = 0.8
+) -> Path:
+    """A sound bundle of a model; its folder."""
+    lineage = Lineage(
+        review_threshold=review,
+        decline_threshold=decline,
+        trained_as_of="2026-03-01T00:00:00Z",
+        training_set_digest="0" * 64,
+        run_id=f"run-{version}",
+        report={"average_precision": 0.5},
+    )
+    evidence = Evidence(
+        calibration=_calibrated(model),
+        golden=_matrix(99)[:8],
+        reference=pl.DataFrame(_matrix(98), schema=list(FEATURE_NAMES)),
+    )
+    return write_bundle(models_dir, version, model, lineage, evidence)
+
+
+def pointer_to(bundle: Path) -> Pointer:
+    """What names a bundle in a deployment."""
+    return Pointer(version=bundle.name, path=bundle.name, manifest_digest=manifest_digest(bundle))
+
+
+def _matrix(seed: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).gamma(1.0, 2000.0, (400, len(FEATURE_NAMES)))
+    rows[rows < 300] = np.nan
+    return rows
+
+
+def _is_fraud(rows: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(rows[:, 0]) > 4_000
+
+
+def _calibrated(model: Model) -> Calibration:
+    rows = _matrix(97)
+    return calibrate(_is_fraud(rows), model.score(rows), CalibrationPolicy(min_frauds=20))
