@@ -55,6 +55,7 @@ class _Segment:
 
     number: int
     file: File
+    previous: Position = _NOWHERE
     written: int = 0
     synced: int = 0
 
@@ -141,12 +142,10 @@ class Journal:
         parts = [mark_frame(durable, next_seq - 1, self.salt), *frames] if has_news else frames
         data = b"".join(parts)
         segment = self._segments[-1]
-        previous = _NOWHERE
         if segment.written and segment.written + len(data) > self._segment_bytes:
-            previous = Position(segment.number, segment.written)
             segment = self._next()
         if not segment.written:
-            header = Header(FORMAT, self._identity, segment.number, next_seq, previous)
+            header = Header(FORMAT, self._identity, segment.number, next_seq, segment.previous)
             data = header_frame(header) + data
         self._write(segment, data)
         self._marked = durable
@@ -203,6 +202,7 @@ class Journal:
         with self._spare_lock:
             segment = self._created() if self._spare is None else self._spare
             self._spare = None
+        segment.previous = self.position
         with self._lock:
             self._segments.append(segment)
         return segment
