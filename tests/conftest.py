@@ -17,7 +17,13 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-KEPT = {"FRAUD_BENCHMARK_DATA", "FRAUD_KILLS", "FRAUD_SWAPS", "FRAUD_SEED"}
+KEPT = {
+    "FRAUD_BENCHMARK_DATA",
+    "FRAUD_KILLS",
+    "FRAUD_SCHEMATHESIS_CASES",
+    "FRAUD_SEED",
+    "FRAUD_SWAPS",
+}
 """Of the tests themselves: where data are, and how much is done in the nightly form."""
 
 for name in [n for n in os.environ if n.startswith("FRAUD_") and n not in KEPT]:
