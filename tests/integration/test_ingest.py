@@ -78,7 +78,8 @@ def quarantine(log: EventLog) -> pl.DataFrame:
 
 
 def bytes_of(log_path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in log_path.parent.iterdir())
+    files = [path for path in log_path.parent.rglob("*") if path.is_file()]
+    return b"".join(file.read_bytes() for file in files)
 
 
 def test_good_rows_are_in_the_log_in_time_order_with_their_verdicts(tmp_path, log):
