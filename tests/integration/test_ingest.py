@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -454,8 +455,7 @@ def test_whatever_a_csv_file_holds_every_row_is_accounted_for(tmp_path, lines):
     path = tmp_path / "junk.csv"
     path.write_bytes("\n".join([HEADER, *lines]).encode("utf-8", "replace"))
     folder = tmp_path / "log"
-    for old in folder.glob("*"):
-        old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
     log = EventLog(folder / "events.db")
     summary = run(path, log)
     assert summary.accepted == kept(log).height
