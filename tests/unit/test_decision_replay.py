@@ -337,16 +337,11 @@ def test_decisions_are_read_where_they_were_read_however_the_log_is_cut(seed, si
     assert told.overtaken == sum(one.read_at < one.seq - 1 for one in asked)
 
 
-def test_a_decision_that_is_read_one_position_off_is_noticed():
+def test_a_decision_that_is_read_one_position_too_early_is_noticed():
     events, asked = world(1)
-    for step in (-1, 1):
-        moved = [replace_read_at(one, step) for one in asked]
-        told = report(cut(events, sorted(moved, key=lambda one: one.read_at), 7))
-        assert told.different >= 5, "most decisions share nothing with their neighbour"
-
-
-def replace_read_at(one: Asked, step: int) -> Asked:
-    return one._replace(read_at=min(max(0, one.read_at + step), 59))
+    early = [one._replace(read_at=max(0, one.read_at - 1)) for one in asked]
+    told = report(cut(events, sorted(early, key=lambda one: one.read_at), 7))
+    assert told.different >= 5, "the others share nothing with the event before"
 
 
 def test_models_are_asked_for_by_what_decisions_name_and_their_answers_are_not_mixed():
