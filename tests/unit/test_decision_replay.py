@@ -372,6 +372,15 @@ def test_a_tally_keeps_the_first_of_each_kind_and_counts_the_rest():
     assert len(tally.first) == 2
 
 
+def test_a_difference_counts_whatever_could_not_be_compared_beside_it():
+    tally = Tally()
+    record = decision(policy_digest="q" * 64, score=0.4)
+    tally.add(Asked(3, 2, PAYMENT, record), found(record))
+    told = tally.report()
+    assert (told.different, told.not_replayed, told.equal) == (1, 0, 0)
+    assert len(told.gaps) == 1
+
+
 def test_decisions_of_which_nothing_is_left_are_counted_and_never_equal():
     tally = Tally()
     tally.lack("lost", "t7", 3)
