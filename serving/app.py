@@ -27,7 +27,7 @@ from serving.batch import decide_payments
 from serving.children import Child
 from serving.context import Scorer
 from serving.decisions import decision_route, read_decision
-from serving.docs import OPENAPI
+from serving.docs import described
 from serving.engine import Engine, Parts
 from serving.explanation import explain_decision
 from serving.headers import add_headers
@@ -100,7 +100,7 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
         guards=[Guard(scorer.access)],
         lifespan=[lambda _: _running(scorer)],
         logging_config=None,
-        openapi_config=OPENAPI,
+        openapi_config=described(),
     )
     refuse_undeclared(app.routes)
     document_keys(app.routes)

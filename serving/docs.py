@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Router
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, Example, Operation, RequestBody, SecurityScheme
+from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
 
 from serving.schemas import DOCUMENTED, ErrorOut
 
@@ -135,34 +138,47 @@ class PlainPage(OpenAPIRenderPlugin):
         ).encode()
 
 
-OPENAPI = OpenAPIConfig(
-    title="Fraud platform scorer",
-    version="1",
-    description=(
-        "Decides payments with the verified champion model and records every decision durably "
-        "before it answers. An error is never a decision: what is not answered with status 200 "
-        "was not decided, and may be sent again under the same id. Where the scorer runs with a "
-        "sandbox, the card ids sandbox_approve, sandbox_review, sandbox_decline, "
-        "sandbox_unavailable and sandbox_slow force that outcome: mode is `sandbox`, nothing is "
-        "recorded, and the payment cannot be looked up. Elsewhere they are refused with "
-        "`sandbox_disabled`."
-    ),
-    components=Components(
-        security_schemes={
-            KEY_SCHEME: SecurityScheme(
-                type="http",
-                scheme="bearer",
-                description="An API key (fraud-platform keys create) or a signed token (JWT)",
-            )
-        }
-    ),
-    openapi_router=Router(
-        "/schema", route_handlers=[], include_in_schema=False, opt={"scope": ("open",)}
-    ),
-    render_plugins=[PlainPage(), JsonRenderPlugin()],
-    use_handler_docstrings=True,
-)
-"""For `Litestar(openapi_config=...)`."""
+class _Pages(Router):
+    """Where the document is; what is not there is refused as everywhere else, not with a page."""
+
+    def __init__(self) -> None:
+        opt = {"scope": ("open",)}
+        super().__init__("/schema", route_handlers=[], include_in_schema=False, opt=opt)
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        """Take Litestar's routes, except the one for everything else."""
+        if isinstance(value, HTTPRouteHandler) and "/{path:str}" in value.paths:
+            return []
+        return super().register(value)
+
+
+def described() -> OpenAPIConfig:
+    """For `Litestar(openapi_config=...)`; each application needs its own."""
+    return OpenAPIConfig(
+        title="Fraud platform scorer",
+        version="1",
+        description=(
+            "Decides payments with the verified champion model and records every decision "
+            "durably before it answers. An error is never a decision: what is not answered with "
+            "status 200 was not decided, and may be sent again under the same id. Where the scorer "
+            "runs with a sandbox, the card ids sandbox_approve, sandbox_review, sandbox_decline, "
+            "sandbox_unavailable and sandbox_slow force that outcome: mode is `sandbox`, nothing "
+            "is recorded, and the payment cannot be looked up. Elsewhere they are refused with "
+            "`sandbox_disabled`."
+        ),
+        components=Components(
+            security_schemes={
+                KEY_SCHEME: SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API key (fraud-platform keys create) or a signed token (JWT)",
+                )
+            }
+        ),
+        openapi_router=_Pages(),
+        render_plugins=[PlainPage(), JsonRenderPlugin()],
+        use_handler_docstrings=True,
+    )
 
 
 def _operation(method: str, path: str, operation: dict[str, Any], document: dict[str, Any]) -> str:

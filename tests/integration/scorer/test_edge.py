@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from fraud_platform.events import microseconds
 from fraud_platform.settings import Settings
 from serving import body, sandbox
 from serving.app import assemble, build_scorer, create_app
+from serving.logs import JsonLines, Plain
 from serving.scopes import refuse_undeclared
 from tests.integration.scorer.asgi import JSON, calling
 
@@ -382,6 +384,7 @@ def test_every_answer_carries_the_security_headers(edge, payment):
         assert answer.header("x-content-type-options") == "nosniff"
         assert answer.header("cache-control") == "no-store"
         assert answer.header("server") is None
+    assert edge.get("/schema/nothing").json()["error"] == "not_found"
     page = edge.get("/schema")
     assert page.header("x-frame-options") == "DENY"
     assert "default-src 'none'" in page.header("content-security-policy")
@@ -464,7 +467,7 @@ def test_every_route_wants_its_scope_and_no_other(scorer, settings):
 def test_the_table_of_routes_is_complete(settings):
     declared = declared_routes(create_app(settings))
     known = {(method, path.replace("t0", "{transaction_id:str}")) for method, path, _ in ROUTES}
-    known |= {("GET", path) for path in OPEN} | {("GET", "/schema/{path:str}")}
+    known |= {("GET", path) for path in OPEN}
     assert declared <= known
 
 
@@ -590,6 +593,24 @@ def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment,
             assert "secret" not in answer.text
             assert "decision" not in answer.json()
         assert answers[0].body == answers[1].body
+
+
+# --- the log
+
+
+@pytest.mark.parametrize("form", [JsonLines(), Plain()])
+def test_the_log_shows_where_a_failure_came_from_and_not_what_it_says(form):
+    try:
+        raise ValueError(CARD)
+    except ValueError:
+        failure = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", None, failure, "deciding")
+    text = form.format(record)
+    assert "ValueError" in text
+    assert "test_edge.py" in text
+    assert CARD not in text
+    if isinstance(form, JsonLines):
+        assert json.loads(text)["event"] == "test_edge.deciding"
 
 
 # --- the process
