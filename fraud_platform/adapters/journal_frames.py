@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from fraud_platform.adapters.log_writer import pack, unpack
+from fraud_platform.adapters.log_writer import Decided, decision_of
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.events import Decision, Label, Transaction
 
@@ -85,13 +85,28 @@ class Frame(NamedTuple):
 
 
 class DecisionRecord(NamedTuple):
-    """A transaction and the decision on it."""
+    """A transaction, and the decision on it as the log's table holds it.
 
-    seq: int
-    transaction: Transaction
-    received_us: int
-    source: str
-    decision: Decision
+    So nothing is unpacked on the way from the journal into the table.
+    """
+
+    decided: Decided
+    row: tuple[object, ...]
+
+    @property
+    def seq(self) -> int:
+        """Of the transaction."""
+        return self.decided.seq
+
+    @property
+    def transaction(self) -> Transaction:
+        """What was decided on."""
+        return self.decided.transaction
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided."""
+        return decision_of(self.row)
 
 
 class LabelKey(NamedTuple):
@@ -123,8 +138,7 @@ class ShadowScore(NamedTuple):
 
 Record = DecisionRecord | LabelRecord | tuple[ShadowScore, ...]
 
-_FEATURES = Decision._fields.index("features")
-_TYPES = get_type_hints(Decision) | {"features": bytes}
+_TYPES = get_type_hints(Decision) | {"features": bytes, "reasons": str, "missing": str}
 _STORED: Any = tuple[tuple(_TYPES[name] for name in Decision._fields)]  # type: ignore[misc]  # made of the fields at hand
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECISION = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _STORED])
@@ -169,10 +183,8 @@ def mark_frame(durable: Position, seq: int, salt: int) -> bytes:
 
 def decision_frame(record: DecisionRecord, salt: int) -> bytes:
     """A transaction and its decision."""
-    seq, transaction, received_us, source, decision = record
-    stored: list[object] = list(decision)
-    stored[_FEATURES] = pack(decision.features)
-    payload = _ENCODE((transaction, received_us, source, stored))
+    seq, transaction, received_us, source = record.decided
+    payload = _ENCODE((transaction, received_us, source, record.row))
     return frame(Kind.DECISION, seq, payload, salt)
 
 
@@ -213,10 +225,8 @@ def read_record(found: Frame, file: str) -> Record | None:
         JournalDamagedError: the checksum holds, and yet the payload is not what its kind says.
     """
     if found.kind == Kind.DECISION:
-        transaction, received_us, source, stored = _read(_DECISION, found, file)
-        values = list(stored)
-        values[_FEATURES] = unpack(values[_FEATURES])
-        return DecisionRecord(found.seq, transaction, received_us, source, Decision(*values))
+        transaction, received_us, source, row = _read(_DECISION, found, file)
+        return DecisionRecord(Decided(found.seq, transaction, received_us, source), row)
     if found.kind == Kind.LABEL:
         return LabelRecord(found.seq, _read(_LABEL, found, file))
     if found.kind == Kind.SHADOW:

@@ -9,7 +9,7 @@ Everything here belongs to one thread. Only `Journal.sync` and `Journal.prepare`
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from fraud_platform.adapters.drain import (
     APPEND_LOCK,
@@ -32,7 +32,7 @@ from fraud_platform.adapters.journal_frames import (
     label_frame,
     shadow_frame,
 )
-from fraud_platform.adapters.log_writer import Recorded
+from fraud_platform.adapters.log_writer import Decided, Recorded, row_of
 from fraud_platform.errors import (
     JournalBusyError,
     JournalFullError,
@@ -210,9 +210,7 @@ class Ledger:
         seq = self._next_seq()
         recorded = Recorded(seq, transaction, None)
         self._taken[transaction.transaction_id] = recorded
-        self._undecided[transaction.transaction_id] = _Undecided(
-            seq, transaction, received_us, source
-        )
+        self._undecided[transaction.transaction_id] = Decided(seq, transaction, received_us, source)
         return seq
 
     def append_decision(self, decision: Decision) -> None:
@@ -222,7 +220,7 @@ class Ledger:
             undecided.seq, undecided.transaction, decision
         )
         self._frames[undecided.seq] = decision_frame(
-            DecisionRecord(*undecided, decision), self._salt
+            DecisionRecord(undecided, row_of(decision)), self._salt
         )
 
     def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
@@ -354,7 +352,7 @@ class Ledger:
 
     def _start_group(self) -> None:
         self._taken: dict[str, Recorded] = {}
-        self._undecided: dict[str, _Undecided] = {}
+        self._undecided: dict[str, Decided] = {}
         self._told: dict[LabelKey, int] = {}
         self._frames: dict[int, bytes] = {}
         self._shadows: list[ShadowScore] = []
@@ -371,15 +369,6 @@ class Ledger:
         self._written: deque[tuple[Position, int]] = deque()
         self._head = b""  # no head is known: look at the tables before the first group
         self._start_group()
-
-
-class _Undecided(NamedTuple):
-    """A transaction of the group whose decision is still to come."""
-
-    seq: int
-    transaction: Transaction
-    received_us: int
-    source: str
 
 
 def _owned(disk: Disk) -> Lock:

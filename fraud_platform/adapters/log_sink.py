@@ -3,8 +3,10 @@
 All inside transactions of `log_file`; what is drained when is `drain`.
 """
 
+import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from fraud_platform.adapters.drain import Drained, Seal
 from fraud_platform.adapters.journal import START
@@ -41,26 +43,27 @@ class LogRows:
         """
         writer = LogWriter(self._connection)
         try:
-            for record in records:
-                self._store(writer, record)
+            # Runs of decisions go in together; a label needs its transaction before it.
+            for is_decided, run in itertools.groupby(records, _is_decided):
+                if is_decided:
+                    writer.append_decided(cast("list[DecisionRecord]", list(run)))
+                else:
+                    self._store(writer, run)
         except sqlite3.IntegrityError as error:
             raise JournalDamagedError(
                 f"found a record in the journal that the log refuses ({error})",
                 hint="events.db and its journal belong together: was one of them restored alone?",
             ) from error
 
-    def _store(self, writer: LogWriter, record: Record) -> None:
-        if isinstance(record, DecisionRecord):
-            _, transaction, received_us, source, decision = record
-            writer.append_transaction(transaction, received_us=received_us, source=source)
-            writer.append_decision(decision)
-        elif isinstance(record, LabelRecord):
-            writer.append_label(record.label)
-        else:
-            self._connection.executemany(
-                "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                record,
-            )
+    def _store(self, writer: LogWriter, records: Iterable[Record]) -> None:
+        for record in records:
+            if isinstance(record, LabelRecord):
+                writer.append_label(record.label)
+            else:
+                self._connection.executemany(
+                    "INSERT INTO shadow_scores VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    record,
+                )
 
     def seal(self, seal: Seal) -> None:
         """Record a finished segment."""
@@ -80,6 +83,10 @@ class LogRows:
         self._connection.execute(
             "INSERT OR REPLACE INTO journal_position VALUES (1, ?, ?)", position
         )
+
+
+def _is_decided(record: Record) -> bool:
+    return isinstance(record, DecisionRecord)
 
 
 def drained(connection: sqlite3.Connection) -> Drained:

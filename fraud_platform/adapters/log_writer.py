@@ -9,6 +9,7 @@ import math
 import sqlite3
 import uuid
 from array import array
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from fraud_platform.events import (
 
 _TRANSACTION = ", ".join(Transaction._fields)
 _DECISION = ", ".join(Decision._fields)
+_REASONS, _MISSING, _FEATURES = map(Decision._fields.index, ("reasons", "missing", "features"))
 _LABEL = ", ".join(Label._fields)
 _TAKE_TRANSACTION = (
     f"INSERT INTO transactions (seq, {_TRANSACTION}, received_us, source)"  # noqa: S608 -- column names are ours
@@ -44,6 +46,15 @@ class Recorded(NamedTuple):
     seq: int
     transaction: Transaction
     decision: Decision | None
+
+
+class Decided(NamedTuple):
+    """A transaction at its place in the log, and how it came in."""
+
+    seq: int
+    transaction: Transaction
+    received_us: int
+    source: str
 
 
 class Place(NamedTuple):
@@ -88,11 +99,17 @@ class LogWriter:
 
     def append_decision(self, decision: Decision) -> None:
         """Append the decision of a transaction that is in the log."""
-        stored = decision._asdict()
-        stored["reasons"] = json.dumps(decision.reasons)
-        stored["missing"] = json.dumps(decision.missing)
-        stored["features"] = pack(decision.features)
-        self._connection.execute(_TAKE_DECISION, tuple(stored.values()))
+        self._connection.execute(_TAKE_DECISION, row_of(decision))
+
+    def append_decided(self, rows: Sequence[tuple[Decided, tuple[object, ...]]]) -> None:
+        """Append transactions of known positions, in order, each with its decision as a row."""
+        if rows:
+            self._connection.executemany(
+                _TAKE_TRANSACTION,
+                [(seq, *payment, received, source) for (seq, payment, received, source), _ in rows],
+            )
+            self._connection.executemany(_TAKE_DECISION, [row for _, row in rows])
+            self.last_seq = rows[-1][0].seq
 
     def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
         """Append one verdict; the same verdict again is a no-op.
@@ -247,6 +264,15 @@ def unpack(blob: bytes) -> tuple[float | None, ...]:
         (1.0, None)
     """
     return tuple(None if math.isnan(value) else value for value in array("d", blob))
+
+
+def row_of(decision: Decision) -> tuple[object, ...]:
+    """A decision as the table holds it; `decision_of` is the inverse."""
+    row: list[object] = list(decision)
+    row[_REASONS] = json.dumps(decision.reasons) if decision.reasons else "[]"
+    row[_MISSING] = json.dumps(decision.missing) if decision.missing else "[]"
+    row[_FEATURES] = pack(decision.features)
+    return tuple(row)
 
 
 def decision_of(row: tuple[object, ...]) -> Decision:

@@ -28,6 +28,7 @@ from fraud_platform.adapters.journal_frames import (
     shadow_frame,
 )
 from fraud_platform.adapters.journal_reader import JournalReader
+from fraud_platform.adapters.log_writer import Decided, row_of
 from fraud_platform.errors import (
     JournalDamagedError,
     JournalFullError,
@@ -58,9 +59,11 @@ def a_decision(features: tuple[float | None, ...]) -> Decision:
 
 @given(PAYMENTS, FEATURES, st.integers(1, 2**40))
 def test_a_decision_comes_out_as_it_went_in(payment, features, seq):
-    record = DecisionRecord(seq, payment, 5, "scorer", a_decision(features))
+    decision = a_decision(features)
+    record = DecisionRecord(Decided(seq, payment, 5, "scorer"), row_of(decision))
     (found,) = frames(decision_frame(record, SALT), SALT)
     assert read_record(found, FILE) == record
+    assert record.decision == decision
 
 
 def test_labels_and_shadow_scores_come_out_as_they_went_in():
