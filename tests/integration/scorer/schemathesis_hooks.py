@@ -6,12 +6,14 @@ left alone, and so are batches, which answer each payment by itself.
 """
 
 import itertools
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
 
+_RUN = os.getpid()  # several runs may ask one scorer
 _NUMBERS = itertools.count()
 _MOMENTS = st.integers(10**9, 17 * 10**8).map(lambda second: datetime.fromtimestamp(second, UTC))
 
@@ -24,7 +26,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return
     if case.operation.label == "POST /v1/decisions":
         case.body |= {
-            "transaction_id": f"st-{next(_NUMBERS)}",
+            "transaction_id": f"st-{_RUN}-{next(_NUMBERS)}",
             # JSON Schema takes 162.0 for an integer; money is written without a point here.
             "amount_minor": int(case.body["amount_minor"]),
             # Schemathesis also sends what it saw in answers, and those expire in the future.
