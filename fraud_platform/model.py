@@ -132,6 +132,21 @@ class Model:
             scores = self.booster.predict(rounded.astype(np.float64), num_threads=1)
         return np.asarray(scores, dtype=np.float64)
 
+    def margin(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The log-odds behind `score`: shape (n,), larger is more suspicious.
+
+        Raises:
+            DataContractError: the matrix has another width.
+        """
+        rows = self.rounded(features)
+        if self.library == "xgboost":
+            found = self.booster.inplace_predict(
+                rows, predict_type="margin", validate_features=False
+            )
+        else:
+            found = self.booster.predict(rows.astype(np.float64), raw_score=True, num_threads=1)
+        return np.asarray(found, dtype=np.float64)
+
     def explain(self, features: NDArray[np.float64]) -> Explanations:
         """How much each feature moved each row's margin, with what proves it.
 

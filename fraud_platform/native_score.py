@@ -31,19 +31,23 @@ class NativeScorer:
     Args:
         model: the verified model.
         check: shape (n, k), n >= 1, rows on which both ways must agree before the fast one is used.
+        of_margins: give margins (log-odds, as `Model.margin`) in place of scores.
 
     Attributes:
         fallback: why the library's Python call is used instead, or None.
         singles: up to this many rows are scored one by one; measured here.
     """
 
-    def __init__(self, model: Model, check: NDArray[np.float64]) -> None:
-        self._model = model
+    def __init__(
+        self, model: Model, check: NDArray[np.float64], *, of_margins: bool = False
+    ) -> None:
+        self._public = model.margin if of_margins else model.score
         self.singles = 1
         self.fallback: str | None = None
         self._calls: _Calls | None = None
         try:
-            self._calls = _XGBoost(model) if model.library == "xgboost" else _LightGBM(model)
+            kind = _XGBoost if model.library == "xgboost" else _LightGBM
+            self._calls = kind(model, of_margins=of_margins)
             self._require_same_bits(check[:ROWS])
             self.singles = self._calls.break_even()
         except (AttributeError, OSError, TypeError, ValueError, ctypes.ArgumentError) as error:
@@ -53,14 +57,14 @@ class NativeScorer:
         """`Model.score`: shape (n, k) to shape (n,), the same bits."""
         calls, count = self._calls, len(features)
         if calls is None or not 0 < count <= ROWS or features.shape[1:] != calls.wide.shape[1:]:
-            return self._model.score(features)
+            return self._public(features)
         calls.fill(features, count)
         if count <= self.singles:
             return np.array([calls.one(row) for row in range(count)])
         return calls.many(count)
 
     def _require_same_bits(self, rows: NDArray[np.float64]) -> None:
-        expected = self._model.score(rows).tobytes()
+        expected = self._public(rows).tobytes()
         for self.singles in (ROWS, 0):
             if self.score(rows).tobytes() != expected:
                 raise ValueError(f"{len(rows)} rows score differently through the C functions")
@@ -99,7 +103,7 @@ class _Calls:
 class _XGBoost(_Calls):
     """`XGBoosterPredictFromDense` with its texts, its proxy and its outputs made once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, of_margins: bool) -> None:
         import xgboost
 
         native = xgboost.core._LIB._name  # noqa: SLF001 -- see the module
@@ -112,7 +116,7 @@ class _XGBoost(_Calls):
         self._single = [self._text(row, 1) for row in range(ROWS)]
         self._batch = [self._text(0, count) for count in range(ROWS + 1)]
         self._found = ctypes.POINTER(ctypes.c_float)()
-        config: dict[str, float] = {"type": 0, "training": False, "cache_id": 0}
+        config: dict[str, float] = {"type": int(of_margins), "training": False, "cache_id": 0}
         config |= {"iteration_begin": 0, "iteration_end": 0, "strict_shape": False}
         config["missing"] = float("nan")
         outputs = (ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64(), self._found)
@@ -148,14 +152,15 @@ class _XGBoost(_Calls):
 class _LightGBM(_Calls):
     """`LGBM_BoosterPredictForMatSingleRowFast`, row by row: no call for several is faster."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, of_margins: bool) -> None:
         import lightgbm
 
         super().__init__(model, lightgbm.basic._LIB._name)  # noqa: SLF001 -- see the module
         self._config = ctypes.c_void_p()
         code = self._held.LGBM_BoosterPredictForMatSingleRowFastInit(
             self._booster._handle,  # noqa: SLF001 -- see the module
-            *map(ctypes.c_int, (0, 0, -1, 1)),  # scores, from the first tree, of all, of float64
+            # Which output, from the first tree, of all trees, rows of float64.
+            *map(ctypes.c_int, (int(of_margins), 0, -1, 1)),
             ctypes.c_int32(self.wide.shape[1]),
             b"num_threads=1",
             ctypes.byref(self._config),
