@@ -1,6 +1,7 @@
 """`python -m serving`: the scorer as a process of its own."""
 
 import logging
+import os
 import socket
 import sys
 
@@ -25,6 +26,23 @@ class _Announcing(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             sys.stdout.write(f"scorer listening on http://{host}:{port}\n")
             sys.stdout.flush()
+            _tell_systemd("READY=1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _tell_systemd("STOPPING=1")
+        await super().shutdown(sockets)
+
+
+def _tell_systemd(state: str) -> None:
+    """Say how this program is to who started it with Type=notify, as sd_notify(3) describes."""
+    place = os.environ.get("NOTIFY_SOCKET")  # noqa: TID251 -- not ours: systemd names it so
+    if not place:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        try:
+            told.sendto(state.encode(), place.replace("@", "\0", 1))
+        except OSError as error:
+            LOGGER.warning("systemd was not told %s: %s", state, error.strerror)
 
 
 def _children(settings: Settings) -> tuple[Child, ...]:

@@ -6,8 +6,10 @@ The only place of the scorer with a real clock.
 import asyncio
 import contextlib
 import gc
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from litestar import Litestar, get
@@ -28,14 +30,18 @@ from serving.children import Child
 from serving.context import Scorer
 from serving.decisions import decision_route, read_decision
 from serving.docs import described
-from serving.engine import Engine, Parts
+from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.labels import record_labels
 from serving.metrics import Metrics
+from serving.mirror_metrics import MirrorMetrics
+from serving.model_metrics import ModelMetrics
 from serving.models import read_models
+from serving.parts import Parts
 from serving.paths import ScorerApp
+from serving.process_metrics import watched_process
 from serving.refusals import Refusals
 from serving.residents import Residents
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
@@ -118,6 +124,8 @@ def build_scorer(
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
     )
+    counted.registry.register(ModelMetrics(champion))
+    counted.registry.register(MirrorMetrics(settings.log_path))
     engine = Engine(
         Parts(
             ledger=lambda: open_ledger(settings.log_path),
@@ -185,9 +193,24 @@ async def _running(scorer: Scorer) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        yield
+        with watched_process(scorer.metrics.registry), _looking_on_sighup(scorer.champion):
+            yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await scorer.engine.stop()
+
+
+@contextlib.contextmanager
+def _looking_on_sighup(champion: Residents) -> Iterator[None]:
+    """Look at the deployed models at once when a person or a supervisor says so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # embedded in another program, whose signals are its own
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, champion.nudge)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

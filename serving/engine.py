@@ -13,13 +13,10 @@ import contextlib
 import gc
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import cast
 
-from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ledger import Ledger
-from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import (
     FraudPlatformError,
     JournalBusyError,
@@ -45,16 +42,12 @@ from serving.group import (
     Shadowed,
     shadow_scores,
 )
-from serving.metrics import Metrics
+from serving.parts import Parts
 from serving.ruling import Ruling
-from serving.stance import Stance
 from serving.sync_thread import SyncThread
 from serving.waiting import Waiting, Written, answer, fresh
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
-
-Durability = Literal["durable", "written", "async"]
-"""When a group is answered: its record is on the disk; it is written; it is decided."""
 
 _LARGEST_GROUP = 256
 """Requests decided without a turn of the loop in between."""
@@ -70,33 +63,6 @@ _RETRY_SECONDS = 1.0
 """How long a scorer leaves a failing log alone."""
 _LAZY_SECONDS = 0.05
 """How long the disk is left alone between two syncs that nobody waits for."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What an engine is made of.
-
-    Attributes:
-        ledger: opens what is recorded, and where to record; called again until it succeeds.
-        log: the whole log, for folding; used from the loop's thread only.
-        snapshots: what the state starts from.
-        ruling: returns what decides now; read once per group.
-        stance: returns the mode in force; read once per group.
-        clock: microseconds since 1970-01-01 UTC.
-        metrics: where groups and failures are counted.
-        durability: when a group is answered.
-        queue_limit: so many requests may wait; more are told to come back.
-    """
-
-    ledger: Callable[[], Ledger]
-    log: EventLog
-    snapshots: StateSnapshots
-    ruling: Callable[[], Ruling]
-    stance: Callable[[], Stance]
-    clock: Callable[[], int]
-    metrics: Metrics
-    durability: Durability = "durable"
-    queue_limit: int = 10_000
 
 
 class Engine:

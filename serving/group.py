@@ -279,6 +279,8 @@ class Group:
                     "found a label for a transaction that is not in the log",
                     hint="send the transaction first, or check its transaction_id",
                 )
+            if (same := self._said_last(label)) is not None:
+                return LabelResult(same, recorded=False)
             event, was_new = self._ledger.append_label(
                 Label(
                     transaction_id=label.transaction_id,
@@ -296,6 +298,21 @@ class Group:
         if was_new:
             self._rings.apply(event)
         return LabelResult(event.seq, was_new)
+
+    def _said_last(self, label: NewLabel) -> int | None:
+        """Where the log has this verdict as the last of its source, if no moment was named.
+
+        Without a moment, a request that is sent again would otherwise be a verdict of another one.
+        """
+        if label.known_us is not None:
+            return None
+        about = self._ledger.labels_of(label.transaction_id)
+        mine = [(key.known_us, seq, key.verdict) for key, seq in about.items()
+                if key.label_source == label.label_source]  # fmt: skip
+        if not mine:
+            return None
+        _, seq, verdict = max(mine)
+        return seq if verdict == label.verdict else None
 
 
 def _known_us(label: NewLabel, transaction: Transaction, request: LabelRequest) -> int:

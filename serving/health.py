@@ -86,6 +86,7 @@ async def ready(
     doubts = []
     if scorer.engine.doubtful:
         doubts = [f"{len(scorer.engine.doubtful)} shards of the state are being folded again"]
+    doubts += [f"{role}: {why}" for role, why in sorted(scorer.champion.load_errors.items())]
     body = HealthOut(status="not_ready" if found else "ready")
     if _may_read(request, scorer):
         body = HealthOut(

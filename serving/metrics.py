@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from fraud_platform.decision import Outcome
 from fraud_platform.modes import Mode
 from serving.group import DecisionResult, Result
-from serving.ruling import Ruling
 from serving.stance import Stance
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -104,13 +103,7 @@ class Metrics:
         )
         self._swaps = Counter("fraud_model_swaps", "Champions taken over", registry=registry)
         self._load_errors = Counter(
-            "fraud_model_load_errors", "Champions that failed verification", registry=registry
-        )
-        self._model = Gauge(
-            "fraud_model_info",
-            "1 for the model that decides",
-            ["version", "digest"],
-            registry=registry,
+            "fraud_model_load_errors", "Models that failed verification", registry=registry
         )
 
     def _count_state(self, registry: CollectorRegistry) -> None:
@@ -192,14 +185,12 @@ class Metrics:
         self._failed_checks.inc()
 
     def load_failed(self) -> None:
-        """Count one champion that failed verification."""
+        """Count one model that failed verification."""
         self._load_errors.inc()
 
-    def swapped(self, ruling: Ruling) -> None:
-        """Count one take-over and name the model that decides from now on."""
+    def swapped(self) -> None:
+        """Count one take-over; which model decides is asked by `model_metrics`."""
         self._swaps.inc()
-        self._model.clear()
-        self._model.labels(ruling.version or "", ruling.model_digest or "").set(1)
 
     def page(self) -> bytes:
         """The text exposition of everything."""

@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
@@ -13,10 +14,11 @@ _PAUSES = (0.0001, 0.001, 0.005, 0.02, 0.1, 0.5)
 _SCHEDSTAT = Path("/proc/self/schedstat")
 
 
-def watch_process(registry: CollectorRegistry) -> None:
-    """Add the process to a registry: pauses, run queue, memory, open files, processor time."""
+@contextmanager
+def watched_process(registry: CollectorRegistry) -> Iterator[None]:
+    """Have the process in a registry: pauses, run queue, memory, open files, processor time."""
     pause = Histogram(
-        "fraud_gc_pause_seconds", "Garbage collections", buckets=_PAUSES, registry=registry
+        "fraud_gc_pause_seconds", "Garbage collections", buckets=_PAUSES, registry=None
     )
     started = 0.0
 
@@ -27,9 +29,16 @@ def watch_process(registry: CollectorRegistry) -> None:
         else:
             pause.observe(time.perf_counter() - started)
 
+    collectors = (pause, _RunQueue(), ProcessCollector(registry=None))
+    for collector in collectors:
+        registry.register(collector)
     gc.callbacks.append(measure)
-    registry.register(_RunQueue())
-    ProcessCollector(registry=registry)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(measure)
+        for collector in collectors:
+            registry.unregister(collector)
 
 
 class _RunQueue(Collector):

@@ -187,7 +187,7 @@ class Residents:
         before, self.ruling = self.ruling, found
         if found.version == before.version and found.champion == before.champion:
             return
-        self._metrics.swapped(found)
+        self._metrics.swapped()
         LOGGER.info("model %s decides from now on", found.version)
         # The garbage collector must not walk the new model's objects in the middle of a request.
         gc.collect()

@@ -56,8 +56,8 @@ class DrainedLog(Sink, Protocol):
     def recorded(self, transaction_id: str) -> Recorded | None:
         """The transaction under this id with its decision, or None."""
 
-    def label_seq(self, key: LabelKey) -> int | None:
-        """The position of a verdict, or None."""
+    def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
+        """All verdicts on a transaction, each with its position."""
 
     def follow(self, after_seq: int) -> list[Event]:
         """The events after a position, in order."""
@@ -239,13 +239,18 @@ class Ledger:
                 hint="send the transaction first, or check its transaction_id",
             )
         key = LabelKey(label.transaction_id, label.verdict, label.label_source, label.known_us)
-        same = self._labels.get(key) or self._told.get(key) or self._log.label_seq(key)
+        same = self.labels_of(label.transaction_id).get(key)
         seq = same or self._next_seq()
         if same is None:
-            self._told[key] = seq
+            self._told.setdefault(label.transaction_id, {})[key] = seq
             self._frames[seq] = label_frame(LabelRecord(seq, label), self._salt)
         event = LabelEvent(seq, about.seq, about.transaction, label.verdict, label.known_us)
         return event, same is None
+
+    def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
+        """All verdicts on a transaction, this group's included, each with its position."""
+        newer = (self._labels.get(transaction_id, {}), self._told.get(transaction_id, {}))
+        return self._log.labels_of(transaction_id) | newer[0] | newer[1]
 
     def append_shadow(self, scores: Sequence[ShadowScore]) -> None:
         """Take scores of a challenger into the group, about transactions of the log."""
@@ -274,11 +279,17 @@ class Ledger:
         while self._order and self._order[0][0] <= now.last_seq:
             _, name = self._order.popleft()
             if isinstance(name, LabelKey):
-                self._labels.pop(name, None)
+                self._forget_label(name)
             else:
                 self._tail.pop(name, None)
         self._mark()
         return now
+
+    def _forget_label(self, key: LabelKey) -> None:
+        about = self._labels.get(key.transaction_id, {})
+        about.pop(key, None)
+        if not about:
+            self._labels.pop(key.transaction_id, None)
 
     def close(self) -> None:
         """Let go of the log; nothing is lost, the next owner drains."""
@@ -336,12 +347,13 @@ class Ledger:
     def _keep(self) -> None:
         """What the group has written is part of the log until it is drained."""
         self._tail.update(self._taken)
-        self._labels.update(self._told)
+        for name, labels in self._told.items():
+            self._labels.setdefault(name, {}).update(labels)
         new: list[tuple[int, str | LabelKey]] = [
             (recorded.seq, name) for name, recorded in self._taken.items()
         ]
         if self._told:
-            new += [(seq, key) for key, seq in self._told.items()]
+            new += [(seq, key) for labels in self._told.values() for key, seq in labels.items()]
             new.sort(key=lambda entry: entry[0])
         self._order.extend(new)
 
@@ -353,7 +365,7 @@ class Ledger:
     def _start_group(self) -> None:
         self._taken: dict[str, Recorded] = {}
         self._undecided: dict[str, Decided] = {}
-        self._told: dict[LabelKey, int] = {}
+        self._told: dict[str, dict[LabelKey, int]] = {}  # by transaction
         self._frames: dict[int, bytes] = {}
         self._shadows: list[ShadowScore] = []
 
@@ -364,7 +376,7 @@ class Ledger:
         self.durable_seq = now.last_seq
         self._before_group = now.last_seq
         self._tail: dict[str, Recorded] = {}
-        self._labels: dict[LabelKey, int] = {}
+        self._labels: dict[str, dict[LabelKey, int]] = {}  # by transaction
         self._order: deque[tuple[int, str | LabelKey]] = deque()
         self._written: deque[tuple[Position, int]] = deque()
         self._head = b""  # no head is known: look at the tables before the first group

@@ -131,10 +131,10 @@ class LogFile:
         with self.snapshot() as connection:
             return log_writer.recorded(connection, transaction_id)
 
-    def label_seq(self, key: LabelKey) -> int | None:
-        """The position of a verdict, or None when the file has none."""
+    def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
+        """All verdicts on a transaction that the file has, each with its position."""
         with self._translated():
-            return log_sink.label_seq(self._connection(), key)
+            return log_sink.labels_of(self._connection(), transaction_id)
 
     def follow(self, after_seq: int) -> list[Event]:
         """The events after a position, in order."""

@@ -107,14 +107,13 @@ def seals(connection: sqlite3.Connection) -> list[Seal]:
     return [Seal(*row) for row in rows]
 
 
-def label_seq(connection: sqlite3.Connection, key: LabelKey) -> int | None:
-    """The position of a verdict, or None."""
-    row = connection.execute(
-        "SELECT seq FROM labels WHERE transaction_id = ? AND verdict = ? AND label_source = ?"
-        " AND known_us = ?",
-        key,
-    ).fetchone()
-    return None if row is None else int(row[0])
+def labels_of(connection: sqlite3.Connection, transaction_id: str) -> dict[LabelKey, int]:
+    """All verdicts on a transaction, each with its position."""
+    rows = connection.execute(
+        f"SELECT {', '.join(LabelKey._fields)}, seq FROM labels WHERE transaction_id = ?",  # noqa: S608 -- names are ours
+        (transaction_id,),
+    )
+    return {LabelKey(*row[:-1]): row[-1] for row in rows}
 
 
 def identity(connection: sqlite3.Connection) -> str:

@@ -311,8 +311,8 @@ class SimSink:
         self._check("sink read")
         return self.known.get(transaction_id)
 
-    def label_seq(self, key: tuple[object, ...]) -> int | None:
-        return self.labels.get(tuple(key))
+    def labels_of(self, transaction_id: str) -> dict[Any, int]:
+        return {key: seq for key, seq in self.labels.items() if key[0] == transaction_id}
 
     def follow(self, after_seq: int) -> list[Event]:
         return self.events[after_seq:]

@@ -141,7 +141,7 @@ BUGS = [
     (
         "a verdict is not remembered until it is drained",
         "ledger",
-        "self._labels.update(self._told)",
+        "self._labels.setdefault(name, {}).update(labels)",
         "self._labels.update({})",
     ),
 ]

@@ -30,9 +30,10 @@ from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, UTC_MICROSECONDS
 from serving.app import open_ledger
-from serving.engine import Engine, Parts
+from serving.engine import Engine
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
+from serving.parts import Parts
 from serving.ruling import Resident, resident_of, rules_only, ruling_of
 from serving.stance import Stance
 
@@ -430,3 +431,21 @@ def test_cards_of_the_canary_are_decided_by_the_challenger_and_always_the_same(e
         assert decision.model_version == version
     assert all(len(found) == 1 for found in arms.values())
     assert set.union(*arms.values()) == {"champion", "canary"}
+
+
+def test_a_verdict_sent_again_without_a_moment_is_the_same_verdict(engine):
+    fraud = NewLabel("t0", "fraud", "chargeback", None, None)
+    genuine = replace(fraud, verdict="genuine")
+
+    async def story(one):
+        await decided(one, transaction(0))
+        told = []
+        for label, known in ((fraud, 1), (fraud, 2), (genuine, 3), (fraud, 4)):
+            [result] = await one.label([label], received_us=T0 + known * HOUR, latest_us=2 * T0)
+            told.append((result.seq, result.recorded))
+        both = await one.label([fraud, fraud], received_us=T0 + 5 * HOUR, latest_us=2 * T0)
+        return told, [result.recorded for result in both]
+
+    told, both = run(engine(), story)
+    assert told == [(2, True), (2, False), (3, True), (4, True)]
+    assert both == [False, False], "the last word of this source was already fraud"

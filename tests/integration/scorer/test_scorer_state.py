@@ -31,8 +31,9 @@ from fraud_platform.features.spec import LATENESS, LOOKBACK
 from fraud_platform.modes import Mode
 from serving.app import open_ledger
 from serving.audit import ALONE_EVERY, Audit, _digest, _read
-from serving.engine import Engine, Parts
+from serving.engine import Engine
 from serving.metrics import Metrics
+from serving.parts import Parts
 from serving.refold import Failure, Finding, Mark, Order, refold
 from serving.ruling import ruling_of
 from serving.stance import Stance
