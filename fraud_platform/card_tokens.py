@@ -15,7 +15,7 @@ A token tells which key made it (`card_number.token`), and keys can be changed:
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -99,6 +99,25 @@ def tokenized(
     if number is None or not is_card_number(number):
         return transaction
     return transaction._replace(card_id=keys.token_of(number, known))
+
+
+def known_as(
+    transaction: Transaction, older: Sequence[str], known: Callable[[str], bool]
+) -> Transaction:
+    """The transaction under the first older name of its card that has a history; else as it is.
+
+    Args:
+        transaction: with a token of the current key.
+        older: tokens of the same card by previous keys, newest first.
+        known: whether this card id has a history.
+
+    Examples:
+        >>> new = Transaction("t1", 0, "tok_new", "terminal", 100, "EUR")
+        >>> known_as(new, ("tok_old",), {"tok_old"}.__contains__).card_id
+        'tok_old'
+    """
+    name = next((name for name in older if known(name)), None)
+    return transaction if name is None else transaction._replace(card_id=name)
 
 
 def is_sensitive_field(name: str) -> bool:

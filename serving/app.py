@@ -9,12 +9,14 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from litestar import Litestar, get
 from litestar.di import Provide
 from litestar.response import Redirect
+from litestar.types import ControllerRouterHandler
 
 from fraud_platform.adapters.drain import readable
 from fraud_platform.adapters.event_log import EventLog
@@ -27,7 +29,7 @@ from serving.access import Access
 from serving.audit import Audit
 from serving.batch import decide_payments
 from serving.children import Child
-from serving.context import Scorer
+from serving.context import Edge, Scorer
 from serving.decisions import decision_route, read_decision
 from serving.docs import described
 from serving.engine import Engine
@@ -39,6 +41,7 @@ from serving.metrics import Metrics
 from serving.mirror_metrics import MirrorMetrics
 from serving.model_metrics import ModelMetrics
 from serving.models import read_models
+from serving.owner_socket import OwnerSocket
 from serving.parts import Parts
 from serving.paths import ScorerApp
 from serving.process_metrics import watched_process
@@ -62,6 +65,7 @@ def create_app(
     *,
     clock: Callable[[], int] = wall_clock,
     children: tuple[Child, ...] = (),
+    door: OwnerSocket | None = None,
 ) -> Litestar:
     """The scorer of one installation.
 
@@ -69,11 +73,12 @@ def create_app(
         settings: paths, policies and the polling interval.
         clock: microseconds since 1970-01-01 UTC; tests pass their own.
         children: programs to keep running beside it.
+        door: where its fronts come in; None: it has none.
 
     Raises:
         PermanentError: a route does not say who may use it, or the access policy cannot hold.
     """
-    return assemble(build_scorer(settings, clock, children))
+    return assemble(build_scorer(settings, clock, children, door))
 
 
 def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
@@ -84,7 +89,8 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
         is_hot: whether decisions take the short way; tests compare it with Litestar's own.
     """
     readiness = Readiness(scorer)
-    app = ScorerApp(
+    return application(
+        scorer,
         [
             decision_route(scorer, is_hot=is_hot),
             decide_payments,
@@ -97,14 +103,54 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
             metrics,
             root,
         ],
+        Provide(lambda: readiness, sync_to_thread=False, use_cache=True),
+        refused=scorer.metrics.refused,
+        running=lambda: _running(scorer),
+    )
+
+
+def assemble_edge(
+    edge: Edge,
+    *,
+    refused: Callable[[str], None],
+    running: Callable[[], AbstractAsyncContextManager[None]],
+) -> Litestar:
+    """The application of a front: the routes that need no more than an edge.
+
+    Args:
+        edge: the parts.
+        refused: counts a refusal by its code.
+        running: holds what the application needs while it runs.
+    """
+    routes = [decision_route(edge), decide_payments, read_decision, record_labels]
+    return application(edge, routes, None, refused=refused, running=running)
+
+
+def application(
+    edge: Edge,
+    routes: Sequence[ControllerRouterHandler],
+    readiness: Provide | None,
+    *,
+    refused: Callable[[str], None],
+    running: Callable[[], AbstractAsyncContextManager[None]],
+) -> Litestar:
+    """These routes with everything that all of them have in common.
+
+    Args:
+        edge: what routes are handed as `scorer`.
+        routes: the handlers.
+        readiness: what routes are handed by this name; None: no route asks.
+        refused: counts a refusal by its code.
+        running: holds what the application needs while it runs.
+    """
+    provided = {"scorer": Provide(lambda: edge, sync_to_thread=False, use_cache=True)}
+    app = ScorerApp(
+        routes,
         before_send=[add_headers],
-        dependencies={
-            "scorer": Provide(lambda: scorer, sync_to_thread=False, use_cache=True),
-            "readiness": Provide(lambda: readiness, sync_to_thread=False, use_cache=True),
-        },
-        exception_handlers=Refusals(scorer.metrics.refused).handlers(),
-        guards=[Guard(scorer.access)],
-        lifespan=[lambda _: _running(scorer)],
+        dependencies=provided if readiness is None else {**provided, "readiness": readiness},
+        exception_handlers=Refusals(refused).handlers(),
+        guards=[Guard(edge.access)],
+        lifespan=[lambda _: running()],
         logging_config=None,
         openapi_config=described(),
     )
@@ -114,7 +160,10 @@ def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
 
 
 def build_scorer(
-    settings: Settings, clock: Callable[[], int], children: tuple[Child, ...] = ()
+    settings: Settings,
+    clock: Callable[[], int],
+    children: tuple[Child, ...] = (),
+    door: OwnerSocket | None = None,
 ) -> Scorer:
     """The parts of one scorer, not started yet; nothing is opened."""
     counted = Metrics()
@@ -148,15 +197,16 @@ def build_scorer(
     )
     access = Access(settings, clock=clock)
     return Scorer(
-        settings,
-        engine,
-        champion,
-        stance,
-        counted,
-        access,
-        settings.edge_token_keys,
-        clock,
-        children,
+        settings=settings,
+        engine=engine,
+        access=access,
+        token_keys=settings.edge_token_keys,
+        clock=clock,
+        champion=champion,
+        stance=stance,
+        metrics=counted,
+        children=children,
+        door=door,
     )
 
 
@@ -181,9 +231,18 @@ async def root() -> Redirect:
 @contextlib.asynccontextmanager
 async def _running(scorer: Scorer) -> AsyncIterator[None]:
     """Take the log, the state, the models and a mode, serve, and let go in the opposite order."""
+    with watched_process(scorer.metrics.registry), _looking_on_sighup(scorer.champion):
+        async with _started(scorer):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def _started(scorer: Scorer) -> AsyncIterator[None]:
     await scorer.engine.start()
     await scorer.champion.look()
     await scorer.stance.look()
+    if scorer.door is not None:
+        await scorer.door.open(scorer.engine, scorer.metrics)
     seconds = scorer.settings.state_check_seconds
     audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
     lasting = (scorer.champion.run(), scorer.stance.run(), audit.run())
@@ -193,13 +252,14 @@ async def _running(scorer: Scorer) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     try:
-        with watched_process(scorer.metrics.registry), _looking_on_sighup(scorer.champion):
-            yield
+        yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await scorer.engine.stop()
+        if scorer.door is not None:
+            scorer.door.close()
 
 
 @contextlib.contextmanager

@@ -5,11 +5,10 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, post
-from litestar.di import NamedDependency
 
 from fraud_platform.errors import FraudPlatformError, UnavailableError
 from serving.body import read_body
-from serving.context import Scorer
+from serving.context import Edge, EdgeDependency
 from serving.decoding import (
     decoded,
     refuse_broken_text,
@@ -49,7 +48,7 @@ _LIST = "transactions"
     request_max_body_size=None,  # `read_body` has the limit
 )
 async def decide_payments(
-    request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
+    request: Request[Any, Any, Any], scorer: EdgeDependency
 ) -> Response[bytes]:
     """Decide on several payments in their order; one that is refused does not stop the others.
 
@@ -87,12 +86,10 @@ def _items(body: bytes) -> list[tuple[str, msgspec.Raw]]:
     return [(f"{prefix}[{index}]", raw) for index, raw in enumerate(raws)]
 
 
-async def _decide_one(
-    raw: msgspec.Raw, place: str, received_us: int, scorer: Scorer
-) -> DecisionOut:
+async def _decide_one(raw: msgspec.Raw, place: str, received_us: int, scorer: Edge) -> DecisionOut:
     try:
-        transaction = payment_from(bytes(raw), received_us, scorer)
-        return await decide(transaction, received_us, scorer)
+        payment = payment_from(bytes(raw), received_us, scorer)
+        return await decide(payment, received_us, scorer)
     except RefusedError as refusal:
         raise placed(refusal, place) from None
 

@@ -1,40 +1,82 @@
-"""What every route is handed: the parts of one running scorer."""
+"""What routes are handed: the parts of one running scorer, or of its edge alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from fraud_platform.card_tokens import TokenKeys
+from fraud_platform.errors import PermanentError
+from fraud_platform.events import Decision, Transaction
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.children import Child
 from serving.engine import Engine
+from serving.group import DecisionResult, LabelResult, NewLabel
 from serving.metrics import Metrics
+from serving.owner_socket import OwnerSocket
 from serving.residents import Residents
 from serving.stance import StanceWatch
 
 
+class Deciding(Protocol):
+    """What decides: the engine, or in a front the way to it."""
+
+    async def decide(
+        self, transaction: Transaction, *, received_us: int, older: tuple[str, ...] = ()
+    ) -> DecisionResult:
+        """As `Engine.decide`."""
+
+    async def label(
+        self, labels: Sequence[NewLabel], *, received_us: int, latest_us: int
+    ) -> tuple[LabelResult | PermanentError, ...]:
+        """As `Engine.label`."""
+
+    async def decision(self, transaction_id: str) -> Decision | None:
+        """As `Engine.decision`."""
+
+
 @dataclass(frozen=True)
-class Scorer:
-    """The parts of one running scorer.
+class Edge:
+    """What it takes to read a request and to answer it, whoever decides.
 
     Attributes:
         settings: configuration of the installation.
         engine: decides and records.
-        champion: which model decides.
-        stance: in which mode it answers.
-        metrics: what operators see.
         access: who may do what.
         token_keys: what card numbers are tokenized with; None: they are refused.
         clock: microseconds since 1970-01-01 UTC.
-        children: programs kept running beside it.
     """
 
     settings: Settings
+    engine: Deciding
+    access: Access
+    token_keys: TokenKeys | None
+    clock: Callable[[], int]
+
+
+EdgeDependency = NamedDependency[SkipValidation[Edge]]
+"""A handler's parameter `scorer` where an edge is enough: a `Scorer` is one as it is."""
+
+
+@dataclass(frozen=True)
+class Scorer(Edge):
+    """The parts of one running scorer, beside its edge.
+
+    Attributes:
+        engine: decides and records.
+        champion: which model decides.
+        stance: in which mode it answers.
+        metrics: what operators see.
+        children: programs kept running beside it.
+        door: where its fronts come in; None: it has none.
+    """
+
     engine: Engine
     champion: Residents
     stance: StanceWatch
     metrics: Metrics
-    access: Access
-    token_keys: TokenKeys | None
-    clock: Callable[[], int]
     children: tuple[Child, ...] = ()
+    door: OwnerSocket | None = None

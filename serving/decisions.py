@@ -4,14 +4,13 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
-from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from serving.body import read_body
-from serving.context import Scorer
+from serving.context import Edge, EdgeDependency
 from serving.decoding import refuse_other_content
 from serving.docs import NEEDS_KEY, REFUSALS, returns, takes
 from serving.hot_route import HotDecisions
@@ -23,7 +22,7 @@ from serving.schemas import EXAMPLE, DecisionOut, ErrorOut, TransactionIn, decis
 from serving.scopes import needs
 
 
-def decision_route(scorer: Scorer, *, is_hot: bool = True) -> HTTPRouteHandler:
+def decision_route(scorer: Edge, *, is_hot: bool = True) -> HTTPRouteHandler:
     """`POST /v1/decisions`, by the short way or, for comparison, by Litestar's own."""
     return post(
         "/v1/decisions",
@@ -37,14 +36,14 @@ def decision_route(scorer: Scorer, *, is_hot: bool = True) -> HTTPRouteHandler:
 
 
 async def decide_payment(
-    request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
+    request: Request[Any, Any, Any], scorer: EdgeDependency
 ) -> Response[bytes]:
     """Decide on one payment; the same payment again gets its first decision."""
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=ONE_PAYMENT)
     received_us = scorer.clock()
-    transaction = payment_from(body, received_us, scorer)
-    return _answer(await decide(transaction, received_us, scorer))
+    payment = payment_from(body, received_us, scorer)
+    return _answer(await decide(payment, received_us, scorer))
 
 
 @get(
@@ -60,7 +59,7 @@ async def decide_payment(
 async def read_decision(
     request: Request[Any, Any, Any],
     transaction_id: FromPath[str],
-    scorer: NamedDependency[Scorer],
+    scorer: EdgeDependency,
 ) -> Response[bytes]:
     """The recorded decision on a payment; in its id a slash is written `%2F`."""
     decision = await scorer.engine.decision(transaction_id_of(request))

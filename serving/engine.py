@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from fraud_platform.adapters.ledger import Ledger
+from fraud_platform.card_tokens import known_as
 from fraud_platform.errors import (
     FraudPlatformError,
     JournalBusyError,
@@ -138,13 +139,22 @@ class Engine:
             self._ledger.close()
         self._parts.log.close()
 
-    async def decide(self, transaction: Transaction, *, received_us: int) -> DecisionResult:
+    async def decide(
+        self, transaction: Transaction, *, received_us: int, older: tuple[str, ...] = ()
+    ) -> DecisionResult:
         """Decide on one payment, durably; the same payment again gets its first decision.
+
+        Args:
+            transaction: the payment, checked.
+            received_us: when it arrived.
+            older: other names that its card may be known by, newest first.
 
         Raises:
             IdempotencyConflictError: the id is known with another payload, or from a file.
             UnavailableError: nothing was acknowledged; the sender may repeat.
         """
+        if older:
+            transaction = known_as(transaction, older, self.knows_card)
         result = await self._submit(DecisionRequest(transaction, received_us))
         return cast(DecisionResult, result)
 
@@ -187,6 +197,17 @@ class Engine:
             self._fail(error)
 
     async def _submit(self, request: Request) -> Result:
+        result = await self.submit(request)
+        if isinstance(result, FraudPlatformError):
+            raise result
+        return result
+
+    def submit(self, request: Request) -> asyncio.Future[Result]:
+        """Put a request at the end of the queue, now; an error of its own is a result too.
+
+        Raises:
+            UnavailableError: nothing is taken at the moment.
+        """
         if self.fault is not None:
             raise fresh(self.fault)
         if self._parts.stance().mode is Mode.CLOSED:
@@ -196,10 +217,7 @@ class Engine:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._pending.append(Waiting(request, self._clock(), future))
         self._schedule()
-        result = await future
-        if isinstance(result, FraudPlatformError):
-            raise result
-        return result
+        return future
 
     def _schedule(self) -> None:
         if self._pending and not self._is_scheduled and self.fault is None:

@@ -32,7 +32,7 @@ def golden_problem(scorer: Scorer) -> str | None:
     if rings is None:
         return "the state is being folded from the log"
     try:
-        payment = payment_from(msgspec.json.encode(wire), now_us, scorer)
+        payment = payment_from(msgspec.json.encode(wire), now_us, scorer).transaction
         features = np.array([rings.read(payment)], dtype=np.float64)
         [verdict] = scorer.champion.ruling.verdicts(
             features, [payment.card_id], [payment.amount_minor]

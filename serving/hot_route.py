@@ -10,7 +10,7 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from serving.body import read_body
-from serving.context import Scorer
+from serving.context import Edge
 from serving.decoding import refuse_other_content
 from serving.intake import ONE_PAYMENT, decide, payment_from
 
@@ -26,7 +26,7 @@ class HotDecisions:
         scorer: decides.
     """
 
-    def __init__(self, app: ASGIApp, scorer: Scorer) -> None:
+    def __init__(self, app: ASGIApp, scorer: Edge) -> None:
         self._app = app
         self._scorer = scorer
 
@@ -37,8 +37,8 @@ class HotDecisions:
         refuse_other_content(headers)
         body = await read_body(receive, limit=ONE_PAYMENT)
         received_us = scorer.clock()
-        transaction = payment_from(body, received_us, scorer)
-        answer = _ENCODER.encode(await decide(transaction, received_us, scorer))
+        payment = payment_from(body, received_us, scorer)
+        answer = _ENCODER.encode(await decide(payment, received_us, scorer))
         length = (b"content-length", b"%d" % len(answer))
         await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length]})
         await send({"type": "http.response.body", "body": answer, "more_body": False})

@@ -1,10 +1,12 @@
 """From the bytes of a payment to its decision: what the hot route, its twin and the batch share."""
 
+from typing import NamedTuple
+
 from fraud_platform.card_tokens import tokenized
 from fraud_platform.events import Transaction
 from fraud_platform.validation import RULES, check_transaction
 from serving import sandbox
-from serving.context import Scorer
+from serving.context import Edge
 from serving.decoding import decoded, refuse_outer_blanks, refuse_repeated_keys
 from serving.refusals import RefusedError, refused_field
 from serving.ruling import REASON_TEXTS
@@ -23,7 +25,14 @@ _FIELDS = TransactionIn.__struct_fields__
 _RULES = {rule.name: rule for rule in RULES}
 
 
-def payment_from(body: bytes, received_us: int, scorer: Scorer) -> Transaction:
+class Payment(NamedTuple):
+    """A checked payment, and older names that its card may be known by, newest first."""
+
+    transaction: Transaction
+    older: tuple[str, ...]
+
+
+def payment_from(body: bytes, received_us: int, scorer: Edge) -> Payment:
     """The payment that a body holds, checked as a whole; a token stands for its card number.
 
     Args:
@@ -37,23 +46,31 @@ def payment_from(body: bytes, received_us: int, scorer: Scorer) -> Transaction:
     wire = decoded(body, TRANSACTION_DECODER, _FIELDS)
     refuse_repeated_keys(body, wire)
     refuse_outer_blanks(wire)
-    transaction = tokenized(transaction_from(wire), scorer.token_keys, scorer.engine.knows_card)
+    older: list[str] = []
+
+    def note(name: str) -> bool:
+        older.append(name)
+        return False  # by which of its names the card is known, only the engine can say
+
+    transaction = tokenized(transaction_from(wire), scorer.token_keys, note)
     name = check_transaction(transaction, received_us, scorer.settings.validation)
     if name is not None:
         raise _broken(name)
-    return transaction
+    return Payment(transaction, tuple(older))
 
 
-async def decide(transaction: Transaction, received_us: int, scorer: Scorer) -> DecisionOut:
+async def decide(payment: Payment, received_us: int, scorer: Edge) -> DecisionOut:
     """The durable answer for one payment.
 
     Raises:
         RefusedError: the sandbox refuses.
         FraudPlatformError: the engine refuses.
     """
-    if transaction.card_id in sandbox.CARDS:
-        return await sandbox.forced(transaction, received_us, scorer)
-    result = await scorer.engine.decide(transaction, received_us=received_us)
+    if payment.transaction.card_id in sandbox.CARDS:
+        return await sandbox.forced(payment.transaction, received_us, scorer)
+    result = await scorer.engine.decide(
+        payment.transaction, received_us=received_us, older=payment.older
+    )
     return decision_out(result.decision, REASON_TEXTS, replayed=result.replayed)
 
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, post
-from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import microseconds
 from serving.body import read_body
-from serving.context import Scorer
+from serving.context import EdgeDependency
 from serving.decoding import (
     decoded,
     refuse_card_numbers,
@@ -52,9 +51,7 @@ _ANSWER: Any = LabelOut | LabelBatchOut  # a union of types, which ResponseSpec'
         **REFUSALS,
     },
 )
-async def record_labels(
-    request: Request[Any, Any, Any], scorer: NamedDependency[Scorer]
-) -> Response[bytes]:
+async def record_labels(request: Request[Any, Any, Any], scorer: EdgeDependency) -> Response[bytes]:
     """Record one verdict, or a batch: in a batch one bad verdict does not stop the others."""
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=_MAX_BODY)

@@ -151,9 +151,9 @@ class Metrics:
             elif isinstance(result, tuple):
                 self._labels.inc(sum(getattr(label, "recorded", False) for label in result))
 
-    def refused(self, code: str) -> None:
-        """Count one refused request."""
-        self._refusals.labels(code).inc()
+    def refused(self, code: str, count: int = 1) -> None:
+        """Count refused requests."""
+        self._refusals.labels(code).inc(count)
 
     def shadowed(self, scores: int) -> None:
         """Count scores of a challenger."""

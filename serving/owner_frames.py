@@ -13,7 +13,7 @@ import msgspec
 
 from fraud_platform.errors import FraudPlatformError, PermanentError
 from fraud_platform.events import Decision, Transaction
-from serving.group import AlreadyIngestedError, LabelResult, NewLabel
+from serving.group import LabelResult, NewLabel
 from serving.refusals import DOMAIN
 
 LARGEST_FRAME = 128 * 1024 * 1024
@@ -134,8 +134,8 @@ def error_of(fault: Fault) -> FraudPlatformError:
     """The error again, to be raised once.
 
     Examples:
-        >>> fault = fault_of(AlreadyIngestedError("found it in a file"))
-        >>> type(error_of(fault)) is AlreadyIngestedError
+        >>> fault = fault_of(PermanentError("found it in a file"))
+        >>> type(error_of(fault)) is PermanentError
         True
     """
     return _KINDS[fault.kind](fault.message, hint=fault.hint)

@@ -9,7 +9,7 @@ from typing import Literal
 from fraud_platform.decision import policy_digest
 from fraud_platform.events import Transaction, moment_of
 from fraud_platform.features.spec import spec_digest
-from serving.context import Scorer
+from serving.context import Edge
 from serving.refusals import RETRY_AFTER_SECONDS, RefusedError, refused_field
 from serving.schemas import DecisionOut, ErrorOut, ReasonOut
 
@@ -26,7 +26,7 @@ CARDS = frozenset({*_OUTCOMES, "sandbox_unavailable"})
 """Card ids that never stand for a card."""
 
 
-async def forced(transaction: Transaction, received_us: int, scorer: Scorer) -> DecisionOut:
+async def forced(transaction: Transaction, received_us: int, scorer: Edge) -> DecisionOut:
     """The outcome that a payment's card id asks for.
 
     Args:
@@ -54,7 +54,7 @@ async def forced(transaction: Transaction, received_us: int, scorer: Scorer) -> 
     return _answer(transaction, received_us, scorer)
 
 
-def _answer(transaction: Transaction, received_us: int, scorer: Scorer) -> DecisionOut:
+def _answer(transaction: Transaction, received_us: int, scorer: Edge) -> DecisionOut:
     policy = scorer.settings.decision
     outcome, decided_us = _OUTCOMES[transaction.card_id], scorer.clock()
     reasons = [] if outcome == "approve" else [ReasonOut("S00", "The sandbox forces this outcome.")]
