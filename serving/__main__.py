@@ -40,7 +40,7 @@ def _tell_systemd(state: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         try:
-            told.sendto(state.encode(), place.replace("@", "\0", 1))
+            told.sendto(state.encode(), f"\0{place[1:]}" if place[0] == "@" else place)
         except OSError as error:
             LOGGER.warning("systemd was not told %s: %s", state, error.strerror)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,3 +224,38 @@ def test_senders_of_the_same_payment_at_once_get_one_decision(start, publish, pa
     assert len({answer["decision_id"] for answer in answers}) == 1
     assert [answer["replayed"] for answer in answers].count(False) == 1
     assert len(recorded(settings)[0]) == 1
+
+
+def version_at(url: str) -> str | None:
+    return httpx.get(f"{url}/v1/models").json()["champion"]
+
+
+def test_a_sighup_makes_it_take_over_what_is_deployed_long_before_it_would_look(start, publish):
+    publish("1")
+    process = start(FRAUD_CHAMPION_POLL_SECONDS="3600")
+    publish("2")
+    assert version_at(process.url) == "1"
+    process.popen.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while version_at(process.url) != "2":
+        assert time.monotonic() < deadline, "the signal changed nothing"
+        time.sleep(0.05)
+    assert process.popen.poll() is None
+
+
+def test_systemd_is_told_when_payments_are_answered_and_when_no_longer(start, publish, tmp_path):
+    publish("1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        process = start(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert systemd.recv(100) == b"READY=1"
+        assert httpx.get(f"{process.url}/health/live").is_success
+        process.popen.terminate()
+        assert systemd.recv(100) == b"STOPPING=1"
+        assert process.popen.wait(timeout=30) in {0, -signal.SIGTERM}
+
+
+def test_a_supervisor_that_does_not_listen_does_no_harm(start, tmp_path):
+    process = start(NOTIFY_SOCKET=str(tmp_path / "nobody"))
+    assert httpx.get(f"{process.url}/health/live").is_success
