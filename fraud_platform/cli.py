@@ -124,7 +124,12 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
     type=click.IntRange(0, 65_535),
     help="Port; 0 takes a free one and prints it.  [FRAUD_SCORER_PORT, or 8080]",
 )
-def serve(host: str | None, port: int | None) -> None:
+@click.option(
+    "--fronts",
+    type=click.IntRange(0, 64),
+    help="HTTP processes in front of the one that decides.  [FRAUD_SCORER_FRONTS, or 0]",
+)
+def serve(host: str | None, port: int | None, fronts: int | None) -> None:
     r"""Run the scorer: answer payments over HTTP until SIGTERM or Ctrl-C.
 
     It decides with the champion of this home (FRAUD_HOME), takes over the next one by itself, and
@@ -136,6 +141,9 @@ def serve(host: str | None, port: int | None) -> None:
       fraud-platform keys create --subject checkout --scope score
       fraud-platform serve --host 0.0.0.0
 
+    One process decides, since a payment's windows must see all others. Where it is busy most of
+    the time, --fronts 2 takes HTTP off its hands.
+
     The page at / describes the API. /health/ready says whether payments are decided, /metrics is
     for Prometheus. On SIGTERM it stops accepting, answers what is under way and ends.
     FRAUD_LOG_FORMAT=json writes the log as JSON; FRAUD_SANDBOX=true answers test cards. All
@@ -143,7 +151,7 @@ def serve(host: str | None, port: int | None) -> None:
     """
     from serving.__main__ import run
 
-    told = {"scorer_host": host, "scorer_port": port}
+    told = {"scorer_host": host, "scorer_port": port, "scorer_fronts": fronts}
     changes = {name: value for name, value in told.items() if value is not None}
     run(get_settings().model_copy(update=changes))
 

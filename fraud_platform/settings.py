@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     """Address the scorer listens on."""
     scorer_port: int = 8080
     """Port the scorer listens on."""
+    scorer_fronts: int = Field(default=0, ge=0, le=64)
+    """HTTP processes in front of the one that decides: worth it where a single process is busy
+    most of the time. Limits on requests hold in each for itself. 0: the one answers by itself."""
     api_key: SecretStr | None = None
     """Key that `load` shows the scorer; unset: none."""
     jwt_secret: SecretStr | None = None

@@ -1,5 +1,6 @@
 """`python -m serving`: the scorer as a process of its own."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -12,7 +13,10 @@ from fraud_platform.settings import Settings, get_settings
 from serving.access import require_access
 from serving.app import create_app
 from serving.children import Child
+from serving.front import arguments as front_arguments
+from serving.listening import require_one_worker, reserved, server_config
 from serving.logs import configure_logs
+from serving.owner_socket import OwnerSocket, bound, http_path, owned, requests_path
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -23,14 +27,45 @@ class _Announcing(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            sys.stdout.write(f"scorer listening on http://{host}:{port}\n")
-            sys.stdout.flush()
-            _tell_systemd("READY=1")
+            await self.announce()
+
+    async def announce(self) -> None:
+        """Tell where this very process listens."""
+        _announce(self.servers[0].sockets[0])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _tell_systemd("STOPPING=1")
         await super().shutdown(sockets)
+
+
+class _Owning(_Announcing):
+    """The same for a process behind fronts: it says where they listen, once all of them do.
+
+    Args:
+        config: of the server on the Unix socket.
+        door: where the fronts come in.
+        held: the port that they share.
+    """
+
+    def __init__(self, config: uvicorn.Config, door: OwnerSocket, held: socket.socket) -> None:
+        super().__init__(config)
+        self._door = door
+        self._held = held
+        self._waiting: asyncio.Task[None] | None = None
+
+    async def announce(self) -> None:
+        self._waiting = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        await self._door.complete.wait()
+        _announce(self._held)
+
+
+def _announce(listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    sys.stdout.write(f"scorer listening on http://{host}:{port}\n")
+    sys.stdout.flush()
+    _tell_systemd("READY=1")
 
 
 def _tell_systemd(state: str) -> None:
@@ -68,31 +103,40 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, answering what is under way first.
 
     Raises:
-        PermanentError: the home cannot be used, or is being emptied.
+        PermanentError: the home or the address cannot be used, or several workers are wanted.
     """
     configure_logs(settings.log_format)
     LOGGER.info(require_access(settings))
-    config = uvicorn.Config(
-        create_app(settings, children=_children(settings)),
-        host=settings.scorer_host,
-        port=settings.scorer_port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        access_log=False,  # the decision log is the record; request lines would hold ids
-        log_level="warning",
-        proxy_headers=False,  # nothing here depends on who the client says it is
-        server_header=False,
-        timeout_keep_alive=75,  # longer than the idle time of common connection pools
-        log_config=None,  # uvicorn's own lines look like all others
-        timeout_graceful_shutdown=10,  # for what is in flight after SIGTERM
-    )
-    server = _Announcing(config)
+    require_one_worker(server_config(None, settings))
     with in_use(settings.home):
         _leave_out_the_unused()
-        server.run()
-    if not server.started:
+        started = _with_fronts(settings) if settings.scorer_fronts else _alone(settings)
+    if not started:
         sys.exit(3)
+
+
+def _alone(settings: Settings) -> bool:
+    app = create_app(settings, children=_children(settings))
+    server = _Announcing(server_config(app, settings))
+    server.run()
+    return server.started
+
+
+def _with_fronts(settings: Settings) -> bool:
+    """Own the state behind other processes: HTTP on a Unix socket only, for what they pass on."""
+    with (
+        owned(settings.home),
+        reserved(settings.scorer_host, settings.scorer_port) as held,
+    ):
+        count, (host, port) = settings.scorer_fronts, held.getsockname()[:2]
+        fronts = (Child(f"front {n + 1}", front_arguments(host, port)) for n in range(count))
+        door = OwnerSocket(requests_path(settings.home), expected=count)
+        app = create_app(settings, children=(*_children(settings), *fronts), door=door)
+        # Nobody but fronts gets at the socket, so whom they say they speak for is believed.
+        trust = {"proxy_headers": True, "forwarded_allow_ips": "*"}
+        server = _Owning(server_config(app, settings, **trust), door, held)
+        server.run(sockets=[bound(http_path(settings.home))])
+        return server.started
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ LOGGER = logging.getLogger("fraud_platform.front")
 
 _SOON_SECONDS = 0.02
 _LATEST_SECONDS = 1.0
+_START_SECONDS = 2.0
+"""How long a front waits for the owner before it answers that there is none."""
 _COUNTS_SECONDS = 0.5
 """How often the owner is told what was refused here."""
 _AGAIN = "Send the same request again: a payment is decided at most once"
@@ -94,6 +96,7 @@ class RemoteEngine:
         self._outgoing: list[Request] = []
         self._refused: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stood = asyncio.Event()
 
     @property
     def is_connected(self) -> bool:
@@ -101,8 +104,10 @@ class RemoteEngine:
         return self._link is not None
 
     async def start(self) -> None:
-        """Connect, and again whenever the connection is lost."""
+        """Connect, and again whenever the connection is lost; return once it stood, or soon."""
         self._tasks = [asyncio.create_task(work) for work in (self._connect(), self._report())]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stood.wait(), _START_SECONDS)
 
     async def stop(self) -> None:
         """Let go of the owner; nothing may be under way."""
@@ -206,6 +211,7 @@ class RemoteEngine:
                 )
                 link.say([Hello(SHAPE, os.getpid())])
                 self._link, began = link, asyncio.get_running_loop().time()
+                self._stood.set()
                 await link.ended.wait()
                 self._link = None  # also if it was lost before it was taken
                 if asyncio.get_running_loop().time() - began > _LATEST_SECONDS:
