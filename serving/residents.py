@@ -55,7 +55,8 @@ class Residents:
         load_errors: role -> why the deployed model does not have it; "deployment" when the file
             itself cannot be read.
         defects: how often a look failed in a way nobody foresaw.
-        fallbacks: how many models were found to be scored through the library's slower public call.
+        fallbacks: how many models were found to be scored or explained through the library's
+            slower public call.
     """
 
     def __init__(
@@ -150,11 +151,11 @@ class Residents:
             return False
         self._refused.pop(pointer, None)
         self._held[pointer] = resident
-        if resident.scorer.fallback is not None:
-            self.fallbacks += 1
-            LOGGER.warning(
-                "model %s is scored the slow way: %s", resident.version, resident.scorer.fallback
-            )
+        why = {"scored": resident.scorer.fallback, "explained": resident.explainer.fallback}
+        for what, reason in why.items():
+            if reason is not None:
+                self.fallbacks += 1
+                LOGGER.warning("model %s is %s the slow way: %s", resident.version, what, reason)
         return True
 
     def _load(self, pointer: Pointer) -> Resident:

@@ -30,6 +30,7 @@ from fraud_platform.decision import (
     policy_digest,
     strongest_reasons,
 )
+from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURES, spec_digest
 from fraud_platform.model import Model
 from fraud_platform.native_score import NativeScorer
@@ -96,6 +97,7 @@ class Resident:
         policy_digest: names policy and thresholds.
         scorer: scores for the thread that decides.
         shadow_scorer: scores for the thread that shadows.
+        explainer: reasons for the thread that decides.
     """
 
     version: str
@@ -106,6 +108,7 @@ class Resident:
     policy_digest: str
     scorer: NativeScorer = field(compare=False)
     shadow_scorer: NativeScorer = field(compare=False)
+    explainer: FastExplainer = field(compare=False)
 
     def verdicts(self, features: NDArray[np.float64], arm: str) -> list[Verdict]:
         """Outcomes for a matrix of feature rows, shape (n, k), n >= 1."""
@@ -140,10 +143,10 @@ class Resident:
     def _reasons(
         self, features: NDArray[np.float64], scores: list[float], rows: list[int]
     ) -> dict[int, tuple[str, ...]]:
-        # Contributions cost tens of scores and more, so approved rows go without.
+        # Contributions cost several scores, and the library's tens, so approved rows go without.
         if not rows:
             return {}
-        found = self.model.explain(features[rows])
+        found = self.explainer.explain(features[rows], np.array([scores[row] for row in rows]))
         pushes, is_exact = found.contributions.tolist(), found.is_exact.tolist()
         reasons: dict[int, tuple[str, ...]] = {}
         for place, row in enumerate(rows):
@@ -307,7 +310,8 @@ def resident_of(bundle: Bundle, policy: DecisionPolicy) -> Resident:
         policy_digest(policy, thresholds),
         NativeScorer(model, check),
         NativeScorer(model, check),
+        FastExplainer(model, check),  # explains through the library once, too
     )
     resident.verdicts(check[:1], CHAMPION_ARM)
-    model.explain(check[:1])
+    resident.explainer.explain(check[:1], model.score(check[:1]))
     return resident

@@ -15,6 +15,7 @@ from fraud_platform.decision import (
     decide,
     policy_digest,
 )
+from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Explanations, Model
 from serving.ruling import CANARY_ARM, CHAMPION_ARM, NO_ARM, Ruling, resident_of, rules_only
@@ -145,13 +146,14 @@ def test_a_shadow_that_fails_harms_nobody(contest, monkeypatch):
 def test_reasons_that_do_not_add_up_are_not_told(contest, monkeypatch):
     honest = Model.explain
 
-    def off(self, features):
-        found = honest(self, features)
+    def off(self, features, scores=None):
+        found = honest(getattr(self, "_model", self), features)
         return Explanations(
             base=found.base + 1, contributions=found.contributions, margin=found.margin
         )
 
     monkeypatch.setattr(Model, "explain", off)
+    monkeypatch.setattr(FastExplainer, "explain", off)
     verdicts = contest.champion.verdicts(ROWS, CHAMPION_ARM)
     told = {v.reasons for v in verdicts if v.outcome is not Outcome.APPROVE}
     assert told == {(UNEXPLAINED,)}
