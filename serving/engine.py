@@ -211,7 +211,7 @@ class Engine:
         if self.fault is not None:
             raise fresh(self.fault)
         if self._parts.stance().mode is Mode.CLOSED:
-            raise ScorerClosedError("found the scorer closed; nothing was decided or recorded")
+            raise fresh(_CLOSED)
         if len(self._pending) >= self._parts.queue_limit:
             raise ScorerFullError("found more requests waiting than this scorer takes")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -228,6 +228,10 @@ class Engine:
         """Decide and write what is pending; what is left is the next turn's."""
         self._is_scheduled = False
         if not self._pending or self.fault is not None or self._ledger is None:
+            return
+        if self._parts.stance().mode is Mode.CLOSED:
+            answer(list(self._pending), _CLOSED)
+            self._pending.clear()
             return
         started_us = self._clock()
         try:
@@ -442,4 +446,5 @@ class _FarBehindError(Exception):
 
 
 _DEFECT = LogUnavailableError("found a defect while deciding; the group was rolled back")
+_CLOSED = ScorerClosedError("found the scorer closed; nothing was decided or recorded")
 _BUSY = LogUnavailableError("found another process appending to the log for too long")

@@ -219,11 +219,13 @@ class Group:
     def _verdicts(self, plans: list[_Planned]) -> list[Verdict]:
         """In the order of the plans; whose past is in doubt is judged by no model."""
         amounts = [plan.request.transaction.amount_minor for plan in plans]
-        if self._stance.mode is Mode.RULES_ONLY and self._ruling.model is not None:
-            return self._ruling.without_score(amounts, SET_ASIDE)
         doubtful = {row for row, plan in enumerate(plans) if plan.in_doubt}
         sound = [row for row in range(len(plans)) if row not in doubtful]
-        found = dict(zip(sound, self._judged([plans[row] for row in sound]), strict=True))
+        if self._stance.mode is Mode.RULES_ONLY and self._ruling.model is not None:
+            judged = self._ruling.without_score([amounts[row] for row in sound], SET_ASIDE)
+        else:
+            judged = self._judged([plans[row] for row in sound])
+        found = dict(zip(sound, judged, strict=True))
         for row in doubtful:
             [found[row]] = self._ruling.without_score([amounts[row]], STATE_IN_DOUBT)
         return [found[row] for row in range(len(plans))]

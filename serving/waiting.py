@@ -2,10 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fraud_platform.adapters.journal_frames import Position
-from fraud_platform.errors import LogUnavailableError
+from fraud_platform.errors import UnavailableError
 from serving.group import Request, Result
+
+Unavailable = TypeVar("Unavailable", bound=UnavailableError)
 
 
 @dataclass
@@ -34,17 +37,17 @@ class Written:
     started_us: int
 
 
-def answer(group: list[Waiting], outcome: list[Result] | LogUnavailableError) -> None:
+def answer(group: list[Waiting], outcome: list[Result] | UnavailableError) -> None:
     """Resolve the futures of a group; a sender that went away is skipped."""
     for place, waiting in enumerate(group):
         if waiting.future.done():
             continue
-        if isinstance(outcome, LogUnavailableError):
+        if isinstance(outcome, UnavailableError):
             waiting.future.set_exception(fresh(outcome))
         else:
             waiting.future.set_result(outcome[place])
 
 
-def fresh(error: LogUnavailableError) -> LogUnavailableError:
+def fresh(error: Unavailable) -> Unavailable:
     """The same error for one more sender; raising one object twice grows its traceback for ever."""
     return type(error)(error.message, hint=error.hint)

@@ -291,8 +291,13 @@ class ModelRegistry:
         """Make the deployment agree with the aliases; return the champion's version, or None.
 
         Heals a move that was killed between aliases and deployment, and a damaged deployment.
+
+        Raises:
+            BundleIntegrityError: the champion's bundle is damaged or missing.
         """
         with self._moving() as client:
+            if (version := aliases_of(client, REGISTERED_MODEL).get(CHAMPION)) is not None:
+                load_bundle(self._models_dir / version)
             champion = self._publish(client).champion
             return None if champion is None else champion.version
 
@@ -360,8 +365,6 @@ class ModelRegistry:
     def _publish(self, client: Any, canary_share: float | None = None) -> Deployment:
         """Write what the aliases say; a canary goes on only between the same two models."""
         aliases = aliases_of(client, REGISTERED_MODEL)
-        if (champion := aliases.get(CHAMPION)) is not None:
-            load_bundle(self._models_dir / champion)
         try:
             before = read_deployment(self._models_dir)
         except BundleIntegrityError as error:

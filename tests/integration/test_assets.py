@@ -202,6 +202,7 @@ def test_every_served_feature_equals_its_batch_value(served):
 
 
 def test_one_tampered_feature_value_is_found(served):
+    served.log.drain()
     with sqlite3.connect(served.settings.log_path) as log:
         (blob,) = log.execute(
             "SELECT features FROM decisions WHERE transaction_id = 'live-3'"
