@@ -281,6 +281,8 @@ class Group:
                     "found a label for a transaction that is not in the log",
                     hint="send the transaction first, or check its transaction_id",
                 )
+            known_us = _known_us(label, recorded.transaction, request)
+            _refuse_what_is_to_come(label, request)
             if (same := self._said_last(label)) is not None:
                 return LabelResult(same, recorded=False)
             event, was_new = self._ledger.append_label(
@@ -289,7 +291,7 @@ class Group:
                     verdict=label.verdict,
                     label_source=label.label_source,
                     reason=label.reason,
-                    known_us=_known_us(label, recorded.transaction, request),
+                    known_us=known_us,
                     received_us=request.received_us,
                     happened_us=label.happened_us,
                     reported_by=label.reported_by,
@@ -334,6 +336,16 @@ def _known_us(label: NewLabel, transaction: Transaction, request: LabelRequest) 
             hint="check the time zone of known_at",
         )
     return label.known_us
+
+
+def _refuse_what_is_to_come(label: NewLabel, request: LabelRequest) -> None:
+    latest_us = request.latest_us if label.known_us is None else label.known_us
+    if label.happened_us is not None and label.happened_us > latest_us:
+        raise InvalidLabelError(
+            "found a label whose happened_at is after it became known, "
+            "expected something that had happened by then",
+            hint="check the time zones of happened_at and known_at",
+        )
 
 
 def _replay(transaction: Transaction, recorded: Recorded) -> DecisionResult:

@@ -20,6 +20,7 @@ from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.decision import SET_ASIDE, DecisionPolicy
 from fraud_platform.errors import (
     IdempotencyConflictError,
+    InvalidLabelError,
     LogUnavailableError,
     PermanentError,
     ScorerClosedError,
@@ -449,3 +450,19 @@ def test_a_verdict_sent_again_without_a_moment_is_the_same_verdict(engine):
     told, both = run(engine(), story)
     assert told == [(2, True), (2, False), (3, True), (4, True)]
     assert both == [False, False], "the last word of this source was already fraud"
+
+
+@pytest.mark.parametrize("known", [None, T0 + HOUR])
+def test_nothing_can_have_happened_after_it_became_known(engine, known):
+    label = NewLabel("t0", "fraud", "dispute", None, known, happened_us=T0 + 3 * HOUR)
+
+    async def story(one):
+        await decided(one, transaction(0))
+        [late] = await one.label([label], received_us=T0 + HOUR, latest_us=T0 + 2 * HOUR)
+        sound = replace(label, happened_us=T0 + HOUR)
+        [taken] = await one.label([sound], received_us=T0 + HOUR, latest_us=T0 + 2 * HOUR)
+        return late, taken
+
+    late, taken = run(engine(), story)
+    assert isinstance(late, InvalidLabelError)
+    assert (taken.seq, taken.recorded) == (2, True)
