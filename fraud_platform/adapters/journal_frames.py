@@ -32,6 +32,7 @@ _FRAME = struct.Struct("<IIBQ")
 PREFIX = _FRAME.size
 """Bytes of a frame before its payload."""
 _SMALLEST = _INNER.size
+_ZEROS = bytes(1 << 16)
 
 
 class Kind(IntEnum):
@@ -277,10 +278,25 @@ def wanted(data: bytes) -> int:
     return length + 8 if _SMALLEST <= length <= LARGEST else 0
 
 
+def content_length(data: bytes) -> int:
+    """How many bytes stand before the zeros that some bytes end in; blocks of zeros cost nothing.
+
+    Examples:
+        >>> content_length(b"ab" + bytes(5 << 20))
+        2
+    """
+    end = len(data)
+    while data.endswith(_ZEROS, 0, end):
+        end -= len(_ZEROS)
+    return len(data[:end].rstrip(b"\0"))
+
+
 def scattered(data: bytes, salt: int, base: int = 0) -> Iterator[Frame]:
     """The valid frames anywhere in some bytes, also behind places that are none."""
+    # Segments are allocated as zeros, and no frame begins with them, although one may end in them.
+    end = content_length(data) + PREFIX
     offset = 0
-    while (candidate := _CANDIDATE.search(data, offset)) is not None:
+    while (candidate := _CANDIDATE.search(data, offset, end)) is not None:
         found = frame_at(data, candidate.start(), salt, base)
         if found is None:
             offset = candidate.start() + 1

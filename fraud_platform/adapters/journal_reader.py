@@ -16,6 +16,7 @@ from fraud_platform.adapters.journal_frames import (
     Header,
     Kind,
     Position,
+    content_length,
     frames,
     read_header,
     read_mark,
@@ -133,7 +134,7 @@ class JournalReader:
                 continue
             start = at.offset if number == at.segment else 0
             data = _bytes_at(self._disk, Position(number, start), _ALL)
-            size += len(data.rstrip(b"\0"))
+            size += content_length(data)
             for frame in scattered(data, self._salt, start):
                 count += 1
                 self._refuse_damage(at, frame, number)

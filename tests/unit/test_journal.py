@@ -1,6 +1,8 @@
 """Frames and segments of the journal: what goes in comes out, and nothing else does."""
 
 import random
+import time
+import zlib
 
 import pytest
 from hypothesis import given
@@ -97,6 +99,21 @@ def test_frames_are_found_between_anything(before, after):
     one, other = (mark_frame(Position(1, n), n, SALT) for n in (7, 8))
     found = list(scattered(before + one + after + other, SALT))
     assert [sound.seq for sound in found] == [7, 8]
+
+
+def test_the_unused_room_of_a_segment_is_not_searched():
+    """Whoever drains searches under the append lock; a second of it would starve the scorer."""
+    one = mark_frame(Position(1, 0), 7, SALT)
+    data = b"torn" + one + bytes(16 << 20)
+
+    def seconds(act) -> float:
+        start = time.process_time()
+        act()
+        return time.process_time() - start
+
+    assert [sound.seq for sound in scattered(data, SALT)] == [7]
+    took = min(seconds(lambda: list(scattered(data, SALT))) for _ in range(3))
+    assert took < 5 * min(seconds(lambda: zlib.crc32(data)) for _ in range(3))
 
 
 def journal(disk: SimDisk, *, segment_bytes: int = 256) -> Journal:
