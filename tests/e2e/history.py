@@ -94,6 +94,7 @@ def unresolved(history: Iterable[Asked]) -> dict[tuple[str, Hashable], Asked]:
 
 
 _CONFLICT = "idempotency_conflict"
+_TOO_MANY = 429  # says nothing about what is recorded
 
 
 def _in_order(log: Sequence[Kept]) -> Iterator[str]:
@@ -144,7 +145,7 @@ def _of_answers(ok: list[Asked], record: Kept) -> Iterator[str]:
 
 def _of_refusals(asked: list[Asked], ok: list[Asked], record: Kept) -> Iterator[str]:
     for one in asked:
-        if one.is_ok or one.is_unknown:
+        if one.is_ok or one.is_unknown or one.status == _TOO_MANY:
             continue
         if one.code == _CONFLICT:
             if one.value == record.value:

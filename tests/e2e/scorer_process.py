@@ -116,9 +116,17 @@ class Scorer:
 
 @dataclass
 class Home:
-    """A place for scorers; what still runs there at the end is killed."""
+    """A place for scorers; what still runs there at the end is killed.
+
+    Attributes:
+        path: the home.
+        said: where their words go; not into the home, which may be full or read-only.
+        settings: of all of them.
+        started: all of them.
+    """
 
     path: Path
+    said: Path
     settings: dict[str, str] = field(default_factory=dict)
     started: list[Scorer] = field(default_factory=list)
 
@@ -150,13 +158,11 @@ class Home:
             **self.settings,
             **changes,
         }
-        # Beside the home: a home that is full or read-only must not silence it.
-        said = self.path.with_name(f"{self.path.name}-said.log")
-        with said.open("ab") as words:
+        with self.said.open("ab") as words:
             popen = subprocess.Popen(
                 [sys.executable, *program], env=environment, stdout=subprocess.PIPE, stderr=words
             )
-            scorer = Scorer(popen, said, first_word=said.stat().st_size)
+            scorer = Scorer(popen, self.said, first_word=self.said.stat().st_size)
         self.started.append(scorer)
         return scorer
 
@@ -180,7 +186,7 @@ class Home:
 @contextmanager
 def home_at(path: Path, **settings: str) -> Iterator[Home]:
     """A home whose scorers end with the block."""
-    home = Home(path, settings)
+    home = Home(path, path.parent.with_name(f"{path.parent.name}-said.log"), settings)
     try:
         yield home
     finally:

@@ -31,13 +31,15 @@ class Traffic:
     Attributes:
         seed: same seed, same payments.
         history: every request.
-        refusals: status -> code of answers that are neither 200 nor meant to be refused.
+        refusals: status and code of answers that are neither 200 nor meant to be refused.
+        again: what is to be asked before anything new.
     """
 
     seed: int
     cards: int = 40
     history: list[Asked] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
+    again: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
@@ -46,7 +48,6 @@ class Traffic:
         self._bodies: dict[str, dict[str, Any]] = {}
         self._known: list[str] = []  # acknowledged payments
         self._verdicts: list[dict[str, Any]] = []  # acknowledged verdicts
-        self._again: deque[tuple[str, dict[str, Any]]] = deque()
 
     @property
     def acknowledged(self) -> int:
@@ -58,19 +59,19 @@ class Traffic:
         for (kind, _), one in unresolved(self.history).items():
             body = self._body(one)
             if kind == "decision" and self._chance.random() < 0.1:
-                self._again.append((kind, self._altered(body)))
-            self._again.append((kind, body))
+                self.again.append((kind, self._altered(body)))
+            self.again.append((kind, body))
         chosen = self._chance.sample(self._known, min(sample, len(self._known)))
         for place, name in enumerate(chosen):
             body = self._bodies[name]
-            self._again.append(("decision", self._altered(body) if place % 5 == 4 else body))
+            self.again.append(("decision", self._altered(body) if place % 5 == 4 else body))
         verdicts = self._chance.sample(self._verdicts, min(sample // 4, len(self._verdicts)))
-        self._again.extend(("label", verdict) for verdict in verdicts)
+        self.again.extend(("label", verdict) for verdict in verdicts)
 
     def next(self) -> tuple[str, Token, bytes]:
         """The path, what is asked, and the body of one more request."""
-        if self._again:
-            kind, body = self._again.popleft()
+        if self.again:
+            kind, body = self.again.popleft()
             return self._made(kind, [body])
         if self._known and self._chance.random() < _VERDICT_SHARE:
             count = _BATCH if self._chance.random() < 0.2 else 1
