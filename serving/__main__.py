@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 
@@ -59,6 +60,12 @@ class _Owning(_Announcing):
     async def _wait(self) -> None:
         await self._door.complete.wait()
         _announce(self._held)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        places = [self._door.path, *(Path(one.getsockname()) for one in sockets or [])]
+        await super().shutdown(sockets)
+        for place in places:
+            place.unlink(missing_ok=True)
 
 
 def _announce(listening: socket.socket) -> None:

@@ -86,11 +86,7 @@ def owned(home: Path) -> Iterator[None]:
                 f"found another scorer with fronts on {home}, expected to be the only one",
                 hint="stop that one first, or name another home: FRAUD_HOME=...",
             ) from error
-        try:
-            yield
-        finally:
-            for path in (requests_path(home), http_path(home)):
-                path.unlink(missing_ok=True)
+        yield
 
 
 def bound(path: Path) -> socket.socket:
@@ -119,11 +115,12 @@ class OwnerSocket:
         expected: so many fronts are started.
 
     Attributes:
+        path: of the socket.
         complete: set once as many fronts have come.
     """
 
     def __init__(self, path: Path, *, expected: int) -> None:
-        self._path = path
+        self.path = path
         self._expected = expected
         self._server: asyncio.Server | None = None
         self._fronts: set[_Front] = set()
@@ -138,7 +135,7 @@ class OwnerSocket:
         """
         self._gauge = Gauge("fraud_fronts", "Front processes connected", registry=metrics.registry)
         self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Front(self, engine, metrics), sock=bound(self._path)
+            lambda: _Front(self, engine, metrics), sock=bound(self.path)
         )
 
     def close(self) -> None:
