@@ -217,6 +217,24 @@ def test_trees_that_no_library_would_grow_get_the_shapley_values_too(data):
         assert np.abs(found - expected).max() <= 1e-9
 
 
+def test_a_value_on_lightgbms_threshold_goes_left_as_there():
+    # Training puts thresholds between float32 values; another writer of the file need not.
+    lines = []
+    for line in model("lightgbm", 4, 5, 20).payload.decode().splitlines():
+        if line.startswith("threshold="):
+            numbers = [float(np.float32(number)) for number in line[10:].split()]
+            line = "threshold=" + " ".join(f"{number:.17g}" for number in numbers)
+        if not line.startswith("tree_sizes="):
+            lines.append(line)
+    found_model = replace(model("lightgbm"), payload="\n".join(lines).encode())
+    forest = forest_of(found_model)
+    rows = training_rows(np.random.default_rng(1), 100)
+    for row, node in zip(rows, forest.inner, strict=False):
+        row[forest.feature[node]] = np.float32(forest.threshold[node])
+    found = TreeShap(forest).contributions(as_seen(rows, found_model))
+    assert np.abs(found - found_model.explain(rows).contributions).max() <= 1e-9
+
+
 def test_an_interaction_worked_out_by_hand():
     # Pays 8 where both values are positive, all covers even. Nobody known: 2. The row has both:
     # alone each raises 2 to 4, last each raises 4 to 8, so each gets (2 + 4) / 2.
