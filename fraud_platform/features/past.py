@@ -22,6 +22,8 @@ _LIMB = 40
 _LOW = (1 << _LIMB) - 1
 _FEW = 20
 """NumPy costs as much for no payments at all as Python does for so many."""
+_MANY = 64
+"""From so many amounts on NumPy sorts faster."""
 _FULL = 1 << 59
 """A running sum that has forgotten this much starts again from zero."""
 
@@ -110,9 +112,11 @@ class Ring:
 
     def twice_median(self, first: int, last: int) -> int:
         """Twice the median amount of places first..last-1, of which there is at least one."""
-        ordered = sorted(self.amounts[first:last])
+        amounts = self.amounts[first:last]
+        # NumPy sorts many of them several times faster, and a few of them slower.
+        ordered = sorted(amounts) if last - first < _MANY else np.sort(np.array(amounts))
         middle = len(ordered) // 2
-        return ordered[middle] + ordered[~middle]
+        return int(ordered[middle] + ordered[~middle])
 
     def drop_before(self, horizon_us: int) -> None:
         """Forget what happened before the horizon."""
