@@ -337,7 +337,7 @@ def test_senders_of_the_same_payment_through_several_fronts_get_one_decision(run
 def test_what_fronts_refuse_is_counted_by_the_owner(running):
     def refused() -> float:
         with suppress(StopIteration):
-            return running.metric('fraud_requests_refused_total{code=""}')
+            return running.metric('fraud_requests_refused_total{code="unsupported_content_type"}')
         return 0.0
 
     before = refused()
@@ -396,8 +396,7 @@ def test_decisions_are_the_same_with_fronts_and_without(running, home):
         log.close()
         found.append([d._replace(**dict.fromkeys(changing, 0)) for d in decisions])
     assert found[0] == found[1]
-    assert len({decision.score for decision in found[0]}) > 3
-    assert {len(decision.features) for decision in found[0]} != {0}
+    assert len({decision.features for decision in found[0]}) == 40
 
 
 def test_a_killed_front_is_started_again_while_the_others_go_on(running):
