@@ -120,6 +120,7 @@ def test_all_three_roles_come_into_memory(home):
     home.look()
     assert home.roles() == ("2", "1", "1")
     assert (home.residents.ruling.mode, home.residents.ruling.missing) == ("normal", ())
+    assert all(r.explainer.fallback is None for r in home.residents.ruling.residents)
     assert [r.version for r in home.residents.ruling.residents] == ["2", "1"]
     assert all(r.scorer.fallback is None for r in home.residents.ruling.residents)
 
