@@ -364,6 +364,14 @@ def test_one_wrong_number_in_every_tree_leads_to_the_library(library, planted, m
 
 
 @both
+def test_scores_that_are_not_the_contributions_sum_lead_to_the_library(library, monkeypatch):
+    honest = Model.score
+    monkeypatch.setattr(Model, "score", lambda self, rows: honest(self, rows) * 0.9 + 0.05)
+    found = FastExplainer(model(library, 4, 5, 20), training_rows(np.random.default_rng(5), 4))
+    assert "do not add up to the margin" in str(found.fallback)
+
+
+@both
 def test_a_row_that_does_not_add_up_is_given_to_the_library_and_counted(library, monkeypatch):
     found_model = model(library, 4, 5, 20)
     rows = training_rows(np.random.default_rng(5), 4)
