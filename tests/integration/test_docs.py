@@ -39,11 +39,19 @@ RUN_BY = {
     "make demo": "tests/e2e/test_demo.py",
     "make bench": "tests/integration/test_benchmarks.py",
     "make bench-features": "tests/integration/test_benchmarks.py",
+    "make bench-serving": "tests/integration/test_benchmarks.py",
     "make test": ".ci/run",
     "make up": HERE,
+    "fraud-platform decisions": "tests/integration/scorer/test_decision_commands.py",
     "fraud-platform demo": "tests/e2e/test_demo.py",
     "fraud-platform features": "tests/integration/test_feature_commands.py",
     "fraud-platform ingest": HERE,
+    "fraud-platform journal": "tests/integration/test_journal_files.py",
+    "fraud-platform keys": "tests/integration/test_keys.py",
+    "fraud-platform load": "tests/integration/test_load.py",
+    "fraud-platform mirror": "tests/integration/test_postgres_mirror.py",
+    "fraud-platform mode": "tests/integration/test_mode_order.py",
+    "fraud-platform models": "tests/integration/test_model_registry.py",
     "fraud-platform serve": "tests/integration/scorer/test_scorer_process.py",
     "fraud-platform settings": HERE,
     "fraud-platform simulate": HERE,
@@ -107,6 +115,8 @@ def parse(command: click.Command, words: list[str]) -> None:
         pytest.fail(f"`{shlex.join(words)}` of the docs is refused: {error.format_message()}")
     if isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
+        if command.invoke_without_command and not rest:
+            return
         inner = command.get_command(context, rest[0])
         assert inner is not None, f"{command.name} has no command {rest[0]!r}"
         parse(inner, rest[1:])

@@ -441,7 +441,9 @@ def test_the_how_to_shows_what_the_scorer_does(client):
     answer = client.post("/v1/decisions", json=requests[0]).json()
     assert set(answer) == set(shown)
     assert answer["decision"] in {"review", "decline"}
-    label = client.post("/v1/labels", json={**requests[1], "known_at": "2026-03-02T08:00:00Z"})
+    label = client.post(
+        "/v1/labels", json={**requests[1], "known_at": "2026-03-02T08:00:00Z", "happened_at": None}
+    )
     assert label.json() == {"seq": 2, "recorded": True}
     codes = {code for _, code in refusals.DOMAIN.values()}
     codes |= {code for code, _ in refusals.FRAMEWORK.values()}
