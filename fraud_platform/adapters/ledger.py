@@ -48,6 +48,8 @@ TAIL_LIMIT = 200_000
 """Records that may be in memory because they are not drained."""
 BYTES_LIMIT = 1 << 30
 """Journal that may be undrained, bytes."""
+_RECOVERY_SECONDS = 0.5
+"""How long a recovery waits for the append lock: a drain looks at a torn tail again and again."""
 
 
 class DrainedLog(Sink, Protocol):
@@ -137,7 +139,7 @@ class Ledger:
         """
         self.rollback()
         with readable():
-            self._take_append_lock()
+            self._take_append_lock(seconds=_RECOVERY_SECONDS)
             try:
                 recovery = recover(self._disk, self._log)
                 self.journal.begin(recovery.position.segment)
@@ -323,8 +325,8 @@ class Ledger:
                 hint="see why events.db takes no records; the scorer goes on by itself",
             )
 
-    def _take_append_lock(self) -> None:
-        if not self._append_lock.acquire(seconds=0):
+    def _take_append_lock(self, *, seconds: float = 0) -> None:
+        if not self._append_lock.acquire(seconds=seconds):
             raise JournalBusyError(
                 "found another process appending to the log, expected it to be done soon",
                 hint="try again",

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fraud_platform.adapters.drain import drain, trim
+from fraud_platform.adapters.drain import APPEND_LOCK, drain, trim
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.journal_check import examine, repair
 from fraud_platform.adapters.journal_disk import FolderDisk
@@ -270,6 +271,17 @@ def fill(ledger: Ledger) -> int:
             ledger.rollback()
             raise
     raise AssertionError("never full")
+
+
+def test_a_recovery_waits_for_a_drain_that_looks_at_the_torn_tail(home):
+    ledger = home.ledger()
+    lock = FolderDisk(home.journal).lock(APPEND_LOCK)
+    assert lock.acquire(seconds=0)
+    release = threading.Timer(0.1, lock.release)
+    release.start()
+    ledger.recover()
+    release.join()
+    ledger.close()
 
 
 @pytest.fixture
