@@ -440,6 +440,7 @@ async def without_database(scorer: Scorer, traffic: Traffic, server: PostgresSer
     senders = Senders(scorer.url, traffic, rate=RATE)
     await senders.flow(lambda: senders.answers >= 50)
     await became(senders, lambda: mirrored(server), "the mirror brought nothing")
+    await became(senders, lambda: scorer.mode() == "normal", "the mirror is there, and missed")
     await asyncio.to_thread(server.crash)
     began = time.monotonic()
     await became(senders, lambda: scorer.mode() == "degraded", "the mode says nothing")
