@@ -11,6 +11,7 @@ import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import uvicorn
 from litestar import Litestar
 from litestar.enums import ScopeType
@@ -23,10 +24,11 @@ from serving.context import Edge
 from serving.listening import server_config, shared
 from serving.logs import configure_logs
 from serving.owner_socket import http_path, requests_path
-from serving.passing import Passing
+from serving.passing import Passing, send_unavailable
 from serving.remote_engine import RemoteEngine
+from serving.schemas import HealthOut
 
-_DECISIONS, _LABELS = b"/v1/decisions", b"/v1/labels"
+_DECISIONS, _LABELS, _READY = b"/v1/decisions", b"/v1/labels", b"/health/ready"
 _GRACE_SECONDS = 8
 """For what is in flight after SIGTERM; the owner waits a little longer."""
 
@@ -37,16 +39,22 @@ class Front:
     Args:
         edge: answers what is asked most.
         passing: answers the rest.
+        owner: the way to what decides.
     """
 
-    def __init__(self, edge: Litestar, passing: Passing) -> None:
+    def __init__(self, edge: Litestar, passing: Passing, owner: RemoteEngine) -> None:
         self._edge = edge
         self._passing = passing
+        self._owner = owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
         if scope["type"] != ScopeType.HTTP or is_answered_here(scope["raw_path"]):
             await self._edge(scope, receive, send)
+        elif scope["raw_path"] == _READY and not self._owner.is_connected:
+            # Also when the owner itself is ready: no payment would get there.
+            body = msgspec.json.encode(HealthOut(status="not_ready"))
+            await send_unavailable(body, scope, send)
         else:
             await self._passing(scope, receive, send)
 
@@ -74,6 +82,7 @@ def create_front(settings: Settings) -> Front:
     return Front(
         assemble_edge(edge, refused=owner.refused, running=lambda: _running(owner)),
         Passing(http_path(settings.home), owner.refused),
+        owner,
     )
 
 

@@ -7,7 +7,7 @@ a caller wrote there itself is dropped. A connection carries one request: these 
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _SECONDS = 30.0
 _MOST = 64
 """So many may be under way in one front."""
 _CHUNK = 64 * 1024
+_LATER = {"retry-after": str(RETRY_AFTER_SECONDS)}
 
 _OF_ONE_LINK = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te", b"trailer"),
@@ -58,7 +59,8 @@ class Passing:
             status, headers, content = await self._exchange(scope, body)
         except RefusedError as refusal:
             self._refused(refusal.body.error)
-            await send_refusal(refusal, scope, send)
+            told = msgspec.json.encode(refusal.body)
+            await _send(refusal.status, refusal.headers, told, scope, send)
             return
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content, "more_body": False})
@@ -67,7 +69,7 @@ class Passing:
         self, scope: Scope, body: bytes
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         if self._under_way >= _MOST:
-            raise domain_refusal_of_full()
+            raise _full()
         self._under_way += 1
         try:
             async with asyncio.timeout(_SECONDS):
@@ -93,20 +95,24 @@ class Passing:
         return answer
 
 
-def domain_refusal_of_full() -> RefusedError:
-    """The refusal of one request too many."""
+def _full() -> RefusedError:
     refusal = domain_refusal(ScorerFullError("found more requests under way than a front passes"))
-    refusal.headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    refusal.headers.update(_LATER)
     return refusal
 
 
-async def send_refusal(refusal: RefusedError, scope: Scope, send: Send) -> None:
-    """Answer with a refusal, as the application itself would."""
-    body = msgspec.json.encode(refusal.body)
-    named = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
-    length = (b"content-length", b"%d" % len(body))
-    headers = [*named, (b"content-type", b"application/json"), length]
-    start: Any = {"type": "http.response.start", "status": refusal.status, "headers": headers}
+async def send_unavailable(body: bytes, scope: Scope, send: Send) -> None:
+    """Answer that the time is not now, with this JSON."""
+    await _send(503, _LATER, body, scope, send)
+
+
+async def _send(
+    status: int, named: Mapping[str, str], body: bytes, scope: Scope, send: Send
+) -> None:
+    """Answer with JSON of our own, as the application itself would."""
+    headers = [(name.encode(), value.encode()) for name, value in named.items()]
+    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
     await add_headers(start, scope)
     await send(start)
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -30,6 +30,7 @@ from fraud_platform.events import Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.settings import Settings
 from serving.app import assemble, build_scorer, wall_clock
+from serving.front import create_front
 from serving.owner_socket import OwnerSocket, bound, http_path, requests_path
 from serving.passing import request_bytes
 from serving.refusals import RefusedError
@@ -81,6 +82,7 @@ class Home:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
+                start_new_session=True,
             )
         self.started.append(popen)
         return popen
@@ -93,7 +95,8 @@ class Home:
 
     def end(self) -> None:
         for popen in self.started:
-            popen.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(popen.pid, signal.SIGKILL)
             popen.wait()
 
 
@@ -437,11 +440,15 @@ def test_a_killed_owner_takes_its_fronts_along_and_forgets_nothing(home):
     assert all(decision.features == folded[name] for name, decision in decisions.items())
 
 
-def test_a_terminated_scorer_answers_what_its_fronts_have_under_way(home):
+@pytest.mark.parametrize("told", ["the owner", "all at once"])
+def test_a_terminated_scorer_answers_what_its_fronts_have_under_way(home, told):
     process = home.start()
     with Traffic(process.url, payment, ends_with_connection=True) as traffic:
         traffic.wait_for(60)
-        process.popen.terminate()
+        if told == "the owner":
+            process.popen.terminate()
+        else:  # as systemd does
+            os.killpg(process.popen.pid, signal.SIGTERM)
         assert process.popen.wait(PATIENCE) in {0, -signal.SIGTERM}
     assert not traffic.refusals
     assert not process.fronts()
@@ -480,6 +487,28 @@ def test_a_lost_owner_is_told_as_an_unknown_outcome_and_found_again(tmp_path):
         server.close()
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
+
+
+def test_a_front_without_its_owner_is_not_ready_and_decides_nothing(tmp_path):
+    front = create_front(Settings(home=tmp_path))
+
+    async def story() -> list[httpx.Response]:
+        wire = httpx.ASGITransport(app=front)
+        async with httpx.AsyncClient(base_url="http://front", transport=wire) as client:
+            return [
+                await client.get("/health/ready"),
+                await client.get("/metrics"),
+                await client.post(DECISIONS, json=payment(1)),
+                await client.post(f"{DECISIONS}/batch", json=[payment(1)]),
+            ]
+
+    answers = asyncio.run(story())
+    assert {answer.status_code for answer in answers} == {503}
+    for answer in answers:
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answers[0].json() == {"status": "not_ready"}
+    assert {answer.json()["error"] for answer in answers[1:]} == {"owner_away"}
 
 
 def test_a_card_keeps_the_name_that_the_owner_knows(tmp_path):
