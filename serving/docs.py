@@ -3,6 +3,7 @@
 The page is rendered here from the OpenAPI document: no scripts, no fonts, no other host.
 """
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -131,7 +132,7 @@ class PlainPage(OpenAPIRenderPlugin):
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-            f"<body><h1>{title}</h1><p>{escape(info.get('description', ''))}</p>"
+            f"<body><h1>{title}</h1><p>{_prose(info.get('description', ''))}</p>"
             '<p><a href="/schema/openapi.json">OpenAPI document</a> · '
             '<a href="/health/ready">readiness</a> · <a href="/v1/models">models</a> · '
             f'<a href="/metrics">metrics</a></p>{"".join(operations)}</body></html>'
@@ -184,13 +185,13 @@ def described() -> OpenAPIConfig:
 def _operation(method: str, path: str, operation: dict[str, Any], document: dict[str, Any]) -> str:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     answers = "".join(
-        f"<tr><td><code>{escape(status)}</code></td><td>{escape(answer['description'])}</td>"
+        f"<tr><td><code>{escape(status)}</code></td><td>{_prose(answer['description'])}</td>"
         f"<td>{_names(answer, document)}</td></tr>"
         for status, answer in sorted(operation["responses"].items())
     )
     return (
         f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
-        f"<p>{escape(operation.get('description', ''))}</p>{_fields(body.get('schema'))}"
+        f"<p>{_prose(operation.get('description', ''))}</p>{_fields(body.get('schema'))}"
         f"<h3>Answers</h3><table><tr><th>Status</th><th>When</th><th>Body</th></tr>{answers}</table>"
     )
 
@@ -205,7 +206,7 @@ def _fields(schema: dict[str, Any] | None) -> str:
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td>"
         f"<td>{'yes' if name in schema['required'] else 'no'}</td>"
-        f"<td>{escape(field.get('description', ''))}</td></tr>"
+        f"<td>{_prose(field.get('description', ''))}</td></tr>"
         for name, field in schema["properties"].items()
     )
     head = "<tr><th>Field</th><th>Type</th><th>Required</th><th>Meaning</th></tr>"
@@ -244,3 +245,8 @@ def _names(answer: dict[str, Any], document: dict[str, Any]) -> str:
             ", ".join(f"<code>{escape(field)}</code>" for field in shape.get("properties", {}))
         )
     return " or ".join(shape for shape in shapes if shape)
+
+
+def _prose(text: str) -> str:
+    """A description as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
