@@ -1,10 +1,10 @@
-"""The scorer as a real process: killed, stopped and swapped under traffic."""
+"""The scorer as a real process: started from a snapshot, stopped, and told by signals.
 
-import os
+Killed and swapped under load it is in `tests/e2e`.
+"""
+
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,49 +20,16 @@ import pytest
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.events import TransactionEvent
 from fraud_platform.features.rings import FeatureRings
+from tests.e2e.scorer_process import home_at
 
 THREADS = 6
-
-
-@dataclass
-class Process:
-    popen: subprocess.Popen[str]
-    url: str
 
 
 @pytest.fixture
 def start(settings):
     """Starts `python -m serving` on a free port; what still runs at the end is killed."""
-    started = []
-    settings.home.mkdir(parents=True)
-    said = (settings.home / "said.log").open("a")
-
-    def act(**changes: str) -> Process:
-        environment = {
-            **os.environ,
-            "FRAUD_HOME": str(settings.home),
-            "FRAUD_SCORER_PORT": "0",
-            "FRAUD_CHAMPION_POLL_SECONDS": "0.1",
-            "OMP_NUM_THREADS": "1",
-            **changes,
-        }
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "serving"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
-        started.append(popen)
-        line = popen.stdout.readline()
-        assert "http://127.0.0.1:" in line, f"printed {line!r}"
-        return Process(popen, line.split()[-1])
-
-    yield act
-    for popen in started:
-        popen.kill()
-        popen.wait()
-    said.close()
+    with home_at(settings.home, FRAUD_CHAMPION_POLL_SECONDS="0.1") as home:
+        yield home.start
 
 
 @dataclass
@@ -130,30 +97,6 @@ def recorded(settings):
     return decisions, folded
 
 
-def test_a_killed_scorer_lost_no_acknowledged_decision(start, publish, payment, settings):
-    publish("1")
-    build, acknowledged, first = past(payment), {}, 0
-    for _ in range(3):
-        process = start()
-        with Traffic(process.url, build, first).flowing() as traffic:
-            traffic.wait_for(lambda t=traffic: len(t.answers) >= 60)
-            process.popen.send_signal(signal.SIGKILL)
-        assert not traffic.refusals
-        acknowledged |= traffic.answers
-        first = max(acknowledged) + THREADS * 2
-    process = start()
-    with httpx.Client(base_url=process.url) as client:
-        for number, answer in acknowledged.items():
-            again = client.post("/v1/decisions", json=build(number))
-            assert again.json() == {**answer, "replayed": True}
-        number = next(iter(acknowledged))
-        conflict = client.post("/v1/decisions", json=build(number, amount_minor=1))
-        assert conflict.status_code == 422
-    decisions, folded = recorded(settings)
-    assert {f"t{number}" for number in acknowledged} <= set(decisions)
-    assert all(decision.features == folded[name] for name, decision in decisions.items())
-
-
 def test_a_killed_scorer_starts_again_from_a_snapshot(start, publish, payment, settings):
     publish("1")
     build, first = past(payment), 0
@@ -169,33 +112,13 @@ def test_a_killed_scorer_starts_again_from_a_snapshot(start, publish, payment, s
         first = max(traffic.answers) + THREADS * 2
     with Traffic(start().url, build, first).flowing() as traffic:
         traffic.wait_for(lambda: len(traffic.answers) > 30)
-    said = (settings.home / "said.log").read_text()
+    said = process.said.read_text()
     assert said.count("took the snapshot") == 2
     assert "skipped" not in said
     assert "not as the log says" not in said
     decisions, folded = recorded(settings)
     assert all(decision.features == folded[name] for name, decision in decisions.items())
     assert {decision.mode for decision in decisions.values()} == {"normal"}
-
-
-def test_a_swap_under_load_drops_no_request(start, publish, payment):
-    publish("1")
-    process = start()
-    with Traffic(process.url, past(payment)).flowing() as traffic:
-        traffic.wait_for(lambda: len(traffic.answers) > 0)
-        for version in ("2", "1", "2"):
-            seen = len(traffic.answers)
-            publish(version)
-            traffic.wait_for(
-                lambda v=version: list(traffic.answers.values())[-1]["model_version"] == v
-            )
-            traffic.wait_for(lambda n=seen: len(traffic.answers) > n + 30)
-    assert not traffic.refusals
-    assert {answer["mode"] for answer in traffic.answers.values()} == {"normal"}
-    digests = {(a["model_version"], a["model_digest"]) for a in traffic.answers.values()}
-    assert len(digests) == 2, "a version is always the same model"
-    page = httpx.get(f"{process.url}/metrics").text
-    assert "fraud_model_swaps_total 4.0" in page
 
 
 def test_a_terminated_scorer_answers_what_is_under_way_and_leaves(start, publish, payment):
