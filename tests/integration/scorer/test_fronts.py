@@ -25,9 +25,17 @@ from fraud_platform.access import ApiKey, digest_of, id_of
 from fraud_platform.adapters.deployment import Deployment, write_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.key_store import KeyStore
-from fraud_platform.errors import IdempotencyConflictError, PermanentError
+from fraud_platform.adapters.mode_order import ModeOrder, write_order
+from fraud_platform.errors import (
+    IdempotencyConflictError,
+    JournalFullError,
+    PermanentError,
+    ScorerClosedError,
+    ScorerFullError,
+)
 from fraud_platform.events import Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
+from fraud_platform.modes import Mode
 from fraud_platform.settings import Settings
 from serving.app import assemble, build_scorer, wall_clock
 from serving.front import create_front
@@ -509,6 +517,32 @@ def test_a_front_without_its_owner_is_not_ready_and_decides_nothing(tmp_path):
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert answers[0].json() == {"status": "not_ready"}
     assert {answer.json()["error"] for answer in answers[1:]} == {"owner_away"}
+
+
+def test_a_front_raises_what_its_owner_refuses(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    write_order(settings.mode_path, ModeOrder(mode=Mode.CLOSED, reason="test"))
+    door = OwnerSocket(tmp_path / "owner.sock", expected=1)
+    scorer = build_scorer(settings, wall_clock, door=door)
+    transaction = Transaction("t1", wall_clock(), "card", "terminal", 100, "EUR")
+
+    async def story() -> None:
+        async with assemble(scorer).lifespan():
+            front = RemoteEngine(door.path, limit=1)
+            await front.start()
+            with pytest.raises(ScorerClosedError, match="found the scorer closed"):
+                await front.decide(transaction, received_us=0)
+            scorer.engine.fault = JournalFullError("found /secret full", hint="make room")
+            with pytest.raises(JournalFullError, match="found /secret full\n\nHint: make room"):
+                await front.label([], received_us=0, latest_us=0)
+            scorer.engine.fault = None
+            assert await front.decision("t1") is None
+            one, other = (front.decision("t1") for _ in range(2))
+            with pytest.raises(ScorerFullError, match="than this front takes"):
+                await asyncio.gather(one, other)
+            await front.stop()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
 
 
 def test_a_card_keeps_the_name_that_the_owner_knows(tmp_path):
