@@ -130,16 +130,13 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
     help="HTTP processes in front of the one that decides.  [FRAUD_SCORER_FRONTS, or 0]",
 )
 def serve(host: str | None, port: int | None, fronts: int | None) -> None:
-    r"""Run the scorer: answer payments over HTTP until SIGTERM or Ctrl-C.
+    """Run the scorer: answer payments over HTTP until SIGTERM or Ctrl-C.
 
     It decides with the champion of this home (FRAUD_HOME), takes over the next one by itself, and
     sends payments to review while there is none. Every decision is on disk before it is answered.
 
-    Anybody on this machine may ask until there is a key; from elsewhere a key is needed:
-
-    \b
-      fraud-platform keys create --subject checkout --scope score
-      fraud-platform serve --host 0.0.0.0
+    Anybody on this machine may ask until there is a key. From elsewhere a key is needed, for
+    example: fraud-platform keys create --subject checkout --scope score
 
     One process decides, since a payment's windows must see all others. Where it is busy most of
     the time, --fronts 2 takes HTTP off its hands.
