@@ -92,7 +92,8 @@ class Lives:
         code = await asyncio.to_thread(scorer.popen.wait, 60)
         assert code in {0, -signal.SIGTERM}
         recorded = {(one.kind, one.key): one.seq for one in kept(self.home.log_path)}
-        before = {(one.kind, one.key) for one in self.traffic.history if one not in senders.lost}
+        lost = {id(one) for one in senders.lost}
+        before = {(one.kind, one.key) for one in self.traffic.history if id(one) not in lost}
         begun = [one.key for one in senders.lost if (one.kind, one.key) in recorded.keys() - before]
         assert not begun, f"recorded, and its sender was not told: {begun[:5]}"
 
