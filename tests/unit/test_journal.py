@@ -48,6 +48,7 @@ PAYMENTS = st.builds(
     *(TEXT, st.integers(0, 2**62), TEXT, TEXT, st.integers(0, 2**53), st.just("EUR")),
     merchant_category=st.none() | TEXT,
     latitude=st.none() | st.floats(allow_nan=False),
+    longitude=st.none() | st.floats(allow_nan=False),
 )
 FEATURES = st.lists(st.none() | st.floats(allow_nan=False), max_size=4).map(tuple)
 

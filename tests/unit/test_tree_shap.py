@@ -323,7 +323,7 @@ def test_margins_from_the_c_functions_have_the_librarys_bits(library):
 
 @both
 def test_a_score_near_one_is_held_against_the_margin_itself(library, monkeypatch):
-    found_model = model(library, 4, 5, 20)
+    found_model, explainer = model(library, 4, 5, 20), ready(library)
     rows = training_rows(np.random.default_rng(11), 5)
     asked: list[int] = []
     honest = NativeScorer.score
@@ -331,7 +331,7 @@ def test_a_score_near_one_is_held_against_the_margin_itself(library, monkeypatch
         NativeScorer, "score", lambda self, some: asked.append(len(some)) or honest(self, some)
     )
     for scores, calls in ((np.full(5, 0.5), []), (np.array([0.5] * 4 + [0.9999]), [5])):
-        found = ready(library)._fast(ready(library)._trees, rows, scores)
+        found = explainer._fast(explainer._trees, rows, scores)
         assert asked == calls
     assert np.array_equal(found.margin, found_model.explain(rows).margin)
 
