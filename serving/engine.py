@@ -14,6 +14,7 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from fraud_platform.adapters.ledger import Ledger
@@ -280,9 +281,8 @@ class Engine:
             answer(group, results)
         position = ledger.commit()
         self._is_ahead = False
-        if ruling.challenger is not None:
-            asyncio.get_running_loop().call_soon(self._shadow, ruling, work.decided)
-        return Written(group, results, position or ledger.journal.position, started_us)
+        shadow = partial(self._shadow, ruling, work.decided) if ruling.challenger else None
+        return Written(group, results, position or ledger.journal.position, started_us, shadow)
 
     def _hand_over(self, ledger: Ledger, written: Written) -> None:
         """Answer a group once its record, and each one that it repeats, is where it must be."""
@@ -296,7 +296,7 @@ class Engine:
             self._sync.hand(written)
 
     def _shadow(self, ruling: Ruling, decided: tuple[Decision, ...]) -> None:
-        """Have the challenger score what it did not decide on, while the disk works.
+        """Have the challenger score what it did not decide on, once that is answered.
 
         The scores are written with the next group: they are worth no sync of their own.
         """
@@ -330,6 +330,8 @@ class Engine:
             waited_us=[now_us - waiting.since_us for waiting in written.waiting],
             took_us=now_us - written.started_us,
         )
+        if written.after is not None:
+            asyncio.get_running_loop().call_soon(written.after)
 
     def _come_back(self, now_us: int) -> None:
         """Another process appends: ask again soon, and send away who has waited too long."""
@@ -356,27 +358,17 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _FOLLOW_SECONDS)
             self._wake.clear()
-            try:
-                await self._look_after()
-            except JournalBusyError:
-                pass  # the next look will do
-            except LogUnavailableError as error:
-                self._fail(error)
-            except PermanentError as error:
+            [found] = await asyncio.gather(self._look_after(), return_exceptions=True)
+            if isinstance(found, LogUnavailableError) and not isinstance(found, JournalBusyError):
+                self._fail(found)
+            elif isinstance(found, PermanentError):
                 # Damage: only people can mend it. Everything is refused until they have.
-                self._fail(LogUnavailableError(error.message, hint=error.hint))
-            self._tell()
+                self._fail(LogUnavailableError(found.message, hint=found.hint))
+            elif found is not None and not isinstance(found, JournalBusyError):
+                # Whoever looked away here would leave a fault for ever.
+                LOGGER.error("looking after the log ended with a defect", exc_info=found)
+                self._fail(_DEFECT)
             self._schedule()
-
-    def _tell(self) -> None:
-        """What operators watch that no request changes."""
-        self._metrics.seq.set(self._rings.last_seq)
-        self._metrics.waiting.set(len(self._pending))
-        for entity, count in self._rings.sizes().items():
-            self._metrics.pasts.labels(entity).set(count)
-        if self._ledger is not None:
-            self._metrics.journal_tail.set(self._ledger.tail)
-            self._metrics.journal_bytes.set(self._ledger.undrained_bytes if not self.fault else 0)
 
     async def _look_after(self) -> None:
         if self.fault is not None:
@@ -386,6 +378,7 @@ class Engine:
             for event in self._parts.log.follow(self._rings.last_seq, limit=CHUNK):
                 self._rings.apply(event)
             await asyncio.sleep(0)
+        self._metrics.looked(self._rings, self._ledger, waiting=len(self._pending))
 
     async def _restore(self) -> None:
         """Begin anew with what the log holds: ledger, state, and a thread for the disk.

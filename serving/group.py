@@ -4,12 +4,12 @@ Everything here is synchronous and knows neither HTTP nor the event loop: reques
 go in, one result each comes out, and what was appended is written when the caller commits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fraud_platform.adapters.journal_frames import ShadowScore
+from fraud_platform.adapters.journal_frames import LabelKey, ShadowScore
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_writer import Recorded
 from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT
@@ -28,6 +28,9 @@ from serving.ruling import CHAMPION_ARM, NO_ARM, Ruling, Verdict
 from serving.stance import Stance
 
 SOURCE = "scorer"
+
+MOST_VERDICTS = 100
+"""On one payment: each new one is compared with all of them, while payments wait."""
 
 
 class AlreadyIngestedError(IdempotencyConflictError):
@@ -283,8 +286,16 @@ class Group:
                 )
             known_us = _known_us(label, recorded.transaction, request)
             _refuse_what_is_to_come(label, request)
-            if (same := self._said_last(label)) is not None:
+            about = self._ledger.labels_of(label.transaction_id)
+            if (same := _said_last(label, about)) is not None:
                 return LabelResult(same, recorded=False)
+            key = LabelKey(label.transaction_id, label.verdict, label.label_source, known_us)
+            if len(about) >= MOST_VERDICTS and key not in about:
+                raise InvalidLabelError(
+                    f"found {len(about)} verdicts on this payment already, "
+                    f"expected at most {MOST_VERDICTS}",
+                    hint="is a sender repeating itself with another known_at each time?",
+                )
             event, was_new = self._ledger.append_label(
                 Label(
                     transaction_id=label.transaction_id,
@@ -303,20 +314,18 @@ class Group:
             self._rings.apply(event)
         return LabelResult(event.seq, was_new)
 
-    def _said_last(self, label: NewLabel) -> int | None:
-        """Where the log has this verdict as the last of its source, if no moment was named.
 
-        Without a moment, a request that is sent again would otherwise be a verdict of another one.
-        """
-        if label.known_us is not None:
-            return None
-        about = self._ledger.labels_of(label.transaction_id)
-        mine = [(key.known_us, seq, key.verdict) for key, seq in about.items()
-                if key.label_source == label.label_source]  # fmt: skip
-        if not mine:
-            return None
-        _, seq, verdict = max(mine)
-        return seq if verdict == label.verdict else None
+def _said_last(label: NewLabel, about: Mapping[LabelKey, int]) -> int | None:
+    """Where the log has this verdict as the last of its source, if no moment was named.
+
+    Without a moment, a request that is sent again would otherwise be a verdict of another one.
+    """
+    if label.known_us is not None:
+        return None
+    source = label.label_source
+    mine = [(k.known_us, seq, k.verdict) for k, seq in about.items() if k.label_source == source]
+    _, seq, verdict = max(mine, default=(0, 0, None))
+    return seq if verdict == label.verdict else None
 
 
 def _known_us(label: NewLabel, transaction: Transaction, request: LabelRequest) -> int:

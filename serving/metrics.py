@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.decision import Outcome
+from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
 from serving.group import DecisionResult, Result
 from serving.stance import Stance
@@ -154,6 +156,16 @@ class Metrics:
     def refused(self, code: str, count: int = 1) -> None:
         """Count refused requests."""
         self._refusals.labels(code).inc(count)
+
+    def looked(self, rings: FeatureRings, ledger: Ledger | None, *, waiting: int) -> None:
+        """Note what no request changes: sizes of the state, of the queue and of the journal."""
+        self.seq.set(rings.last_seq)
+        self.waiting.set(waiting)
+        for entity, count in rings.sizes().items():
+            self.pasts.labels(entity).set(count)
+        if ledger is not None:
+            self.journal_tail.set(ledger.tail)
+            self.journal_bytes.set(ledger.undrained_bytes)
 
     def shadowed(self, scores: int) -> None:
         """Count scores of a challenger."""

@@ -1,6 +1,7 @@
 """Who waits for an answer, and how it reaches them."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,12 +30,14 @@ class Written:
         results: one for each.
         position: where the journal must be durable before they are told.
         started_us: when the group was begun, microseconds since 1970-01-01 UTC.
+        after: what is to be done once they are told, or None.
     """
 
     waiting: list[Waiting]
     results: list[Result]
     position: Position
     started_us: int
+    after: Callable[[], None] | None = None
 
 
 def answer(group: list[Waiting], outcome: list[Result] | UnavailableError) -> None:

@@ -8,6 +8,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 
 @dataclass(frozen=True)
 class MirrorStatus:
@@ -46,11 +48,12 @@ def status_path(log_path: Path) -> Path:
 
 
 def read_status(path: Path) -> MirrorStatus | None:
-    """What the mirror said last, or None when none has run here."""
+    """What the mirror said last, or None when none has run here or it cannot be read."""
     try:
-        return MirrorStatus(**json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None  # a file of another version is as good as none
+        return msgspec.json.decode(path.read_bytes(), type=MirrorStatus)
+    except (OSError, ValueError):
+        # A file of another version is as good as none, and so is one of another user.
+        return None
 
 
 def write_status(path: Path, status: MirrorStatus) -> None:

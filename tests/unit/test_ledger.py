@@ -87,9 +87,7 @@ def test_an_empty_group_writes_nothing(ledger):
     assert take(ledger) is None
 
 
-def test_a_label_is_about_a_payment_of_its_own_group_or_the_log_and_no_other(
-    ledger, disk, sink
-):
+def test_a_label_is_about_a_payment_of_its_own_group_or_the_log_and_no_other(ledger, disk, sink):
     ledger.begin()
     seq = ledger.append_transaction(a_payment("a"), received_us=5, source="scorer")
     event, was_new = ledger.append_label(Label("a", "fraud", "analyst", None, 3, 4))

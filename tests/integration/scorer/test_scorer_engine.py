@@ -466,3 +466,19 @@ def test_nothing_can_have_happened_after_it_became_known(engine, known):
     late, taken = run(engine(), story)
     assert isinstance(late, InvalidLabelError)
     assert (taken.seq, taken.recorded) == (2, True)
+
+
+def test_a_payment_takes_so_many_verdicts_and_no_more(engine):
+    def at(minute):
+        return NewLabel("t0", "fraud", "chargeback", None, T0 + minute)
+
+    async def story(one):
+        await decided(one, transaction(0), transaction(1))
+        told = await one.label([at(n) for n in range(150)], received_us=T0, latest_us=2 * T0)
+        again = await one.label([at(3)], received_us=T0, latest_us=2 * T0)
+        other = replace(at(200), transaction_id="t1", known_us=2 * T0)
+        return told, again, await one.label([other], received_us=T0, latest_us=2 * T0)
+
+    told, [again], [other] = run(engine(), story)
+    assert [isinstance(r, InvalidLabelError) for r in told] == [False] * 100 + [True] * 50
+    assert (again.recorded, other.recorded) == (False, True)
