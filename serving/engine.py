@@ -22,6 +22,7 @@ from fraud_platform.card_tokens import known_as
 from fraud_platform.errors import (
     FraudPlatformError,
     JournalBusyError,
+    JournalFullError,
     LogUnavailableError,
     PermanentError,
     ScorerClosedError,
@@ -30,7 +31,7 @@ from fraud_platform.errors import (
 from fraud_platform.events import Decision, Transaction
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
-from serving.folding import CHUNK, folded
+from serving.folding import CHUNK, folded, tell_of
 from serving.group import (
     DecisionRequest,
     DecisionResult,
@@ -47,7 +48,7 @@ from serving.group import (
 from serving.parts import Parts
 from serving.ruling import Ruling
 from serving.sync_thread import SyncThread
-from serving.waiting import Waiting, Written, answer, fresh
+from serving.waiting import DEFECT, InFlight, Waiting, Written, answer, fault_of, fresh
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -57,10 +58,12 @@ _FAR_BEHIND = 5_000
 """More events than this are folded outside the append lock before a group goes on."""
 _FOLLOW_SECONDS = 0.5
 """How often an idle scorer looks for events of other processes."""
-_BUSY_US = 2_000_000
+_BUSY_SECONDS = 2.0
 """A payment waits no longer for another writer; its sender is told to come back instead."""
 _AGAIN_SECONDS = 0.002
 """How soon a group asks again for the lock that another writer holds."""
+_PATIENCE_SECONDS = 5.0
+"""How long the disk may take for one sync, and a stopping scorer for what is pending."""
 _RETRY_SECONDS = 1.0
 """How long a scorer leaves a failing log alone."""
 _LAZY_SECONDS = 0.05
@@ -87,7 +90,7 @@ class Engine:
         self._sync: SyncThread[Written] | None = None
         self._rings = FeatureRings()
         self._pending: deque[Waiting] = deque()
-        self._in_flight: deque[Written] = deque()
+        self._in_flight = InFlight()
         self._is_scheduled = False
         self._is_ahead = True  # the state may hold events that the log does not
         self._wake = asyncio.Event()
@@ -129,12 +132,16 @@ class Engine:
 
     async def stop(self) -> None:
         """Settle what is pending, make it durable and answer it, and let go of the log."""
+        deadline = self._now() + _PATIENCE_SECONDS
+        while self._pending and self.fault is None and self._now() < deadline:
+            self._schedule()
+            await asyncio.sleep(_AGAIN_SECONDS)
+        self.fault = self.fault or LogUnavailableError("found the scorer stopping")
+        answer(list(self._pending), self.fault)
+        self._pending.clear()
         if self._maintenance is not None:
             self._maintenance.cancel()
             await asyncio.gather(self._maintenance, return_exceptions=True)
-        while self._pending and self.fault is None:
-            self._flush()
-            await asyncio.sleep(_AGAIN_SECONDS)
         await self._stop_syncing()
         if self._ledger is not None:
             self._ledger.close()
@@ -182,8 +189,10 @@ class Engine:
             UnavailableError: the log cannot be read.
         """
         if self._ledger is None:
-            raise fresh(self.fault or _DEFECT)
+            raise fresh(self.fault or DEFECT)
         recorded = self._ledger.recorded(transaction_id)
+        if recorded is None and self.fault is not None:
+            raise fresh(self.fault)  # it may be in what is being recovered
         if recorded is None or self._ledger.is_durable(recorded.seq):
             return None if recorded is None else recorded.decision
         return cast("Decision | None", await self._submit(LookUp(transaction_id)))
@@ -194,8 +203,8 @@ class Engine:
         self._metrics.in_doubt.set(len(shards))
         try:
             await self._fold()
-        except LogUnavailableError as error:
-            self._fail(error)
+        except FraudPlatformError as error:
+            self._fail(LogUnavailableError(error.message, hint=error.hint))
 
     async def _submit(self, request: Request) -> Result:
         result = await self.submit(request)
@@ -213,12 +222,17 @@ class Engine:
             raise fresh(self.fault)
         if self._parts.stance().mode is Mode.CLOSED:
             raise fresh(_CLOSED)
-        if len(self._pending) >= self._parts.queue_limit:
+        if len(self._pending) + self._in_flight.requests >= self._parts.queue_limit:
             raise ScorerFullError("found more requests waiting than this scorer takes")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._pending.append(Waiting(request, self._clock(), future))
+        self._pending.append(Waiting(request, self._now(), future))
         self._schedule()
         return future
+
+    @staticmethod
+    def _now() -> float:
+        """Seconds of the loop, which never go back."""
+        return asyncio.get_running_loop().time()
 
     def _schedule(self) -> None:
         if self._pending and not self._is_scheduled and self.fault is None:
@@ -234,27 +248,32 @@ class Engine:
             answer(list(self._pending), _CLOSED)
             self._pending.clear()
             return
-        started_us = self._clock()
         try:
             self._ledger.begin()
         except JournalBusyError:
-            self._come_back(started_us)
+            self._send_away()
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._flush)
+        except JournalFullError as error:  # the state is sound: nothing was taken
+            answer(list(self._pending), error)
+            self._pending.clear()
         except LogUnavailableError as error:
             self._fail(error)
         else:
-            self._take(self._ledger, started_us)
+            self._take(self._ledger)
 
-    def _take(self, ledger: Ledger, started_us: int) -> None:
+    def _take(self, ledger: Ledger) -> None:
         """Decide on one group under the append lock, which is given back in any case."""
         count = min(len(self._pending), _LARGEST_GROUP)
         group = [self._pending.popleft() for _ in range(count)]
-        outcome: Written | LogUnavailableError = _DEFECT
+        outcome: Written | LogUnavailableError = DEFECT
         try:
-            outcome = self._settle(ledger, group, started_us)
+            outcome = self._settle(ledger, group)
         except _FarBehindError:
             self._pending.extendleft(reversed(group))
-            self._wake.set()  # who catches up schedules the next turn
             group = []
+            self._send_away()
+            self._wake.set()  # who catches up schedules the next turn
         except LogUnavailableError as error:
             outcome = error
         finally:
@@ -267,7 +286,8 @@ class Engine:
             self._hand_over(ledger, outcome)
             self._schedule()
 
-    def _settle(self, ledger: Ledger, group: list[Waiting], started_us: int) -> Written:
+    def _settle(self, ledger: Ledger, group: list[Waiting]) -> Written:
+        started = self._now()
         if ledger.last_seq - self._rings.last_seq > _FAR_BEHIND:
             raise _FarBehindError
         for event in ledger.foreign(self._rings.last_seq):
@@ -282,7 +302,7 @@ class Engine:
         position = ledger.commit()
         self._is_ahead = False
         shadow = partial(self._shadow, ruling, work.decided) if ruling.challenger else None
-        return Written(group, results, position or ledger.journal.position, started_us, shadow)
+        return Written(group, results, position or ledger.journal.position, started, shadow)
 
     def _hand_over(self, ledger: Ledger, written: Written) -> None:
         """Answer a group once its record, and each one that it repeats, is where it must be."""
@@ -296,10 +316,7 @@ class Engine:
             self._sync.hand(written)
 
     def _shadow(self, ruling: Ruling, decided: tuple[Decision, ...]) -> None:
-        """Have the challenger score what it did not decide on, once that is answered.
-
-        The scores are written with the next group: they are worth no sync of their own.
-        """
+        """Have the challenger score what it did not decide on; written with the next group."""
         scores = shadow_scores(ruling, decided)
         if scores is None:
             self._metrics.shadow_failed()
@@ -307,38 +324,36 @@ class Engine:
             self._metrics.shadowed(len(scores))
             nobody: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             nobody.cancel()
-            self._pending.append(Waiting(Shadowed(scores), self._clock(), nobody))
+            self._pending.append(Waiting(Shadowed(scores), self._now(), nobody))
 
     def _synced(self, covered: list[Written], error: FraudPlatformError | None) -> None:
         """The disk has answered; called in the loop."""
-        if not self._in_flight or covered[0] is not self._in_flight[0] or self._ledger is None:
+        if not self._in_flight.begins_with(covered[0]) or self._ledger is None:
             return  # of a journal that was given up meanwhile: its groups have their answer
         if error is not None:
             self._fail(LogUnavailableError(error.message, hint=error.hint))
             return
         self._ledger.synced(covered[-1].position)
+        self._in_flight.take(len(covered))
         for written in covered:
-            self._in_flight.popleft()
             if self._parts.durability == "durable":
                 self._answered(written)
 
     def _answered(self, written: Written) -> None:
         answer(written.waiting, written.results)
-        now_us = self._clock()
+        now = self._now()
         self._metrics.committed(
             written.results,
-            waited_us=[now_us - waiting.since_us for waiting in written.waiting],
-            took_us=now_us - written.started_us,
+            waited=[now - waiting.since for waiting in written.waiting],
+            took=now - written.started,
         )
         if written.after is not None:
             asyncio.get_running_loop().call_soon(written.after)
 
-    def _come_back(self, now_us: int) -> None:
-        """Another process appends: ask again soon, and send away who has waited too long."""
-        while self._pending and now_us - self._pending[0].since_us > _BUSY_US:
+    def _send_away(self) -> None:
+        """Nothing can be decided right now: who has waited too long is told to come back."""
+        while self._pending and self._now() - self._pending[0].since > _BUSY_SECONDS:
             answer([self._pending.popleft()], _BUSY)
-        self._is_scheduled = True
-        asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._flush)
 
     def _fail(self, error: LogUnavailableError) -> None:
         """Refuse everything until `_maintain` has found the log usable again."""
@@ -346,39 +361,35 @@ class Engine:
             LOGGER.error("refusing requests: %s", error.message)
         self.fault, self._is_ahead = error, True
         self._metrics.log_failed()
-        waiting = [one for written in self._in_flight for one in written.waiting]
-        answer([*waiting, *self._pending], error)
-        self._in_flight.clear()
+        answer([*self._in_flight.clear(), *self._pending], error)
         self._pending.clear()
         self._wake.set()
 
     async def _maintain(self) -> None:
         """Follow other processes' events, and recover after a failure."""
         while True:
+            # Not wait_for: on Python 3.11 it loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _FOLLOW_SECONDS)
+                async with asyncio.timeout(_FOLLOW_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             [found] = await asyncio.gather(self._look_after(), return_exceptions=True)
-            if isinstance(found, LogUnavailableError) and not isinstance(found, JournalBusyError):
-                self._fail(found)
-            elif isinstance(found, PermanentError):
-                # Damage: only people can mend it. Everything is refused until they have.
-                self._fail(LogUnavailableError(found.message, hint=found.hint))
-            elif found is not None and not isinstance(found, JournalBusyError):
-                # Whoever looked away here would leave a fault for ever.
-                LOGGER.error("looking after the log ended with a defect", exc_info=found)
-                self._fail(_DEFECT)
+            if (fault := fault_of(found)) is not None:
+                self._fail(fault)
             self._schedule()
 
     async def _look_after(self) -> None:
         if self.fault is not None:
             await asyncio.sleep(_RETRY_SECONDS)
             await self._restore()
+        if self._in_flight.since < self._now() - _PATIENCE_SECONDS:
+            raise fresh(_SILENT)
         while self._ledger is not None and self._ledger.drained().last_seq > self._rings.last_seq:
             for event in self._parts.log.follow(self._rings.last_seq, limit=CHUNK):
                 self._rings.apply(event)
             await asyncio.sleep(0)
-        self._metrics.looked(self._rings, self._ledger, waiting=len(self._pending))
+        waiting = len(self._pending) + self._in_flight.requests
+        self._metrics.looked(self._rings, self._ledger, waiting=waiting)
 
     async def _restore(self) -> None:
         """Begin anew with what the log holds: ledger, state, and a thread for the disk.
@@ -390,21 +401,12 @@ class Engine:
         await self._stop_syncing()
         if self._ledger is None:
             self._ledger = self._parts.ledger()
-        dropped = self._ledger.recover().tail
-        if dropped.bytes:
-            LOGGER.warning(
-                "dropped a torn tail of %d bytes behind byte %d of %s: nobody was told of it",
-                *(dropped.bytes, dropped.at.offset, dropped.file),
-            )
+        # In a thread: it may drain a lot, and the loop must go on saying why nothing is decided.
+        tell_of(await asyncio.to_thread(self._ledger.recover))
         await self._fold()
-        journal, synced = self._ledger.journal, self._metrics.journal_sync
-
-        def sync(written: Written) -> None:
-            with synced.time():
-                journal.sync(written.position)
-
+        journal = self._ledger.journal
         self._sync = SyncThread(
-            sync,
+            self._metrics.timed(lambda written: journal.sync(written.position)),
             self._synced,
             idle=journal.prepare,
             pause=0.0 if self._parts.durability == "durable" else _LAZY_SECONDS,
@@ -438,6 +440,9 @@ class _FarBehindError(Exception):
     """Too many foreign events to fold while holding the append lock."""
 
 
-_DEFECT = LogUnavailableError("found a defect while deciding; the group was rolled back")
 _CLOSED = ScorerClosedError("found the scorer closed; nothing was decided or recorded")
 _BUSY = LogUnavailableError("found another process appending to the log for too long")
+_SILENT = LogUnavailableError(
+    f"found the disk of the journal silent for {_PATIENCE_SECONDS:g} seconds",
+    hint="check the disk; the scorer goes on by itself once it answers",
+)

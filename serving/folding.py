@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from fraud_platform.adapters.drain import Recovery
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.features.rings import FeatureRings
@@ -43,3 +44,13 @@ async def _started(log: EventLog, snapshots: StateSnapshots) -> FeatureRings:
             LOGGER.info("took the snapshot %s", path.name)
             return rings
     return FeatureRings()
+
+
+def tell_of(recovery: Recovery) -> None:
+    """Say what a recovery of the journal dropped, for those who look for a cause."""
+    tail = recovery.tail
+    if tail.bytes:
+        LOGGER.warning(
+            "dropped a torn tail of %d bytes behind byte %d of %s: nobody was told of it",
+            *(tail.bytes, tail.at.offset, tail.file),
+        )

@@ -4,6 +4,7 @@ Everything here is synchronous and knows neither HTTP nor the event loop: reques
 go in, one result each comes out, and what was appended is written when the caller commits.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 from fraud_platform.adapters.journal_frames import LabelKey, ShadowScore
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_writer import Recorded
-from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT
+from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT, UNUSABLE_SCORE
 from fraud_platform.errors import (
     FraudPlatformError,
     IdempotencyConflictError,
@@ -26,6 +27,8 @@ from fraud_platform.features.shards import shard_of
 from fraud_platform.modes import Mode
 from serving.ruling import CHAMPION_ARM, NO_ARM, Ruling, Verdict
 from serving.stance import Stance
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
 
 SOURCE = "scorer"
 
@@ -234,8 +237,23 @@ class Group:
         return [found[row] for row in range(len(plans))]
 
     def _judged(self, plans: list[_Planned]) -> list[Verdict]:
-        if not plans:
-            return []
+        """By the models; one payment that a model fails on costs the others nothing."""
+        try:
+            return self._by_models(plans) if plans else []
+        except Exception:
+            LOGGER.exception("a model failed on a group of %d; judging one by one", len(plans))
+        return [self._alone(plan) for plan in plans]
+
+    def _alone(self, plan: _Planned) -> Verdict:
+        try:
+            [verdict] = self._by_models([plan])
+        except Exception:
+            LOGGER.exception("a model failed on one payment; a person must look")
+            amount = plan.request.transaction.amount_minor
+            [verdict] = self._ruling.without_score([amount], UNUSABLE_SCORE)
+        return verdict
+
+    def _by_models(self, plans: list[_Planned]) -> list[Verdict]:
         matrix = np.array([plan.features for plan in plans], dtype=np.float64)
         payments = [plan.request.transaction for plan in plans]
         return self._ruling.verdicts(

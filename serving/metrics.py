@@ -4,7 +4,8 @@ Labels are outcomes, modes and versions, never ids.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -14,6 +15,8 @@ from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
 from serving.group import DecisionResult, Result
 from serving.stance import Stance
+
+Synced = TypeVar("Synced")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SCORES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99)
@@ -128,21 +131,19 @@ class Metrics:
             "fraud_state_pasts", "Cards and terminals remembered", ["entity"], registry=registry
         )
 
-    def committed(
-        self, results: Sequence[Result], *, waited_us: Sequence[int], took_us: int
-    ) -> None:
+    def committed(self, results: Sequence[Result], *, waited: Sequence[float], took: float) -> None:
         """Count one committed group.
 
         Args:
             results: one per request.
-            waited_us: from each request's arrival to the end of the commit, microseconds.
-            took_us: duration of the group's work and commit, microseconds.
+            waited: from each request's arrival to its answer, seconds.
+            took: from the group's first step to its answers, seconds.
         """
         self._group.observe(len(results))
-        self._commit.observe(took_us / 1e6)
-        for result, waited in zip(results, waited_us, strict=True):
+        self._commit.observe(took)
+        for result, seconds in zip(results, waited, strict=True):
             if isinstance(result, DecisionResult):
-                self._latency.observe(waited / 1e6)
+                self._latency.observe(seconds)
                 if result.replayed:
                     self._replays.inc()
                 else:
@@ -156,6 +157,15 @@ class Metrics:
     def refused(self, code: str, count: int = 1) -> None:
         """Count refused requests."""
         self._refusals.labels(code).inc(count)
+
+    def timed(self, sync: Callable[[Synced], object]) -> Callable[[Synced], None]:
+        """The same, with each call's time counted."""
+
+        def timed(synced: Synced) -> None:
+            with self.journal_sync.time():
+                sync(synced)
+
+        return timed
 
     def looked(self, rings: FeatureRings, ledger: Ledger | None, *, waiting: int) -> None:
         """Note what no request changes: sizes of the state, of the queue and of the journal."""

@@ -5,6 +5,7 @@ comes back in the loop's own thread, in the order in which it was handed over.
 """
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from fraud_platform.errors import FraudPlatformError, LogUnavailableError
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
 
 Handed = TypeVar("Handed")
 
@@ -62,18 +65,24 @@ class SyncThread(Generic[Handed]):
             is_open = None not in handed
             if items := [item for item in handed if item is not None]:
                 self._settle(items)
-                self._idle()
+                self._rest()
 
     def _settle(self, items: list[Handed]) -> None:
-        error: FraudPlatformError | None = _UNEXPECTED
+        error: FraudPlatformError | None = None
         try:
             self._sync(items[-1])
-            error = None
         except FraudPlatformError as found:
             error = found
-        finally:
-            # Also when a defect ends this thread: nobody waits for ever, nothing is acknowledged.
-            self._loop.call_soon_threadsafe(self._done, items, error)
+        except Exception:  # a thread that ended in silence would leave everybody waiting for ever
+            LOGGER.exception("syncing the journal ended with a defect")
+            error = _UNEXPECTED
+        self._loop.call_soon_threadsafe(self._done, items, error)
+
+    def _rest(self) -> None:
+        try:
+            self._idle()
+        except Exception:  # the same; what it was to prepare is made when it is needed
+            LOGGER.exception("preparing the journal's next segment ended with a defect")
 
 
 _UNEXPECTED = LogUnavailableError("found a defect while syncing the journal")

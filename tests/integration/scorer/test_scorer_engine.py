@@ -15,18 +15,22 @@ import pytest
 
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.journal import Journal
+from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.decision import SET_ASIDE, DecisionPolicy
 from fraud_platform.errors import (
     IdempotencyConflictError,
     InvalidLabelError,
+    JournalFullError,
     LogUnavailableError,
     PermanentError,
     ScorerClosedError,
     ScorerFullError,
+    UnavailableError,
 )
 from fraud_platform.events import Transaction, microseconds
+from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, UTC_MICROSECONDS
@@ -482,3 +486,155 @@ def test_a_payment_takes_so_many_verdicts_and_no_more(engine):
     told, [again], [other] = run(engine(), story)
     assert [isinstance(r, InvalidLabelError) for r in told] == [False] * 100 + [True] * 50
     assert (again.recorded, other.recorded) == (False, True)
+
+
+# --- what may go wrong beside the decisions ---------------------------------------------------
+
+
+def test_a_defect_beside_the_sync_leaves_nobody_waiting(engine, monkeypatch):
+    def fail(_):
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(Journal, "prepare", fail)
+    results = run(engine(), lambda one: one_by_one(one, range(5)))
+    assert [result.decision.seq for result in results] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_defect_while_following_others_is_recovered_from(engine, tmp_path, monkeypatch):
+    apply, broken = FeatureRings.apply, [True]
+
+    def stumble(rings, event):
+        if broken and event.seq == 2:
+            broken.clear()
+            raise ValueError("memory that cannot be read")
+        apply(rings, event)
+
+    monkeypatch.setattr("serving.engine._FOLLOW_SECONDS", 0.02)
+
+    async def story(one):
+        await decided(one, transaction(0))
+        monkeypatch.setattr(FeatureRings, "apply", stumble)
+        await asyncio.to_thread(ingested, tmp_path / "log" / "events.db", 1)
+        for _ in range(300):
+            if not broken and one.fault is None:
+                return await decided(one, transaction(2))
+            await asyncio.sleep(0.02)
+        pytest.fail("nobody looked after the log any more")
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(3)))
+    assert facts(run(engine(), story)) == facts(alone)[2:]
+
+
+def test_a_scorer_that_fails_as_it_stops_stops(engine):
+    async def story(one):
+        with full_disk():
+            asking = asyncio.gather(
+                *(one.decide(transaction(n), received_us=T0) for n in range(40)),
+                return_exceptions=True,
+            )
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.wait_for(one.stop(), 20)
+        return await asking
+
+    async def whole(one):
+        await one.start()
+        await one_by_one(one, range(100, 110))
+        return await story(one)
+
+    answers = asyncio.run(whole(engine()))
+    assert all(isinstance(answer, UnavailableError) for answer in answers)
+
+
+def test_a_scorer_far_behind_an_ingest_stops_and_answers_everybody(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.engine._FAR_BEHIND", 5)
+    monkeypatch.setattr("serving.engine._FOLLOW_SECONDS", 30.0)
+
+    async def whole(one):
+        await one.start()
+        await asyncio.to_thread(ingested, tmp_path / "log" / "events.db", *range(50))
+        asking = asyncio.create_task(one.decide(transaction(60), received_us=T0))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(one.stop(), 20)
+        return await asking
+
+    assert asyncio.run(whole(engine())).decision.seq == 51
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_disk_that_never_answers_is_noticed_and_bounds_the_queue(engine, monkeypatch):
+    monkeypatch.setattr("serving.engine._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("serving.engine._FOLLOW_SECONDS", 0.05)
+    gate, sync = threading.Event(), Journal.sync
+
+    def stuck(journal, position):
+        gate.wait(20)
+        return sync(journal, position)
+
+    async def story(one):
+        monkeypatch.setattr(Journal, "sync", stuck)
+        first = [asyncio.create_task(one.decide(transaction(n), received_us=T0)) for n in range(5)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(ScorerFullError):
+            await one.decide(transaction(9), received_us=T0)
+        refused = await asyncio.gather(*first, return_exceptions=True)
+        assert {type(answer) for answer in refused} == {LogUnavailableError}
+        gate.set()
+        await until_usable(one)
+        return await decided(one, transaction(0))
+
+    [result] = run(engine(queue_limit=5), story)
+    assert result.decision.seq == 1
+
+
+def test_one_payment_that_a_model_fails_on_goes_to_a_person_alone(engine, ruling, monkeypatch):
+    honest = Resident.verdicts
+
+    def poisoned(resident, features, arm):
+        if (features[:, 0] == 666.0).any():
+            raise OSError("a model with a defect")
+        return honest(resident, features, arm)
+
+    monkeypatch.setattr(Resident, "verdicts", poisoned)
+    payments = [transaction(n, amount_minor=666 if n == 7 else 100 * n) for n in range(15)]
+    results = run(engine(), lambda one: decided(one, *payments))
+    judged = {r.decision.seq: r.decision for r in results}
+    assert [seq for seq, found in judged.items() if found.arm == "none"] == [8]
+    assert (judged[8].decision, judged[8].reasons) == ("review", ("R98",))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_while_the_log_fails_an_unknown_decision_is_not_called_unknown(engine):
+    async def story(one):
+        await one_by_one(one, range(12))
+        with full_disk():
+            await decided(one, transaction(20))
+            with pytest.raises(LogUnavailableError):
+                await one.decision("t20")
+            known = await one.decision("t0")
+        await until_usable(one)
+        return known
+
+    assert run(engine(), story).seq == 1
+
+
+def test_a_journal_without_room_refuses_and_the_state_stays(engine, monkeypatch):
+    begin, full = Ledger.begin, [True]
+
+    def refuse(ledger):
+        if full:
+            raise JournalFullError("found too much that is not drained")
+        begin(ledger)
+
+    async def story(one):
+        before = await one_by_one(one, range(5))
+        monkeypatch.setattr(Ledger, "begin", refuse)
+        [refused] = await decided(one, transaction(5))
+        assert isinstance(refused, JournalFullError)
+        assert one.fault is None
+        full.clear()
+        return before + await one_by_one(one, range(5, 10))
+
+    alone = run(engine("alone"), lambda one: one_by_one(one, range(10)))
+    assert facts(run(engine(), story)) == facts(alone)
