@@ -7,8 +7,9 @@ more, and may have to verify a bundle: it runs in a pool of its own, off the pat
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import msgspec
@@ -34,6 +35,8 @@ from serving.scopes import needs
 
 _WORKERS = ThreadPoolExecutor(2, thread_name_prefix="explanation")
 """At most so many explanations are computed at once; more of them wait."""
+_ROOM = BoundedSemaphore(32)
+"""So many may wait or be computed; more are told to come back."""
 
 
 class ContributionOut(msgspec.Struct, kw_only=True, frozen=True):
@@ -85,8 +88,13 @@ async def explain_decision(
         raise _refused(409, "no_score", "No model judged this payment; its reasons say why")
     if decision.feature_spec_digest != spec_digest():
         raise _refused(409, "other_features", "The decision saw features of another declaration")
-    work = partial(explained, decision, scorer.champion.ruling, scorer.settings.models_dir)
-    answer = await asyncio.get_running_loop().run_in_executor(_WORKERS, work)
+    if not _ROOM.acquire(blocking=False):
+        raise _unverified("More explanations are being asked for than this scorer computes")
+    try:
+        work = partial(explained, decision, scorer.champion.ruling, scorer.settings.models_dir)
+        answer = await asyncio.get_running_loop().run_in_executor(_WORKERS, work)
+    finally:
+        _ROOM.release()
     return Response(msgspec.json.encode(answer), media_type=MediaType.JSON)
 
 
@@ -96,7 +104,8 @@ def explained(decision: Decision, ruling: Ruling, models_dir: Path) -> Explanati
     Raises:
         RefusedError: 404 when the model is gone; 503 when it or the sum cannot be verified.
     """
-    model = _resident(decision, ruling) or _from_disk(decision, models_dir)
+    digest, version = str(decision.model_digest), decision.model_version or ""
+    model = _resident(digest, ruling) or _from_disk(digest, version, models_dir)
     row = np.array(decision.features, dtype=np.float64)
     try:
         found = model.explanation(row)
@@ -128,13 +137,13 @@ def explained(decision: Decision, ruling: Ruling, models_dir: Path) -> Explanati
     )
 
 
-def _resident(decision: Decision, ruling: Ruling) -> Model | None:
-    digest = decision.model_digest
+def _resident(digest: str, ruling: Ruling) -> Model | None:
     return next((r.model for r in ruling.residents if r.model.digest == digest), None)
 
 
-def _from_disk(decision: Decision, models_dir: Path) -> Model:
-    version = decision.model_version or ""
+@lru_cache(maxsize=4)
+def _from_disk(digest: str, version: str, models_dir: Path) -> Model:
+    """A model that is in memory no more; verified when it is read, and kept for the next."""
     try:
         require_plain_name(version)
         if not (models_dir / version).is_dir():
@@ -142,7 +151,7 @@ def _from_disk(decision: Decision, models_dir: Path) -> Model:
         model = load_bundle(models_dir / version).model
     except FraudPlatformError as error:
         raise _unverified(error.message) from error
-    if model.digest != decision.model_digest:
+    if model.digest != digest:
         raise _refused(404, "model_gone", f"Version {version} is here with another model")
     return model
 
