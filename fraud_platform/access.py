@@ -23,6 +23,8 @@ ASYMMETRIC = ("RS256", "ES256", "EdDSA")
 
 DAY_US = 86_400_000_000
 LONGEST_SUBJECT = 64
+LOWEST_RATE = 0.001
+"""Fewest requests per second that a limit may allow, beside 0: one in about 17 minutes."""
 
 _ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _KEY_TEXT = re.compile(r"fp_([a-z0-9]{1,12})_([a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -141,8 +143,24 @@ class ApiKey:
                 f"found a subject of {len(self.subject)} characters, expected 1 to"
                 f" {LONGEST_SUBJECT} letters, digits and . _ @ : / + - and spaces"
             )
+
+    @property
+    def limit_problem(self) -> str | None:
+        """Why the key's own limits cannot be kept; None: they can.
+
+        A stored key is not refused for it as it is read: one such key would close the door to all.
+        """
         burst = 1 if self.burst is None else self.burst
-        _check_limit("requests_per_second", self.requests_per_second or 0, "burst", burst)
+        return _limit_problem("requests_per_second", self.requests_per_second or 0, "burst", burst)
+
+    def require_limits(self) -> None:
+        """Refuse to make a key whose limits cannot be kept.
+
+        Raises:
+            ValueError: its rate or burst is out of bounds.
+        """
+        if problem := self.limit_problem:
+            raise ValueError(problem)
 
     def state(self, now_us: int) -> Literal["active", "expired", "revoked"]:
         """Whether the key counts at this moment, microseconds UTC."""
@@ -224,8 +242,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_limit(rate_name: str, rate: float, burst_name: str, burst: int) -> None:
-    if not (0 <= rate <= 1_000_000 and 1 <= burst <= 10_000_000):
-        raise ValueError(
-            f"found {rate_name}={rate} and {burst_name}={burst}, "
-            "expected 0 (no limit) to 1,000,000 and 1 to 10,000,000"
-        )
+    if problem := _limit_problem(rate_name, rate, burst_name, burst):
+        raise ValueError(problem)
+
+
+def _limit_problem(rate_name: str, rate: float, burst_name: str, burst: int) -> str | None:
+    rate_counts = rate == 0 or LOWEST_RATE <= rate <= 1_000_000
+    if rate_counts and 1 <= burst <= 10_000_000:
+        return None
+    return (
+        f"found {rate_name}={rate} and {burst_name}={burst}, "
+        f"expected 0 (no limit) or {LOWEST_RATE} to 1,000,000 and 1 to 10,000,000"
+    )

@@ -142,6 +142,8 @@ def rotate(key: str, overlap_hours: float, as_json: bool) -> None:
         return replace(old, expires_us=expires_us)
 
     def renew(old: ApiKey) -> ApiKey:
+        if problem := old.limit_problem:
+            raise PermanentError(problem, hint="fraud-platform keys create, then keys revoke")
         lifetime = None if old.expires_us is None else old.expires_us - old.created_us
         expires_us = None if lifetime is None else now_us + lifetime
         return replace(old, created_us=now_us, expires_us=expires_us, replaces=old.id)

@@ -36,6 +36,12 @@ LOOK_NS = SECOND_NS
 _NOTE_NS = 60 * SECOND_NS
 _LONGEST_KEY = 80
 _NEVER_US = 2**63
+_CHECKS_PER_SECOND = 1_000
+"""Signatures of tokens not seen before that are checked per second, of all callers together: some
+tenths of a millisecond each, so that nobody can keep the loop busy with them."""
+_SUSPECTS_PER_SECOND = 100
+"""The same for all addresses together that sent too many wrong signatures: behind one address (a
+proxy's) there may be good callers too, so they are checked still, but by the way."""
 _KEY_BEGINS = b"fp_"
 ANYBODY = Caller("anonymous", frozenset(SCOPES), None)
 
@@ -97,6 +103,9 @@ class Access:
         self._subjects = Buckets(rate=policy.requests_per_second, burst=policy.burst)
         self._strangers = Buckets(rate=policy.requests_per_second, burst=policy.burst)
         self._failures = Buckets(rate=policy.failures_per_second, burst=policy.failure_burst)
+        self._forgeries = Buckets(rate=policy.failures_per_second, burst=policy.failure_burst)
+        self._checks = Bucket(rate=_CHECKS_PER_SECOND, burst=_CHECKS_PER_SECOND)
+        self._suspect_checks = Bucket(rate=_SUSPECTS_PER_SECOND, burst=_SUSPECTS_PER_SECOND)
         self.problem: str | None = None
         self._look(self._ticks())
 
@@ -175,7 +184,7 @@ class Access:
                 self._refuse("Only one credential can count: send one header", client_host, now)
             found = text
         if found is None:
-            self._refuse(_NO_CREDENTIAL, client_host, now, given=False)
+            refuse_credential(_NO_CREDENTIAL, given=False)
         return found
 
     def _held_by(self, text: bytes, client_host: str | None, now: int) -> _Held:
@@ -206,19 +215,25 @@ class Access:
             refuse_everybody()
         try:
             self._tokens.refuse_hopeless(token, now_us)
-            # Signatures are dear: who sent too many wrong ones waits before the next is looked at.
-            if wait := self._failures.wait(_address(client_host), now):
-                refuse_for_now(wait)
+        except TokenRefusedError as error:
+            # Cheap, and 401 tells a good caller's client to get a fresh token.
+            refuse_credential(str(error), given=True)
+        address = _address(client_host)
+        checks = self._suspect_checks if self._forgeries.wait(address, now) else self._checks
+        if wait := checks.take(now):
+            refuse_for_now(wait)
+        try:
             return self._tokens.verify(token, now_us)
         except TokenRefusedError as error:
-            self._refuse(str(error), client_host, now)
+            if wait := self._forgeries.take(address, now):
+                refuse_for_now(wait)
+            refuse_credential(str(error), given=True)
 
-    def _refuse(
-        self, message: str, client_host: str | None, now: int, *, given: bool = True
-    ) -> NoReturn:
+    def _refuse(self, message: str, client_host: str | None, now: int) -> NoReturn:
+        """401, or 429 to an address that guesses; good credentials from there still count."""
         if wait := self._failures.take(_address(client_host), now):
             refuse_for_now(wait)
-        refuse_credential(message, given=given)
+        refuse_credential(message, given=True)
 
     def _look(self, now: int) -> None:
         """What is due about once a second: new keys, new public keys, and notes of use."""
@@ -246,9 +261,8 @@ class Access:
         if self.problem is not None:
             LOGGER.warning("The key store can be read again: %d keys", len(keys.keys))
         buckets = {held.caller.key_id: held.bucket for held in self._held.values()}
-        self._held = {
-            key.id.encode(): _Held(key, self._bucket(key, buckets)) for key in keys.keys.values()
-        }
+        usable = [key for key in keys.keys.values() if not _is_odd(key)]
+        self._held = {key.id.encode(): _Held(key, self._bucket(key, buckets)) for key in usable}
         self.problem, self._signature = None, keys.signature
 
     def _bucket(self, key: ApiKey, known: Mapping[str | None, Bucket]) -> Bucket:
@@ -338,6 +352,13 @@ def _verifier(settings: Settings, ticks: Callable[[], int]) -> TokenVerifier | N
     if keys is not None and keys.is_file:
         keys.load()
     return TokenVerifier(policy, keys=keys, secret=secret)
+
+
+def _is_odd(key: ApiKey) -> bool:
+    """Whether a key cannot count for its limits, which an earlier version let in."""
+    if problem := key.limit_problem:
+        LOGGER.error("The API key %s is refused: %s", key.id, problem)
+    return problem is not None
 
 
 def _note(store: KeyStore, used: set[str], now_us: int) -> None:

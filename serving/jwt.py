@@ -22,7 +22,8 @@ _SECOND_US = 1_000_000
 _SHORTEST_SECRET = 32
 _LATEST = 253_402_300_800
 """The year 10000: a time beyond it is a mistake."""
-_TYPES = {None, "JWT", "jwt", "at+jwt"}
+_TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
+"""Media types, so case does not count (RFC 7515, section 4.1.9, and RFC 9068)."""
 _ONLY_SIGNATURE: Any = {
     f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
 }
@@ -120,7 +121,7 @@ class TokenVerifier:
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise TokenRefusedError("The token is signed in a way that does not count here")
-        if "crit" in header or "b64" in header or _shown(header.get("typ")) not in _TYPES:
+        if "crit" in header or "b64" in header or not _is_type(header.get("typ")):
             raise TokenRefusedError("The token demands something that is not supported")
         if algorithm == "HS256":
             return self._secret, algorithm
@@ -141,7 +142,7 @@ class TokenVerifier:
         ends_us = _moment(claims, "exp") + self._leeway
         if now_us >= ends_us:
             raise TokenRefusedError("The token has expired")
-        if now_us < _moment(claims, "nbf") - self._leeway:
+        if "nbf" in claims and now_us < _moment(claims, "nbf") - self._leeway:
             raise TokenRefusedError("The token does not count yet")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not _is_subject(subject):
@@ -179,8 +180,9 @@ def _is_subject(text: str) -> bool:
     return 0 < len(text) <= LONGEST_SUBJECT and text.isprintable()
 
 
-def _shown(value: object) -> str | None:
-    return value if isinstance(value, str) or value is None else "something else"
+def _is_type(value: object) -> bool:
+    """Whether a header's `typ` is one of ours; a missing one is."""
+    return value is None or (isinstance(value, str) and value.lower() in _TYPES)
 
 
 def _check_secret(secret: str) -> None:

@@ -113,6 +113,7 @@ class KeyStore:
         Raises:
             KeyStoreError: the file is damaged.
             PermanentError: there are too many keys, or the folder cannot be written.
+            ValueError: the key's own limits are out of bounds.
         """
         with self._writing() as keys:
             return self._add(keys, make, environment)
@@ -183,6 +184,7 @@ class KeyStore:
         while id_of(text) in keys:
             text = key_text(environment, os.urandom(40))
         made = make(text)
+        made.require_limits()
         keys[made.id] = made
         return text, made
 

@@ -195,6 +195,7 @@ def test_a_key_that_was_pasted_whole_is_revoked_and_not_repeated(home):
         (("create", "--subject", "a", "--scope", "root"), 2, "'root' is not one of"),
         (("create", "--subject", "a"), 2, "Missing option '--scope'"),
         (("create", "--subject", "a", "--scope", "read", "--burst", "0"), 2, "burst=0"),
+        (("create", "--subject", "a", "--scope", "read", "--rate", "1e-310"), 2, "0.001 to"),
     ],
 )
 def test_a_mistake_is_named_and_changes_nothing(home, arguments, code, expected):

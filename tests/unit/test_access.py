@@ -345,6 +345,45 @@ def test_one_callers_limit_does_not_touch_another(door):
     assert access.admit(bearer(quiet), HOST, "score")
 
 
+def old_store_with(door: Door, key_id: str, rate: float) -> None:
+    """The store as an earlier version could write it: an own limit that nobody can keep."""
+    door.store.change(key_id, lambda known: replace(known, requests_per_second=rate))
+
+
+@pytest.mark.parametrize("rate", [1e-310, 5e-324, 1e-9, 0.000_9, -1.0, 1e308])
+def test_a_stored_key_with_an_impossible_limit_is_refused_alone_and_can_be_revoked(
+    door, rate, caplog
+):
+    odd, good = door.key(), door.key()
+    access = door.open()
+    assert access.admit(bearer(odd), HOST, "score")
+    old_store_with(door, id_of(odd), rate)
+    for opened in (access, door.open()):
+        door.clocks.pass_(1.0)
+        assert opened.admit(bearer(good), HOST, "score"), "others are served"
+        assert refusal(opened, bearer(odd)).status == 401
+    assert id_of(odd) in caplog.text
+    assert f"requests_per_second={rate}" in caplog.text
+    door.store.change(id_of(odd), lambda known: replace(known, revoked_us=NOW_US))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"requests_per_second": 1e-310}, {"requests_per_second": 0.000_9}, {"burst": 10_000_001},
+     {"burst": 0}, {"requests_per_second": float("nan")}, {"requests_per_second": float("inf")}],
+)  # fmt: skip
+def test_no_key_is_made_with_a_limit_that_cannot_be_kept(door, limits):
+    with pytest.raises(ValueError, match=next(iter(limits))):
+        door.key(**limits)
+    assert door.store.read().signature is None
+
+
+def test_the_lowest_rate_and_the_largest_burst_are_kept(door):
+    key = door.key(requests_per_second=0.001, burst=10_000_000)
+    access = door.open()
+    assert access.admit(bearer(key), HOST, "score")
+
+
 def test_a_change_of_the_store_does_not_refill_a_bucket(door):
     door.policy = AccessPolicy(requests_per_second=0.001, burst=1)
     door.__post_init__()
@@ -498,6 +537,9 @@ def test_loopback_is_what_only_this_machine_reaches(host, answer):
         ({"burst": 0}, "burst=0"),
         ({"requests_per_second": -1}, "requests_per_second=-1"),
         ({"requests_per_second": float("nan")}, "requests_per_second=nan"),
+        ({"requests_per_second": 1e-310}, "requests_per_second=1e-310"),
+        ({"failures_per_second": 0.000_9}, "failures_per_second=0.0009"),
+        ({"burst": 10_000_001}, "burst=10000001"),
         ({"failure_burst": 0}, "failure_burst=0"),
         ({"environment": "Live!"}, "environment='Live!'"),
         ({"algorithms": ("none",)}, "none"),
