@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     log's tables, days. 0: for ever."""
     queue_limit: int = Field(default=10_000, ge=1)
     """So many requests may wait in a scorer; more are told to come back."""
+    connection_limit: int = Field(default=2_000, ge=1)
+    """So many connections may be open to a scorer, or to each of its fronts; more are closed at
+    once. Fewer where the process may not open as many files."""
     state_check_seconds: float = 600.0
     """How often another process compares all of a scorer's memory with the log, seconds; it leaves
     a snapshot for the next start, and folds the log without any every sixth time. 0: never."""

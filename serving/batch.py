@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Request, Response, post
 
-from fraud_platform.errors import FraudPlatformError, UnavailableError
+from fraud_platform.errors import FraudPlatformError
 from serving.body import read_body
 from serving.context import Edge, EdgeDependency
 from serving.decoding import (
@@ -52,7 +52,8 @@ async def decide_payments(
 ) -> Response[bytes]:
     """Decide on several payments in their order; one that is refused does not stop the others.
 
-    What the scorer cannot do at the moment it refuses for the whole batch, with 503: repeat it.
+    What the scorer cannot do at the moment has status 503 at its place: send the batch again, what
+    is decided stays so. When that is so of every payment, the whole batch is answered with 503.
     """
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=_MOST_BYTES)
@@ -65,6 +66,8 @@ async def decide_payments(
         return_exceptions=True,
     )
     results = [_outcome(index, outcome) for index, outcome in enumerate(outcomes)]
+    if all(_is_unavailable(result) for result in results):
+        raise next(outcome for outcome in outcomes if isinstance(outcome, Exception))
     return Response(msgspec.json.encode(_counted(results)), media_type=MediaType.JSON)
 
 
@@ -97,14 +100,19 @@ async def _decide_one(raw: msgspec.Raw, place: str, received_us: int, scorer: Ed
 def _outcome(index: int, outcome: DecisionOut | BaseException) -> DecisionOutcome:
     if isinstance(outcome, DecisionOut):
         return DecisionOutcome(index=index, decision=outcome)
-    if isinstance(outcome, FraudPlatformError) and not isinstance(outcome, UnavailableError):
+    if isinstance(outcome, FraudPlatformError):
         outcome = domain_refusal(outcome)
-    if not isinstance(outcome, RefusedError) or outcome.status >= 500:
-        raise outcome
+    if not isinstance(outcome, RefusedError):
+        raise outcome  # a defect, of which nobody can say what it left undone
     return DecisionOutcome(index=index, status=outcome.status, error=outcome.body)
 
 
+def _is_unavailable(result: DecisionOutcome) -> bool:
+    return result.status is not msgspec.UNSET and result.status >= 500
+
+
 def _counted(results: list[DecisionOutcome]) -> DecisionBatchOut:
+    unavailable = sum(_is_unavailable(result) for result in results)
     refused = sum(result.error is not msgspec.UNSET for result in results)
     replayed = sum(
         result.decision is not msgspec.UNSET and result.decision.replayed for result in results
@@ -112,6 +120,7 @@ def _counted(results: list[DecisionOutcome]) -> DecisionBatchOut:
     return DecisionBatchOut(
         decided=len(results) - refused - replayed,
         replayed=replayed,
-        refused=refused,
+        refused=refused - unavailable,
+        unavailable=unavailable,
         results=results,
     )

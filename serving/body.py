@@ -31,19 +31,19 @@ async def read_body(receive: Receive, *, limit: int, seconds: float = SECONDS) -
     Raises:
         RefusedError: 413 too large, 408 too slow, 400 the sender left in the middle.
     """
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
     try:
-        async with asyncio.timeout(seconds):
-            return await _read_on(message, receive, limit)
+        async with asyncio.timeout(seconds):  # also for the first part: it may never come
+            message = await receive()
+            if message["type"] != "http.request" or message.get("more_body", False):
+                return await _read_on(message, receive, limit)
     except TimeoutError:
         raise _closing(
             408, "body_too_slow", f"The body did not arrive within {seconds:g} seconds"
         ) from None
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def _read_on(message: Any, receive: Receive, limit: int) -> bytes:

@@ -7,7 +7,7 @@ card numbers.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -111,7 +111,7 @@ def refuse_repeated_envelope(body: bytes, name: str, raws: Sequence[msgspec.Raw]
     once = len(f'{{"{name}":[]}}') + len(raws) - 1
     inside = sum(len(bytes(raw).translate(None, _SPACES)) for raw in raws)
     if len(body.translate(None, _SPACES)) != once + inside:
-        _look_for_repeated(body)
+        _refuse_repeated(_loaded(body, _names_of))  # what it holds is looked at one by one
 
 
 def refuse_outer_blanks(wire: Struct) -> None:
@@ -177,23 +177,32 @@ def refuse_control_characters(wire: Struct) -> None:
 
 
 def _look_for_repeated(body: bytes) -> None:
+    _loaded(body, lambda pairs: _refuse_repeated(_names_of(pairs)))
+
+
+def _loaded(body: bytes, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
     try:
-        json.loads(body, object_pairs_hook=_refuse_repeated)
+        return json.loads(body, object_pairs_hook=hook)
     except _BROKEN:
         raise _malformed() from None
 
 
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise refused_field(
-            "repeated_field",
-            "A field is named more than once",
-            field=_shown(repeated),
-            found="two values",
-            expected="one value",
-        )
+def _names_of(pairs: list[tuple[str, Any]]) -> list[str]:
+    return [name for name, _ in pairs]
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise refused_field(
+                "repeated_field",
+                "A field is named more than once",
+                field=_shown(name),
+                found="two values",
+                expected="one value",
+            )
+        seen.add(name)
 
 
 def _unknown_field(name: str, path: str, names: Sequence[str]) -> ErrorOut:

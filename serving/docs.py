@@ -40,7 +40,7 @@ REFUSALS: dict[int, ResponseSpec] = {
             413: "The body is too large",
             415: "The body is not declared as application/json in UTF-8, or is compressed",
             422: "A field or a rule is broken, or the id is known with another payload",
-            503: "Nothing was decided or recorded; repeat after Retry-After seconds",
+            503: "Not acknowledged; send the same again after Retry-After seconds",
         }.items()
     },
     **NEEDS_KEY,
@@ -160,12 +160,13 @@ def described() -> OpenAPIConfig:
         version="1",
         description=(
             "Decides payments with the verified champion model and records every decision "
-            "durably before it answers. An error is never a decision: what is not answered with "
-            "status 200 was not decided, and may be sent again under the same id. Where the scorer "
-            "runs with a sandbox, the card ids sandbox_approve, sandbox_review, sandbox_decline, "
-            "sandbox_unavailable and sandbox_slow force that outcome: mode is `sandbox`, nothing "
-            "is recorded, and the payment cannot be looked up. Elsewhere they are refused with "
-            "`sandbox_disabled`."
+            "durably before it answers. An error is never a decision: what is answered with a "
+            "status from 500 on, or not at all, is not acknowledged, but may have been recorded. "
+            "Send the same again under the same id: a payment is decided at most once. Where the "
+            "scorer runs with a sandbox, the card ids sandbox_approve, sandbox_review, "
+            "sandbox_decline, sandbox_unavailable and sandbox_slow force that outcome: mode is "
+            "`sandbox`, nothing is recorded, and the payment cannot be looked up. Elsewhere they "
+            "are refused with `sandbox_disabled`."
         ),
         components=Components(
             security_schemes={

@@ -13,6 +13,7 @@ import uvicorn
 
 from fraud_platform.errors import PermanentError
 from fraud_platform.settings import Settings
+from serving.connections import bounded
 
 
 def server_config(app: Any, settings: Settings, **changes: Any) -> uvicorn.Config:
@@ -27,7 +28,8 @@ def server_config(app: Any, settings: Settings, **changes: Any) -> uvicorn.Confi
         "host": settings.scorer_host,
         "port": settings.scorer_port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": bounded(settings.connection_limit),
+        "ws": "none",
         "lifespan": "on",
         "access_log": False,  # the decision log is the record; request lines would hold ids
         "log_level": "warning",

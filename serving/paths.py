@@ -1,4 +1,4 @@
-"""Ids in paths: any character may stand in one, also an encoded slash."""
+"""Ids in paths: any character may stand in one, also an encoded slash, and any word."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -6,6 +6,8 @@ from urllib.parse import unquote
 from litestar import Litestar, Request
 
 _PLACE = 2  # /v1/decisions/{transaction_id}
+_BATCH = "/v1/decisions/batch"
+"""Where several payments are sent, and where a payment of that id would be looked up."""
 
 
 class ScorerApp(Litestar):
@@ -16,6 +18,9 @@ class ScorerApp(Litestar):
         raw = scope.get("raw_path")
         if raw is not None and b"%2" in raw and scope["type"] == "http":
             scope["path"] = "/" + "/".join(part.replace("/", "%2F") for part in _parts(raw))
+        if scope.get("method") == "GET" and scope["path"].startswith(_BATCH):
+            # To ask is to ask for an id, also for this one; `transaction_id_of` reads it itself.
+            scope["path"] = scope["path"].replace(_BATCH, f"{_BATCH}%2F", 1)
         await super().__call__(scope, receive, send)
 
 

@@ -30,6 +30,7 @@ from serving.schemas import ErrorOut, FieldOut
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
 RETRY_AFTER_SECONDS = 1
+AGAIN = "Send the same request again: a payment is decided at most once"
 WHOLE_BODY = "(the whole body)"
 """Stands where a field would, when no single field is at fault."""
 
@@ -88,9 +89,9 @@ def domain_refusal(error: FraudPlatformError) -> RefusedError:
     """
     status, code = next(DOMAIN[cls] for cls in type(error).__mro__ if cls in DOMAIN)
     if isinstance(error, UnavailableError):
-        message = f"{_UNAVAILABLE[code]}, so nothing was decided or recorded"
-        hint = "Send the same request again: a payment is decided at most once"
-        return RefusedError(status, ErrorOut(error=code, message=message, hint=hint))
+        # Never that nothing was recorded: a write that failed may have come as far as the disk.
+        message = f"{_UNAVAILABLE[code]}; this is not acknowledged"
+        return RefusedError(status, ErrorOut(error=code, message=message, hint=AGAIN))
     return RefusedError(status, ErrorOut(error=code, message=error.message, hint=error.hint))
 
 
@@ -173,5 +174,4 @@ class Refusals:
         handler = request.scope.get("route_handler")
         LOGGER.error("%s failed on a defect", handler, exc_info=error)
         message = "The scorer failed on a defect of its own"
-        hint = "Send the same request again: a payment is decided at most once"
-        return self._respond(500, ErrorOut(error="internal_error", message=message, hint=hint))
+        return self._respond(500, ErrorOut(error="internal_error", message=message, hint=AGAIN))

@@ -39,7 +39,7 @@ from serving.owner_frames import (
     frames,
     label_results,
 )
-from serving.refusals import RETRY_AFTER_SECONDS, RefusedError
+from serving.refusals import AGAIN, RETRY_AFTER_SECONDS, RefusedError
 from serving.schemas import ErrorOut
 
 LOGGER = logging.getLogger("fraud_platform.front")
@@ -50,7 +50,6 @@ _START_SECONDS = 2.0
 """How long a front waits for the owner before it answers that there is none."""
 _COUNTS_SECONDS = 0.5
 """How often the owner is told what was refused here."""
-_AGAIN = "Send the same request again: a payment is decided at most once"
 
 _Told = TypeVar("_Told", Decided, Recorded, Found)
 
@@ -61,9 +60,7 @@ class OwnerDefectError(Exception):
 
 def owner_away() -> RefusedError:
     """The refusal while there is no connection to the owner."""
-    return _unavailable(
-        "owner_away", "The process that decides is away, so nothing was decided or recorded"
-    )
+    return _unavailable("owner_away", "The process that decides is away; this is not acknowledged")
 
 
 def outcome_unknown() -> RefusedError:
@@ -75,7 +72,7 @@ def outcome_unknown() -> RefusedError:
 
 
 def _unavailable(code: str, message: str) -> RefusedError:
-    body = ErrorOut(error=code, message=message, hint=_AGAIN)
+    body = ErrorOut(error=code, message=message, hint=AGAIN)
     return RefusedError(503, body, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
 
 

@@ -176,11 +176,14 @@ class DecisionOutcome(Struct, kw_only=True, frozen=True, gc=False, omit_defaults
 
 
 class DecisionBatchOut(Struct, kw_only=True, frozen=True, gc=False):
-    """What became of a batch, in its order; `decided + replayed + refused` is its size."""
+    """What became of a batch, in its order; the four counts add up to its size."""
 
     decided: int
     replayed: int
     refused: int
+    unavailable: Annotated[
+        int, Meta(description="Not acknowledged, with status 503: to be sent again")
+    ]
     results: list[DecisionOutcome]
 
 
