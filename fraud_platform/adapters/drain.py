@@ -77,6 +77,9 @@ class Rows(Protocol):
     def seals(self) -> list[Seal]:
         """The finished segments, oldest first."""
 
+    def has(self, record: DecisionRecord | LabelRecord) -> bool:
+        """Whether the sink holds this very decision or verdict, at whatever position."""
+
     def advance(self, position: Position) -> None:
         """Say where the next drain goes on."""
 
@@ -115,13 +118,16 @@ def is_drained(disk: Disk, sink: Sink) -> bool:
         return not disk.names() or is_clean_end(disk, sink.drained().position)
 
 
-def drain(disk: Disk, sink: Sink, *, locked: bool = False) -> int:
-    """Drain everything that is there.
+def drain(
+    disk: Disk, sink: Sink, *, locked: bool = False, seconds: float = PATIENCE_SECONDS
+) -> int:
+    """Drain everything up to the first place where nothing stands.
 
     Args:
         disk: the folder of the segments.
         sink: where the records go.
         locked: the caller holds the append lock.
+        seconds: how long to wait for whoever appends, where something stands that is no frame.
 
     Returns:
         How many frames were drained.
@@ -140,10 +146,38 @@ def drain(disk: Disk, sink: Sink, *, locked: bool = False) -> int:
             count += (moved := _drain(disk, reader, sink))
         if not moved and not is_clean_end(disk, sink.drained().position):
             # Something stands there. Nobody is writing it while we hold the lock.
-            with append_lock(disk):
+            with append_lock(disk, seconds):
                 count += _drain(disk, reader, sink)
                 reader.tail(sink.drained().position)
     return count
+
+
+def checked(disk: Disk, sink: Sink, *, seconds: float = PATIENCE_SECONDS) -> int:
+    """Drain everything, and see whether more was on the disk once: a lost sector reads as zeros.
+
+    Reads what is allocated of the journal: for once a minute, not for every read.
+
+    Returns:
+        How many frames were drained.
+
+    Raises:
+        JournalDamagedError: bytes that were on the disk are lost or changed.
+        LogUnavailableError: the disk or the sink failed; what was drained is drained.
+    """
+    with readable():
+        reader = JournalReader(disk, sink.identity())
+        count = drain(disk, sink, seconds=seconds)
+        at = sink.drained().position
+        while True:
+            try:
+                reader.tail(at)
+            except JournalDamagedError:
+                # Or a recovery has left this place behind meanwhile; nothing passes damage.
+                before, at = at, sink.drained().position
+                if at == before:
+                    raise
+            else:
+                return count
 
 
 def recover(disk: Disk, sink: Sink) -> Recovery:
@@ -211,12 +245,14 @@ def appending(disk: Disk, sink: Sink, seconds: float = PATIENCE_SECONDS) -> Iter
 
     Raises:
         JournalBusyError: another process has been appending for so long.
+        JournalDamagedError: bytes of the journal are lost or changed; their positions are taken.
         LogUnavailableError: the journal cannot be drained.
     """
     with append_lock(disk, seconds):
         drain(disk, sink, locked=True)
-        # First: whoever is killed behind the commit leaves a head that says "look".
         with readable():
+            JournalReader(disk, sink.identity()).tail(sink.drained().position)
+            # First: whoever is killed behind the commit leaves a head that says "look".
             disk.write_head(UNKNOWN_HEAD)
         yield
         with readable():

@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from fraud_platform.adapters import log_writer
-from fraud_platform.adapters.drain import appending, drain, is_drained
+from fraud_platform.adapters.drain import appending, checked, drain, is_drained
 from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.log_writer import LogWriter, Place, Recorded, unpack
@@ -250,16 +250,20 @@ class EventLog:
         with self._appending() as connection:
             yield LogWriter(connection)
 
-    def drain(self) -> int:
+    def drain(self, *, checks: bool = False) -> int:
         """Take what the scorer's journal holds into the tables; returns how many frames.
 
         Everything else here does that by itself before it reads or appends.
+
+        Args:
+            checks: also see whether a lost sector hides more; slower, so about once a minute.
 
         Raises:
             JournalDamagedError: bytes of the journal that were on the disk are lost or changed.
             LogUnavailableError: the file or the journal cannot be read or written.
         """
-        return drain(self._disk, self._file)
+        take = checked if checks else drain
+        return take(self._disk, self._file, seconds=self._busy_seconds)
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens a new one."""

@@ -23,8 +23,9 @@ from fraud_platform.mapping import Mapping, parse_mapping
 from fraud_platform.schemas import PAYLOAD_COLUMNS, UTC_MICROSECONDS
 from fraud_platform.validation import ValidationPolicy, quarantine, split
 
-_COMMIT = 20_000
-"""Rows per commit: a live scorer waits no longer than one of them takes."""
+_COMMIT = 4_000
+"""Rows per commit: a live scorer waits no longer than one of them takes, and refuses payments when
+it is more than 5,000 events behind (`serving.engine`)."""
 _PAUSE_SECONDS = 0.1
 """Between commits. SQLite's waiting writers look again this often and have no queue: without a
 pause the next commit takes the lock again before any of them looks."""

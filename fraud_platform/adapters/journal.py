@@ -60,6 +60,25 @@ class _Segment:
     synced: int = 0
 
 
+def _let_go(segments: Sequence[_Segment]) -> None:
+    """Close files that nothing refers to any more.
+
+    Never again, whatever it says: the operating system has taken the descriptor back all the same,
+    and may have given it to somebody else.
+    """
+    for segment in segments:
+        with contextlib.suppress(OSError):
+            segment.file.close()
+
+
+def _no_room(wanted: str, error: OSError) -> JournalFullError:
+    return JournalFullError(
+        f"found no room for {wanted} of the journal ({error})",
+        hint="free space on the disk of the journal, or see whether the scorer has used up its"
+        " open files; it goes on by itself",
+    )
+
+
 class Journal:
     """What the one owner of a log appends to; nothing can be appended before `begin`.
 
@@ -192,10 +211,11 @@ class Journal:
                 if not self.is_marked:
                     self.sync(self.append([], next_seq=1))
         self.broken = LogUnavailableError("found the journal closed")
-        spare = [] if self._spare is None else [self._spare]
-        for segment in [*self._segments, *spare]:
-            segment.file.close()
-        self._segments, self._spare = [], None
+        with self._lock:
+            segments, self._segments = self._segments, []
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
+        _let_go([*segments, *([] if spare is None else [spare])])
 
     def _next(self) -> _Segment:
         """The segment after the current one."""
@@ -208,17 +228,17 @@ class Journal:
         return segment
 
     def _created(self) -> _Segment:
-        number = max(numbers(self._disk), default=0) + 1
+        try:
+            number = max(numbers(self._disk), default=0) + 1
+        except OSError as error:
+            raise _no_room("another segment", error) from error
         return _Segment(number, self._create(number))
 
     def _create(self, number: int) -> File:
         try:
             return self._disk.create(name_of(number), self._segment_bytes)
         except OSError as error:
-            raise JournalFullError(
-                f"found no room for segment {name_of(number)} of the journal ({error})",
-                hint="free space on the disk of the journal; the scorer goes on by itself",
-            ) from error
+            raise _no_room(f"segment {name_of(number)}", error) from error
 
     def _write(self, segment: _Segment, data: bytes) -> None:
         try:
@@ -241,8 +261,7 @@ class Journal:
             done = [s for s in self._segments[:-1] if s.number < position.segment]
             self._segments = [s for s in self._segments if s not in done]
             self._durable = max(self._durable, position)
-        for segment in done:
-            segment.file.close()
+        _let_go(done)
         return position
 
     def _break(self, found: str) -> LogUnavailableError:

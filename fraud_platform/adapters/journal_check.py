@@ -4,7 +4,7 @@ Everything here is for a person with a broken disk; the scorer itself only ever 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from fraud_platform.adapters.drain import Seal, Sink, drain, readable
@@ -52,7 +52,8 @@ class Repair:
 
     Attributes:
         kept: records behind the damage that could be proven to be in sequence.
-        lost: log positions of sound records that could not, because others before them are gone.
+        lost: log positions that sound records had which are not in the log now: others before
+            them are gone, or their positions were taken meanwhile.
         set_aside: the files that are no longer part of the journal, by their new names.
     """
 
@@ -62,20 +63,38 @@ class Repair:
 
 
 def examine(disk: Disk, sink: Sink) -> list[Segment]:
-    """Every segment, oldest first; sealed ones are compared with their recorded digest."""
-    with readable(), sink.draining() as rows:
+    """Every segment, oldest first; sealed ones are compared with their recorded digest.
+
+    The log is locked for no more than two queries: others append, drain and trim meanwhile.
+    """
+    with readable():
+        found = _looked_at(disk, sink)
+        bad = {number for number, one in found.items() if one is None or one.problem is not None}
+        if bad:
+            # Not if it was sealed, dropped or trimmed while we read; then it is that by now.
+            found |= _looked_at(disk, sink, only=bad)
+    return [one for _, one in sorted(found.items()) if one is not None]
+
+
+def _looked_at(
+    disk: Disk, sink: Sink, *, only: Set[int] | None = None
+) -> dict[int, Segment | None]:
+    """Segments by number; None for one that went away while it was read."""
+    there = numbers(disk)
+    with sink.draining() as rows:
         seals, at = {seal.number: seal for seal in rows.seals()}, rows.drained().position
-        reader = JournalReader(disk, sink.identity())
-        salt = salt_of(sink.identity())
-        there = numbers(disk)
-        found = []
-        for number in sorted({*there, *seals}):
+    reader, salt = JournalReader(disk, sink.identity()), salt_of(sink.identity())
+    found: dict[int, Segment | None] = dict.fromkeys(only or ())
+    for number in sorted({*there, *seals} if only is None else {*there, *seals} & only):
+        try:
             if number not in there:
-                found.append(_absent(disk, seals[number], there))
+                found[number] = _absent(disk, seals[number], there)
             elif number in seals:
-                found.append(_sealed(disk, seals, seals[number], salt))
+                found[number] = _sealed(disk, seals, seals[number], salt)
             else:
-                found.append(_unsealed(disk, reader, number, at, salt))
+                found[number] = _unsealed(disk, reader, number, at, salt)
+        except FileNotFoundError:
+            found[number] = None
     return found
 
 
@@ -128,7 +147,9 @@ def _salvage(disk: Disk, sink: Sink) -> tuple[int, tuple[int, ...]]:
             if found.seq == last_seq + takes_seq and not lost:
                 kept.append(record)
                 last_seq = found.seq
-            elif takes_seq and found.seq > last_seq:
+            elif isinstance(record, DecisionRecord | LabelRecord) and (
+                found.seq > last_seq or not rows.has(record)
+            ):
                 lost.append(found.seq)
         rows.store(kept)
         rows.advance(Position(max(at.segment, *numbers(disk)) + 1, 0))

@@ -120,7 +120,9 @@ class JournalReader:
         )
 
     def tail(self, at: Position) -> Tail:
-        """What stands behind the last valid frame.
+        """What stands behind the last valid frame; reads all of it, unlike everything else here.
+
+        Frames that somebody appends meanwhile are no damage.
 
         Args:
             at: where that frame ends.
@@ -129,6 +131,7 @@ class JournalReader:
             JournalDamagedError: it was on the disk as valid frames once.
         """
         size = count = 0
+        sound = at
         for number in numbers(self._disk):
             if number < at.segment:
                 continue
@@ -137,18 +140,31 @@ class JournalReader:
             size += content_length(data)
             for frame in scattered(data, self._salt, start):
                 count += 1
-                self._refuse_damage(at, frame, number)
+                sound = self._proven(sound, frame, number)
         return Tail(at, size, count)
 
-    def _refuse_damage(self, at: Position, frame: Frame, number: int) -> None:
-        if frame.kind != Kind.MARK or read_mark(frame, name_of(number)) <= at:
-            return
+    def _proven(self, at: Position, frame: Frame, number: int) -> Position:
+        """Where valid frames end by now; refuses a mark that says there were more."""
+        if frame.kind != Kind.MARK or (mark := read_mark(frame, name_of(number))) <= at:
+            return at
+        # What a mark speaks of was there before it: appended meanwhile, or it is gone.
+        at = self._end(at)
+        if mark <= at:
+            return at
         raise JournalDamagedError(
             f"found no valid frame at byte {at.offset} of {name_of(at.segment)}, although the"
             f" journal was on the disk beyond that (so says the frame at byte {frame.start} of"
             f" {name_of(number)})",
             hint="`fraud-platform journal verify` shows what is left, `repair` sets it aside",
         )
+
+    def _end(self, at: Position) -> Position:
+        """Where the frames that stand at a position end, later segments included."""
+        while True:
+            at = self.read(at, _ALL).end
+            if (following := self.following(at)) is None:
+                return at
+            at = following
 
     def _is_headed(self, first: Frame, number: int) -> bool:
         """Whether a segment's first frame is its header; refuses what is not ours to read."""
@@ -177,7 +193,10 @@ class JournalReader:
 
 
 def is_clean_end(disk: Disk, at: Position) -> bool:
-    """Whether nothing at all stands at a position and in later segments."""
+    """Whether nothing at all stands at a position and in later segments.
+
+    Cheap, so it takes a lost sector there for the end; `JournalReader.tail` does not.
+    """
     return not _bytes_at(disk, at, 8).strip(b"\0") and _next_written(disk, at.segment) is None
 
 

@@ -78,6 +78,17 @@ class LogRows:
         """The finished segments, oldest first."""
         return seals(self._connection)
 
+    def has(self, record: DecisionRecord | LabelRecord) -> bool:
+        """Whether the log holds this very decision or verdict, at whatever position."""
+        if isinstance(record, LabelRecord):
+            label = record.label
+            key = LabelKey(label.transaction_id, label.verdict, label.label_source, label.known_us)
+            return key in labels_of(self._connection, label.transaction_id)
+        query = "SELECT 1 FROM decisions WHERE transaction_id = ? AND decision_id = ?"
+        decision = record.decision
+        names = (decision.transaction_id, decision.decision_id)
+        return self._connection.execute(query, names).fetchone() is not None
+
     def advance(self, position: Position) -> None:
         """Say where the next drain goes on."""
         self._connection.execute(
