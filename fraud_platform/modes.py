@@ -47,13 +47,18 @@ class Situation:
         has_model: a verified model could decide.
         can_record: decisions can be made durable.
         missing: names of capabilities that are missing, e.g. `champion`, `mirror`.
-        ceiling: the best mode that an operator allows; NORMAL: no restriction.
+        ceiling: the best mode that an operator allows; NORMAL: no restriction. Never DEGRADED,
+            which says what is missing: a scorer finds that out by itself.
     """
 
     has_model: bool
     can_record: bool
     missing: frozenset[str] = frozenset()
     ceiling: Mode = Mode.NORMAL
+
+    def __post_init__(self) -> None:
+        if self.ceiling is Mode.DEGRADED:
+            raise ValueError("found ceiling=degraded, expected normal, rules_only or closed")
 
     @property
     def mode(self) -> Mode:
@@ -97,15 +102,17 @@ class ModeSwitch:
 
     Attributes:
         mode: the mode in force; None before the first look.
-        missing: the capabilities that are missing in it, in alphabetical order.
+        missing: the capabilities that are missing in it, in alphabetical order; while DEGRADED is
+            being left, those that were missing last.
     """
 
     def __init__(self, policy: ModePolicy) -> None:
         self._policy = policy
         self.mode: Mode | None = None
         self.missing: tuple[str, ...] = ()
-        self._better_since: int | None = None
         self._missing_since: int | None = None
+        self._missed: tuple[str, ...] = ()  # what was missing when last something was
+        self._asked_since: dict[Mode, int] = {}  # every look since then asked for it or better
 
     def look(self, situation: Situation, now_us: int) -> Mode:
         """The mode from now on.
@@ -114,34 +121,32 @@ class ModeSwitch:
             situation: what is found now.
             now_us: a clock that does not go back, microseconds.
         """
-        if self.mode is None:
-            self.mode = situation.mode
-        else:
-            asked = self._asked(situation, now_us)
-            self.mode = self._stepped(self.mode, asked, now_us)
-        self.missing = tuple(sorted(situation.missing)) if self.mode is Mode.DEGRADED else ()
+        asked = self._asked(situation, now_us)
+        self.mode = asked if self.mode is None else self._stepped(self.mode, asked, now_us)
+        self.missing = self._missed if self.mode is Mode.DEGRADED else ()
         return self.mode
 
     def _asked(self, situation: Situation, now_us: int) -> Mode:
         """What the situation asks for; what is missing for a moment does not count yet."""
-        if not situation.missing:
-            self._missing_since = None
-        elif self._missing_since is None:
-            self._missing_since = now_us
         asked = situation.mode
-        if asked is Mode.DEGRADED and self.mode is Mode.NORMAL and self._missing_since is not None:
+        if situation.missing:
+            self._missed = tuple(sorted(situation.missing))
+            if self._missing_since is None:
+                self._missing_since = now_us
             waited_us = now_us - self._missing_since
-            if waited_us < self._policy.degrade_seconds * _MICROSECONDS:
-                return Mode.NORMAL
+            is_short = waited_us < self._policy.degrade_seconds * _MICROSECONDS
+            if is_short and asked is Mode.DEGRADED and self.mode is Mode.NORMAL:
+                asked = Mode.NORMAL
+        else:
+            self._missing_since = None
+        since = {mode: self._asked_since.get(mode, now_us) for mode in Mode}
+        self._asked_since = {m: at for m, at in since.items() if _ORDER[asked] <= _ORDER[m]}
         return asked
 
     def _stepped(self, mode: Mode, asked: Mode, now_us: int) -> Mode:
+        """The worse mode at once, or the best that was asked for long enough."""
         if _ORDER[asked] >= _ORDER[mode]:
-            self._better_since = None
             return asked
-        if self._better_since is None:
-            self._better_since = now_us
-        if now_us - self._better_since < self._policy.recover_seconds * _MICROSECONDS:
-            return mode
-        self._better_since = None
-        return asked
+        enough_us = self._policy.recover_seconds * _MICROSECONDS
+        lasting = (m for m, since in self._asked_since.items() if now_us - since >= enough_us)
+        return min((mode, *lasting), key=_ORDER.__getitem__)

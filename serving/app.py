@@ -50,6 +50,7 @@ from serving.residents import Residents
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
 from serving.surroundings import Surroundings
+from serving.upkeep import Named
 
 _BUSY_SECONDS = 2.0
 """A payment waits no longer for another writer; its sender is told to come back instead."""
@@ -243,23 +244,30 @@ async def _started(scorer: Scorer) -> AsyncIterator[None]:
     await scorer.stance.look()
     if scorer.door is not None:
         await scorer.door.open(scorer.engine, scorer.metrics)
-    seconds = scorer.settings.state_check_seconds
-    audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
-    lasting = (scorer.champion.run(), scorer.stance.run(), audit.run())
-    children = (child.run() for child in scorer.children)
-    tasks = [asyncio.create_task(task) for task in (*lasting, *children)]
-    # What lives now lives long: a full collection over the state would pause every request.
-    gc.collect()
-    gc.freeze()
     try:
-        yield
+        async with scorer.upkeep.lasting(_lasting(scorer)):
+            # What lives now lives long: a full collection over the state would pause all requests.
+            gc.collect()
+            gc.freeze()
+            yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await scorer.engine.stop()
         if scorer.door is not None:
             scorer.door.close()
+
+
+def _lasting(scorer: Scorer) -> list[Named]:
+    """What goes on beside the answers."""
+    found = [
+        ("the watch over the models", scorer.champion.run()),
+        ("the watch over the mode", scorer.stance.run()),
+        *((f"keeping {child.name} running", child.run()) for child in scorer.children),
+    ]
+    seconds = scorer.settings.state_check_seconds
+    if seconds:
+        audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
+        found.append(("the check of the state", audit.run()))
+    return found
 
 
 @contextlib.contextmanager

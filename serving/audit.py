@@ -29,6 +29,8 @@ sixth: what a snapshot has wrong is found then, although the memory may have sta
 
 _WORTH_A_SNAPSHOT = 20_000
 """So many events folded at the start take longer than starting from a snapshot."""
+_LEAST_PATIENCE_SECONDS = 600.0
+"""Another process may take so long to compare, or twice a round if that is longer."""
 _SHOWN = 16
 _UNREADABLE = (
     *(ArithmeticError, AttributeError, BufferError, LookupError, TypeError, ValueError),
@@ -51,6 +53,7 @@ class Audit:
         self._home = home
         self._engine = engine
         self._seconds = seconds
+        self._patience = max(_LEAST_PATIENCE_SECONDS, 2 * seconds)
         self._metrics = metrics
         self._sound = (-1, -1)  # log positions between which all shards were last found sound
         self._rounds = 0  # since the log was last to be folded alone
@@ -83,13 +86,22 @@ class Audit:
         is_alone = is_whole and self._rounds % ALONE_EVERY == 0
         order = Order(str(self._home.absolute()), marks, shards, is_alone=is_alone)
         try:
-            finding = await _asked(order)
+            finding = await self._asked_in_time(order)
         except UnavailableError as error:
             LOGGER.warning("the state was not checked: %s", error.message)
             self._metrics.check_failed()
             return
         self._rounds += is_whole
         await self._act(finding, order)
+
+    async def _asked_in_time(self, order: Order) -> Finding:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await _asked(order)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"found no answer of serving.refold after {self._patience:g} s; it was ended"
+            ) from error
 
     async def _act(self, finding: Finding, order: Order) -> None:
         if finding.distrusted:
@@ -111,7 +123,7 @@ class Audit:
 
 
 async def _asked(order: Order) -> Finding:
-    """Have another process compare.
+    """Have another process compare; it ends when this is cancelled.
 
     Raises:
         UnavailableError: it could not.

@@ -5,7 +5,9 @@ commit left it.
 """
 
 import asyncio
+import contextlib
 import logging
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -28,12 +30,13 @@ class Child:
         arguments: what follows the interpreter on the command line; never a secret.
 
     Attributes:
+        name: for the log.
         pid: of the running program, or None.
         starts: how often it was started.
     """
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
-        self._name = name
+        self.name = name
         self._arguments = arguments
         self.pid: int | None = None
         self.starts = 0
@@ -44,11 +47,19 @@ class Child:
         while True:
             loop = asyncio.get_running_loop()
             started = loop.time()
-            code = await self._once()
+            code = await self._tried()
             wait = _SOON_SECONDS if loop.time() - started > _SOUND_SECONDS else wait
-            LOGGER.warning("%s ended with %s; it starts again in %.1f s", self._name, code, wait)
+            LOGGER.warning("%s ended with %s; it starts again in %.1f s", self.name, code, wait)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LATEST_SECONDS)
+
+    async def _tried(self) -> int | str:
+        """Run it once; a defect ends this time, not all that follow."""
+        try:
+            return await self._once()
+        except Exception as defect:
+            LOGGER.exception("keeping %s running met a defect", self.name)
+            return f"a defect: {type(defect).__name__}"
 
     async def _once(self) -> int | str:
         try:
@@ -58,8 +69,8 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 preexec_fn=born_under(),
             )
-        except OSError as error:
-            return f"no start: {error.strerror}"
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"no start: {getattr(error, 'strerror', None) or error}"
         self.pid, self.starts = process.pid, self.starts + 1
         try:
             return await process.wait()
@@ -71,9 +82,12 @@ class Child:
 async def _ended(process: asyncio.subprocess.Process) -> None:
     if process.returncode is not None:
         return
-    process.terminate()
+    with contextlib.suppress(ProcessLookupError):  # it ended just now
+        process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+        async with asyncio.timeout(_GRACE_SECONDS):
+            await process.wait()
     except TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()

@@ -1,7 +1,7 @@
 """What routes are handed: the parts of one running scorer, or of its edge alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from litestar.di import NamedDependency
@@ -19,6 +19,7 @@ from serving.metrics import Metrics
 from serving.owner_socket import OwnerSocket
 from serving.residents import Residents
 from serving.stance import StanceWatch
+from serving.upkeep import Upkeep
 
 
 class Deciding(Protocol):
@@ -71,6 +72,7 @@ class Scorer(Edge):
         stance: in which mode it answers.
         metrics: what operators see.
         children: programs kept running beside it.
+        upkeep: what goes on beside the answers.
         door: where its fronts come in; None: it has none.
     """
 
@@ -79,4 +81,5 @@ class Scorer(Edge):
     stance: StanceWatch
     metrics: Metrics
     children: tuple[Child, ...] = ()
+    upkeep: Upkeep = field(default_factory=Upkeep)
     door: OwnerSocket | None = None

@@ -53,6 +53,7 @@ def problems(scorer: Scorer) -> list[str]:
         found.append(scorer.engine.fault.message)
     if scorer.access.problem is not None:
         found.append(scorer.access.problem)
+    found += scorer.upkeep.problems
     if not found and (problem := golden_problem(scorer)) is not None:
         found.append(problem)
     return found

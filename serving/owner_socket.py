@@ -45,6 +45,7 @@ from serving.owner_frames import (
     frames,
     recorded,
 )
+from serving.refold import described
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -249,6 +250,9 @@ class _Front(asyncio.Protocol):
             decision = await self._engine.decision(request.transaction_id)
         except FraudPlatformError as error:
             self._say(Failed(request.number, fault_of(error)))
+        except Exception as defect:  # noqa: BLE001 -- said; whoever asked would wait for ever
+            LOGGER.error("looking for a decision ended with a defect: %s", described(defect))
+            self._say(Failed(request.number, None))
         else:
             self._say(Found(request.number, decision))
 

@@ -24,6 +24,9 @@ LOGGER = logging.getLogger("fraud_platform.scorer")
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
 
+_DEFECT_SECONDS = 1.0
+"""After a look that failed in a way nobody foresaw, the next one waits so long."""
+
 _GLANCES = 4
 """So often per poll it is asked whether the file looks otherwise, which costs almost nothing."""
 
@@ -102,17 +105,21 @@ class Residents:
                 self.defects += 1
                 self._metrics.load_failed()
                 LOGGER.exception("looking at the deployment failed; the models stay")
+                await asyncio.sleep(_DEFECT_SECONDS)
 
     async def _changed(self) -> None:
         """Return after a nudge, when the file looks otherwise, or when a poll's time is over."""
         path = self._models_dir / DEPLOYMENT
         for _ in range(_GLANCES):
+            # Not wait_for: on Python 3.11 it forgets a cancel that comes with the nudge.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), self._poll_seconds / _GLANCES)
+                async with asyncio.timeout(self._poll_seconds / _GLANCES):
+                    await self._nudged.wait()
+            is_nudged = self._nudged.is_set()
+            self._nudged.clear()  # first of all: a defect below must not find it set again
             stamp = await asyncio.to_thread(_stamp, path)
-            if self._nudged.is_set() or stamp != self._stamp:
+            if is_nudged or stamp != self._stamp:
                 break
-        self._nudged.clear()
         self._stamp = stamp
 
     async def look(self) -> None:

@@ -19,8 +19,9 @@ SITUATIONS = st.builds(
     has_model=st.booleans(),
     can_record=st.booleans(),
     missing=st.frozensets(st.sampled_from(["mirror", "champion"])),
-    ceiling=st.sampled_from(list(Mode)),
+    ceiling=st.sampled_from([Mode.NORMAL, Mode.RULES_ONLY, Mode.CLOSED]),
 )
+ORDER = list(Mode)
 
 
 def switch_after(*looks: tuple[float, Situation]) -> ModeSwitch:
@@ -65,6 +66,55 @@ def test_what_flaps_faster_than_the_wait_never_recovers():
 def test_leaving_a_bad_mode_names_what_is_still_missing():
     switch = switch_after((0, WITHOUT_RECORD), (1, WITHOUT_MIRROR), (4, WITHOUT_MIRROR))
     assert (switch.mode, switch.missing) == (Mode.DEGRADED, ("mirror",))
+
+
+def test_a_look_that_asked_for_less_within_the_wait_keeps_the_better_mode_away():
+    looks = [(0, WITHOUT_MODEL), (0.5, WELL), (1, WITHOUT_MIRROR), (3, WITHOUT_MIRROR), (3.5, WELL)]
+    switch = switch_after(*looks)
+    assert (switch.mode, switch.missing) == (Mode.DEGRADED, ("mirror",))
+    assert switch_after(*looks, (6.4, WELL)).mode is Mode.DEGRADED
+    assert switch_after(*looks, (6.5, WELL)).mode is Mode.NORMAL
+
+
+def test_while_a_mode_is_being_left_it_names_what_was_missing_last():
+    looks = [(0, WITHOUT_MIRROR), (1, WELL), (3.9, WELL)]
+    switch = switch_after(*looks)
+    assert (switch.mode, switch.missing) == (Mode.DEGRADED, ("mirror",))
+    switch = switch_after(*looks, (4, WELL))
+    assert (switch.mode, switch.missing) == (Mode.NORMAL, ())
+
+
+def test_degraded_cannot_be_ordered_because_nothing_would_be_missing():
+    with pytest.raises(ValueError, match="ceiling=degraded"):
+        Situation(has_model=True, can_record=True, ceiling=Mode.DEGRADED)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0.25, 0.5, 1.0, 3.0, 5.0]), SITUATIONS), min_size=1, max_size=40
+)
+
+
+@given(STEPS)
+def test_a_better_mode_is_entered_when_all_looks_of_the_wait_asked_for_it_or_better(steps):
+    switch, now, asked = ModeSwitch(POLICY), 0.0, []
+    for wait, situation in steps:
+        before, now = switch.mode, now + wait
+        asked.append((now, ORDER.index(situation.mode)))
+        mode = switch.look(situation, int(now * SECOND))
+        recent = [place for at, place in asked if at >= now - POLICY.recover_seconds]
+        is_long = now - asked[0][0] >= POLICY.recover_seconds
+        if before is not None and ORDER.index(mode) < ORDER.index(before):
+            assert is_long
+            assert max(recent) <= ORDER.index(mode)
+
+
+@given(STEPS)
+def test_degraded_always_names_what_is_missing_and_no_other_mode_does(steps):
+    switch, now = ModeSwitch(POLICY), 0.0
+    for wait, situation in steps:
+        now += wait
+        mode = switch.look(situation, int(now * SECOND))
+        assert bool(switch.missing) is (mode is Mode.DEGRADED)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), SITUATIONS), min_size=1, max_size=40))

@@ -280,6 +280,7 @@ def test_a_defect_while_looking_is_counted_and_the_watch_goes_on(home, monkeypat
         return honest(models_dir)
 
     monkeypatch.setattr(residents_module, "read_deployment", broken_twice)
+    monkeypatch.setattr(residents_module, "_DEFECT_SECONDS", 0.01)
 
     async def watch() -> None:
         task = asyncio.create_task(home.residents.run())
@@ -292,6 +293,42 @@ def test_a_defect_while_looking_is_counted_and_the_watch_goes_on(home, monkeypat
 
     asyncio.run(watch())
     assert (home.roles()[0], home.residents.defects) == ("1", 2)
+
+
+def test_a_defect_after_a_nudge_leaves_the_loop_to_others(home, monkeypatch):
+    async def no_thread(*_):  # at a limit of threads nothing here ever waits
+        raise RuntimeError("can't start new thread")
+
+    async def watch() -> None:
+        task = asyncio.create_task(home.residents.run())
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(residents_module.asyncio, "to_thread", no_thread)
+        home.residents.nudge()
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            if home.residents.defects > 5:
+                break  # it did not even sleep
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
+    assert home.residents.defects == 1
+
+
+def test_a_nudge_just_before_the_end_does_not_keep_the_watch_from_ending(home):
+    home.residents._poll_seconds = 3_600.0
+
+    async def watch() -> None:
+        task = asyncio.create_task(home.residents.run())
+        await asyncio.sleep(0.05)
+        home.residents.nudge()
+        await asyncio.sleep(0)  # whoever waited for the nudge has it, the watch not yet
+        task.cancel()
+        _, pending = await asyncio.wait([task], timeout=5)
+        task.cancel()
+        assert not pending
+
+    asyncio.run(watch())
 
 
 def test_a_nudge_is_heard_at_once(home):

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -347,6 +348,30 @@ def test_a_check_that_cannot_run_is_counted_and_harms_nobody(scorer, settings, c
     run(one, story)
     assert "fraud_state_checks_failed_total 1.0" in one.metrics.page().decode()
     assert "no-home" in caplog.text, "why, as whoever failed has put it"
+    assert not one.engine.doubtful
+
+
+def test_a_check_that_does_not_end_is_ended_and_counted(scorer, monkeypatch, caplog):
+    started = []
+    honest = asyncio.create_subprocess_exec
+
+    async def hanging(*_: str, **pipes: Any) -> asyncio.subprocess.Process:
+        started.append(await honest("sleep", "600", **pipes))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", hanging)
+    one = scorer(seconds=0.05)
+    assert one.audit._patience == 600, "an ordinary round does not take ten minutes"
+    one.audit._patience = 0.2
+
+    async def story(one: Scorer) -> None:
+        await one.decide(0)
+        await until(lambda: "the state was not checked" in caplog.text, seconds=10)
+        assert started[0].returncode == -9
+
+    run(one, story)
+    failed = re.search(r"fraud_state_checks_failed_total (\d+)", one.metrics.page().decode())
+    assert int(failed.group(1)) >= 1
     assert not one.engine.doubtful
 
 
