@@ -23,6 +23,7 @@ from fraud_platform.adapters.ingest import IngestSummary, ingest, read_mapping
 from fraud_platform.errors import DataContractError, MappingError, PermanentError
 from fraud_platform.mapping import Mapping, parse_mapping
 from fraud_platform.validation import ValidationPolicy
+from serving import engine
 
 ROOT = Path(__file__).parents[2]
 RECEIVED = datetime(2024, 6, 1, tzinfo=UTC)
@@ -493,6 +494,10 @@ def benchmark_data() -> Path:
     if not path.exists():
         pytest.skip(f"no benchmark data at {path}; set FRAUD_BENCHMARK_DATA")
     return path
+
+
+def test_a_part_of_an_ingest_puts_no_scorer_far_behind():
+    assert ingest_module._COMMIT < engine._FAR_BEHIND
 
 
 def test_the_handbooks_first_days_are_accepted_whole(tmp_path, log):

@@ -1,8 +1,11 @@
 """Frames and segments of the journal: what goes in comes out, and nothing else does."""
 
+import errno
+import os
 import random
 import time
 import zlib
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -38,7 +41,7 @@ from fraud_platform.errors import (
     PermanentError,
 )
 from fraud_platform.events import Decision, Label, Transaction
-from tests.unit.journal_simulation import SimDisk
+from tests.unit.journal_simulation import SimDisk, SimFile
 
 SALT = salt_of("a log")
 FILE = "00000001.seg"
@@ -170,6 +173,42 @@ def test_the_next_segment_that_cannot_be_had_is_seen_before_the_current_one_is_f
     assert writer.append([a_frame(3)], next_seq=3).segment == 2
 
 
+def test_a_folder_that_cannot_be_listed_is_told_like_a_full_disk(monkeypatch):
+    disk = SimDisk(random.Random(1))
+    writer = journal(disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "names", lambda: failed(errno.EMFILE))
+        writer.prepare()
+        assert "another segment" in str(writer.spare_error)
+        for seq in (1, 2):
+            writer.append([a_frame(seq)], next_seq=seq)
+        with pytest.raises(JournalFullError):
+            writer.append([a_frame(3)], next_seq=3)
+        assert writer.broken is None
+    writer.prepare()
+    assert writer.spare_error is None
+    assert writer.append([a_frame(3)], next_seq=3).segment == 2
+
+
+def failed(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))
+
+
+def test_a_file_is_closed_once_even_where_that_fails(monkeypatch):
+    disk = SimDisk(random.Random(1))
+    closed: list[int] = []
+    monkeypatch.setattr(SimFile, "close", lambda file: (closed.append(id(file)), failed(errno.EIO)))
+    writer = journal(disk)
+    ends = [writer.append([a_frame(seq)], next_seq=seq) for seq in (1, 2, 3)]
+    assert writer.sync(ends[-1]) == ends[-1]  # closes the first segment
+    writer.prepare()
+    writer.begin(9)
+    assert writer.append([a_frame(4)], next_seq=4).segment == 9
+    writer.close()
+    writer.close()
+    assert sorted(closed) == sorted(id(file) for file in disk.files.values())
+
+
 def test_a_hole_behind_which_nothing_was_confirmed_is_a_torn_tail_and_else_damage():
     for is_confirmed in (False, True):
         disk = SimDisk(random.Random(1))
@@ -185,6 +224,26 @@ def test_a_hole_behind_which_nothing_was_confirmed_is_a_torn_tail_and_else_damag
                 reader.tail(ends[0])
         else:
             assert reader.tail(ends[0]).frames == 1
+
+
+def test_what_is_appended_while_the_tail_is_looked_at_is_no_damage(monkeypatch):
+    disk = SimDisk(random.Random(1))
+    writer = journal(disk, segment_bytes=2048)
+    end = writer.sync(writer.append([a_frame(1)], next_seq=1))
+    writer.append([], next_seq=2)
+    reader, listed = JournalReader(disk, "a log"), disk.names
+
+    def more() -> list[str]:
+        monkeypatch.setattr(disk, "names", listed)
+        for seq in range(2, 9):
+            writer.sync(writer.append([a_frame(seq, 400)], next_seq=seq))
+        return listed()
+
+    monkeypatch.setattr(disk, "names", more)
+    assert reader.tail(end).frames > 7
+    disk.files[name_of(1)].cache[end.offset + 40 : end.offset + 60] = b"x" * 20
+    with pytest.raises(JournalDamagedError, match=name_of(1)):
+        reader.tail(end)
 
 
 @pytest.mark.parametrize(
