@@ -36,6 +36,8 @@ from fraud_platform.settings import Settings
 from serving import body, sandbox
 from serving.app import assemble, build_scorer, create_app
 from serving.logs import JsonLines, Plain
+from serving.refusals import RefusedError
+from serving.schemas import ErrorOut
 from serving.scopes import refuse_undeclared
 from tests.integration.scorer.asgi import JSON, calling
 
@@ -219,6 +221,15 @@ def test_a_body_that_drips_is_given_up(settings, clock, monkeypatch, is_hot):
 
 
 @pytest.mark.parametrize("path", ["/v1/decisions", "/v1/decisions/batch", "/v1/labels"])
+def test_a_body_that_never_begins_is_given_up(edge, monkeypatch, path):
+    monkeypatch.setattr(body.read_body, "__kwdefaults__", {"seconds": 0.05})
+    waited = edge.sending("POST", path, [], [JSON], receive=asyncio.Event().wait)
+    answer = edge.run(asyncio.wait_for(waited, 10))
+    assert (answer.status, answer.json()["error"]) == (408, "body_too_slow")
+    assert answer.header("connection") == "close"
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions", "/v1/decisions/batch", "/v1/labels"])
 def test_a_sender_that_leaves_in_the_middle_of_a_body_is_no_defect(edge, path, caplog):
     left = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 
@@ -308,6 +319,63 @@ def test_a_batch_has_bounds(edge, payment):
     assert edge.post("/v1/decisions/batch", twice.encode()).json()["error"] == "repeated_field"
 
 
+def test_a_batch_of_as_many_names_as_fit_is_read_in_no_time(edge, payment):
+    names = ",".join(f'"{number:x}":0' for number in range(80_000))
+    blanks = '{"transactions":[{' + names + '}],"transactions":[{}]}'
+    began = time.monotonic()
+    answer = edge.post("/v1/decisions/batch", blanks.encode())
+    assert answer.json()["error"] == "repeated_field"
+    # Of the whole body only its own names are compared: payments are read one by one.
+    twice = json.dumps(payment())[:-1] + ', "currency": "EUR"}'
+    items = f'{{"transactions":[{twice},{json.dumps(payment(1))}],"transactions":[]}}'
+    assert edge.post("/v1/decisions/batch", items.encode()).json()["fields"][0]["field"] == (
+        "transactions"
+    )
+    assert time.monotonic() - began < 20, "quadratic, it takes minutes"
+
+
+def failing(engine, errors):
+    """An engine that refuses payments of these ids, and has recorded one of them all the same."""
+    decide = engine.decide
+
+    async def act(transaction, **more):
+        if error := errors.get(transaction.transaction_id):
+            raise error
+        return await decide(transaction, **more)
+
+    engine.decide = act
+
+
+def test_what_cannot_be_decided_now_stands_at_its_place_in_a_batch(both, payment):
+    hot, _ = both()
+    away = RefusedError(503, ErrorOut(error="outcome_unknown", message="m"))
+    with hot as caller:
+        kept = caller.engine.decide
+        failing(caller.engine, {"t1": LogUnavailableError("found secret"), "t3": away})
+        items = [payment(n) for n in range(4)] + [{}]
+        answer = batch_of(caller, items)
+        assert answer.status == 200
+        told = answer.json()
+        counts = {name: told[name] for name in ("decided", "replayed", "refused", "unavailable")}
+        assert counts == {"decided": 2, "replayed": 0, "refused": 1, "unavailable": 2}
+        errors = [(r["index"], r["status"]) for r in told["results"] if "error" in r]
+        assert errors == [(1, 503), (3, 503), (4, 422)]
+        assert told["results"][1]["error"]["error"] == "log_unavailable"
+        assert told["results"][3]["error"]["error"] == "outcome_unknown"
+        assert "secret" not in answer.text
+        assert caller.get("/v1/decisions/t0").status == 200
+
+        none = batch_of(caller, [payment(1), payment(3)])
+        assert (none.status, none.json()["error"]) == (503, "log_unavailable")
+        assert int(none.header("retry-after")) >= 1
+        bad = batch_of(caller, [payment(1), {}])
+        assert (bad.status, bad.json()["unavailable"]) == (200, 1)
+
+        caller.engine.decide = kept
+        again = batch_of(caller, items).json()
+        assert (again["decided"], again["replayed"], again["unavailable"]) == (2, 2, 0)
+
+
 def test_a_batch_counts_as_the_payments_that_it_holds(scorer, payment, settings):
     access = settings.access.__class__(requests_per_second=0.001, burst=10)
     with scorer(access=access) as edge:
@@ -336,11 +404,16 @@ def test_the_fields_of_a_decision_stand_in_the_documented_order(edge, payment):
     assert expires - decided == timedelta(seconds=300)
 
 
-@pytest.mark.parametrize("name", ["a/b", "a%2Fb", "/", "//", "a b", "%", "ü☃", "..", "a?b#c", "+"])
+@pytest.mark.parametrize(
+    "name",
+    ["batch", "batch/", "batches", "a/b", "a%2Fb", "/", "//", "a b", "%", "ü☃", "..", "a?b#c", "+"],
+)
 def test_a_decision_is_found_under_any_id(edge, payment, name):
     decided = edge.post("/v1/decisions", payment(transaction_id=name)).json()
     found = edge.get("/v1/decisions/" + quote(name, safe=""))
     assert found.json() == {**decided, "replayed": True}
+    explained = edge.get(f"/v1/decisions/{quote(name, safe='')}/explanation")
+    assert explained.json()["transaction_id"] == name
     assert edge.get("/v1/decisions/" + quote(name + "x", safe="")).status == 404
 
 
@@ -584,7 +657,7 @@ def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment,
         answers = [
             first.post("/v1/decisions", payment()),
             second.post("/v1/decisions", payment()),
-            first.post("/v1/decisions/batch", [payment(), {}]),
+            first.post("/v1/decisions/batch", [payment(), payment(1)]),
             first.post("/v1/labels", label),
         ]
         for answer in answers:
@@ -592,6 +665,8 @@ def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment,
             assert int(answer.header("retry-after")) >= 1
             assert "secret" not in answer.text
             assert "decision" not in answer.json()
+            assert "nothing was" not in answer.text, "it may have come as far as the disk"
+            assert "at most once" in answer.json()["hint"]
         assert answers[0].body == answers[1].body
 
 

@@ -447,4 +447,10 @@ def test_the_how_to_shows_what_the_scorer_does(client):
     assert label.json() == {"seq": 2, "recorded": True}
     codes = {code for _, code in refusals.DOMAIN.values()}
     codes |= {code for code, _ in refusals.FRAMEWORK.values()}
+    sources = Path(refusals.__file__).parent.glob("*.py")
+    before = r"(?:error=|(?:_refused|_closing)\(\s*\d+,\s*|(?:_un\w+|refused_field)\(\s*)"
+    raised = before + r'"([a-z]+_[a-z_]+)"'
+    found = {code for source in sources for code in re.findall(raised, source.read_text())}
+    assert {"no_score", "body_too_slow", "owner_away", "headers_too_large"} < found
+    codes |= found - {"invalid_token", "insufficient_scope"}  # of a header, as RFC 6750 has it
     assert {code for code in codes if f"`{code}`" not in text} == set()
