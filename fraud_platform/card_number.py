@@ -8,31 +8,84 @@ Which columns are refused is `mapping` and `validation`.
 import hashlib
 import hmac
 import re
+import unicodedata
 from functools import cache
 
 import polars as pl
 
-_GAP = r"[\s\x1c-\x1f\x{ad}\x{200b}-\x{200d}\x{2010}-\x{2015}\x{2060}\x{2212}\x{feff}-]"
-"""Spaces and dashes, the invisible ones too; in Rust's spelling, translated below for Python's."""
-_PYTHON_GAP = re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\u{int(found.group(1), 16):04x}", _GAP)
-_CANDIDATE = rf"\d(?:(?:{_GAP}|\.)*\d){{12}}"
-"""Fast Polars filter: at least 13 digits with nothing but gaps and dots between them."""
-_RUN = re.compile(rf"\d(?:(?:{_PYTHON_GAP}|\.)*\d){{12,}}")
-_GAPS = re.compile(_PYTHON_GAP)
-_DIGITS = re.compile(r"\d+")
-_WHOLE_FLOAT = re.compile(r"(\d{13,19})\.0*")
-_WRITTEN_LIKE_A_CARD = re.compile(
-    r"(?<![0-9A-Za-z])(?<![0-9]\.)(?=("  # nor as the fraction of a number
-    r"\d{13,19}"
-    r"|\d{4}([ .-])\d{4}\2\d{4}\2\d{1,4}(?:\2\d{1,3})?"
-    r"|\d{4}([ .-])\d{6}\3\d{4,5}"
-    r")(?![0-9A-Za-z]))"
+_GAP = r"[\x00-\x20\x7f\u200b-]"
+_WIDE_GAP = r"[\x00-\x20\x7f\u200b./_-]"
+"""Gaps of a plain text (`_plain`): spaces, controls, dashes; and what else parts groups."""
+_RUN = re.compile(rf"[0-9](?:{_WIDE_GAP}*[0-9]){{12,}}")
+_ENOUGH = re.compile(rf"[0-9](?:{_WIDE_GAP}*[0-9]){{12}}")
+_GAPS = re.compile(_GAP)
+_GAP_RUNS = re.compile(r"[ .]{2,}")
+_TO_SPACES = str.maketrans(dict.fromkeys([*map(chr, range(32)), *"\x7f\u200b/_-"], " "))
+_DIGITS = re.compile(r"[0-9]+")
+_WHOLE_FLOAT = re.compile(r"([0-9]{13,19})\.0*")
+_AS_A_CARD = (
+    r"[0-9]{13,19}"
+    r"|(?P<fours>[0-9]{4}(?P<m>[ .])[0-9]{4}(?P=m)[0-9]{4}(?P=m)[0-9]{1,4})"
+    r"(?P<more>(?P=m)[0-9]{1,3})?"
+    r"|[0-9]{4}(?P<n>[ .])[0-9]{6}(?P=n)[0-9]{4,5}"
 )
+_WRITTEN_LIKE_A_CARD = re.compile(
+    rf"(?<![0-9A-Za-z])(?<![0-9]\.)(?=(?P<card>{_AS_A_CARD})(?![0-9A-Za-z]))"
+)  # nor as the fraction of a number
+_BEHIND_LETTERS = re.compile(rf"(?<![0-9A-Za-z])[A-Za-z]+(?=(?P<card>{_AS_A_CARD})(?![0-9A-Za-z]))")
+_IN_A_CARD_ID = (_WRITTEN_LIKE_A_CARD, _BEHIND_LETTERS)
 _NETWORK_PREFIX = re.compile(r"4|5[0-8]|2[2-7]|3[04-9]|6|8[12]|9792")
 """First digits of the payment networks' ranges; dates and clock readings begin otherwise."""
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_SINGLE = bytes(n - 48 if 48 <= n < 58 else 0 for n in range(256))
+_DOUBLED = bytes(sum(divmod(2 * n, 10)) for n in _SINGLE)
+"""What a digit adds to Luhn's sum, as it is and doubled, by its ASCII code."""
 _MAX_SHOWN = 1000
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
+_LIKE_SLASH, _LIKE_DASH = "\u2044\u2215\u2571\uff0f", "\u02d7\u2043\u2212"
+_LIKE_DOT, _BLANK_LETTERS = "\u00b7\u2022\u2024\u2027\u2219\uff0e", "\u115f\u1160\u2800\u3164\uffa0"
+_INVISIBLE = "\u200b"
+_MOST_KNOWN = 20_000
+_PLAIN_GAPS = {
+    **dict.fromkeys(_LIKE_SLASH, "/"),
+    **dict.fromkeys(_LIKE_DASH, "-"),
+    **dict.fromkeys(_LIKE_DOT, "."),
+    **dict.fromkeys(_BLANK_LETTERS, " "),
+}
+_PLAIN_KINDS = {
+    **dict.fromkeys(("Zs", "Zl", "Zp", "Cc"), " "),
+    **dict.fromkeys(("Cf", "Mn", "Me"), _INVISIBLE),
+    **dict.fromkeys(("Pd", "Pc"), "-"),
+}
+_CANDIDATE = (
+    r"\pN(?:[\pZ\p{Pd}\p{Pc}\pC\pM\s/._"
+    + _LIKE_SLASH
+    + _LIKE_DASH
+    + _LIKE_DOT
+    + _BLANK_LETTERS
+    + r"]*\pN){12}"
+)
+"""Filter of Polars: whatever `_ENOUGH` finds in a plain text, and some more."""
+
+
+class _Plain(dict[int, str]):
+    """Character -> what it looks like, for `str.translate`: one for one, so that places stay."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        digit = unicodedata.digit(character, None) if code > 127 else None
+        if digit is not None:
+            plain = str(digit)
+        elif code < 128:
+            plain = character
+        else:
+            kind = _PLAIN_KINDS.get(unicodedata.category(character), character)
+            plain = _PLAIN_GAPS.get(character, kind)
+        if len(self) < _MOST_KNOWN:
+            self[code] = plain
+        return plain
+
+
+_PLAIN = _Plain()
 
 
 def is_card_number(text: str) -> bool:
@@ -44,7 +97,7 @@ def is_card_number(text: str) -> bool:
         >>> is_card_number("4111111111111112")
         False
     """
-    digits = _GAPS.sub("", text)
+    digits = _GAPS.sub("", _plain(text))
     return 13 <= len(digits) <= 19 and digits.isdecimal() and _passes_luhn(digits)
 
 
@@ -53,7 +106,8 @@ def holds_card_number(text: str) -> bool:
 
     Narrower than `mask` on purpose, because a row is refused for it: the digits stand alone or in a
     card's groups, and begin like a payment network's. Dates, counters and the fraction of a decimal
-    number do not pass for cards.
+    number do not pass for cards. Digits of all scripts count, and any spaces, dashes, slashes,
+    underscores and invisible characters between the groups.
 
     Examples:
         >>> holds_card_number("paid with 4111-1111-1111-1111")
@@ -61,25 +115,22 @@ def holds_card_number(text: str) -> bool:
         >>> holds_card_number("order 20240101123451")
         False
     """
-    for found in _WRITTEN_LIKE_A_CARD.finditer(text):
-        digits = "".join(_DIGITS.findall(found.group(1)))
-        if len(digits) <= 19 and _NETWORK_PREFIX.match(digits) and _passes_luhn(digits):
-            return True
-    return False
+    return any(_finds(_WRITTEN_LIKE_A_CARD, form) for form in _forms(text))
 
 
 def mask(text: str) -> str:
     """The text with everything that might be a card number replaced; the last four digits stay.
 
     Rather too much than too little: any 13 to 19 digits between other characters count, whatever
-    they begin with, also across spaces, dashes and dots.
+    they begin with, also across spaces, dashes, dots, slashes and underscores.
 
     Examples:
         >>> mask("card 4111 1111 1111 1111, 12.50")
         'card [card number ending 1111], 12.50'
     """
-    for start, card_end, end in reversed(_merged(_spans(text))):
-        last_four = "".join(_DIGITS.findall(text[start:card_end]))[-4:]
+    plain = _plain(text)
+    for start, card_end, end in reversed(_merged(_spans(plain))):
+        last_four = "".join(_DIGITS.findall(plain[start:card_end]))[-4:]
         text = f"{text[:start]}[card number ending {last_four}]{text[end:]}"
     return text
 
@@ -120,7 +171,7 @@ def bare_card_number(text: str) -> str | None:
         >>> bare_card_number("4111-1111 11111111"), bare_card_number("4111111111111111.0")
         ('4111111111111111', '4111111111111111')
     """
-    bare = _GAPS.sub("", text)
+    bare = _GAPS.sub("", _plain(text))
     whole = _WHOLE_FLOAT.fullmatch(bare)
     return whole.group(1) if whole else bare if bare.isdecimal() else None
 
@@ -149,8 +200,25 @@ def hold_card_numbers(values: pl.Series) -> pl.Series:
 
 
 def looks_like_a_card(text: str) -> bool:
-    """Whether this text must not be a card id: it is a card number, or holds one."""
-    return is_card_number(text) or holds_card_number(text)
+    """Whether this text must not be a card id: it is a card number, or holds one.
+
+    Here a card is also found right behind letters, where other columns hold all kinds of numbers.
+
+    Examples:
+        >>> looks_like_a_card("PAN4111111111111111"), holds_card_number("PAN4111111111111111")
+        (True, False)
+    """
+    forms = _forms(text)
+    if not forms:
+        return False
+    bare = forms[0].replace(" ", "")
+    if bare == forms[0] and bare.isdecimal():
+        return len(bare) <= 19 and _passes_luhn(bare)
+    return (
+        is_card_number(text)
+        or _is_of_a_network(bare)
+        or any(_finds(pattern, form) for form in forms for pattern in _IN_A_CARD_ID)
+    )
 
 
 def masked(values: pl.Series) -> pl.Series:
@@ -184,9 +252,51 @@ def _flagged(values: pl.Series, found: set[str]) -> pl.Series:
     return values.is_in(list(found)).fill_null(value=False)
 
 
+def _plain(text: str) -> str:
+    """The text as it looks, in ASCII where it can be; as long as before."""
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """How a card could stand in this text: plain, one gap between groups; none: too few digits."""
+    plain = _plain(text)
+    if not _ENOUGH.search(plain):
+        return ()
+    if _INVISIBLE not in plain:
+        return (_with_single_gaps(plain),)
+    # What is not seen may part groups or stand inside one.
+    return _with_single_gaps(plain.replace(_INVISIBLE, "")), _with_single_gaps(plain)
+
+
+def _with_single_gaps(plain: str) -> str:
+    """Every run of gaps as one space, but a dot alone, which may be a decimal point."""
+    spaced = plain.translate(_TO_SPACES)
+    return _GAP_RUNS.sub(" ", spaced)
+
+
+def _finds(pattern: re.Pattern[str], text: str) -> bool:
+    for found in pattern.finditer(text):
+        card, fours = found.group("card"), found.group("fours")
+        # Behind four groups there may be more of the card, or another number.
+        texts = (card, fours) if found.group("more") else (card,)
+        if any(_is_of_a_network("".join(_DIGITS.findall(written))) for written in texts):
+            return True
+    return False
+
+
+def _is_of_a_network(digits: str) -> bool:
+    return (
+        13 <= len(digits) <= 19
+        and digits.isdecimal()
+        and _NETWORK_PREFIX.match(digits) is not None
+        and _passes_luhn(digits)
+    )
+
+
 def _passes_luhn(digits: str) -> bool:
-    numbers = [int(digit) for digit in reversed(digits)]
-    return (sum(numbers[::2]) + sum(_DOUBLED[n] for n in numbers[1::2])) % 10 == 0
+    codes = digits.encode()
+    total = sum(codes[::-1][::2].translate(_SINGLE)) + sum(codes[::-1][1::2].translate(_DOUBLED))
+    return total % 10 == 0
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
