@@ -11,8 +11,8 @@ from fraud_platform.adapters.drain import append_lock, checked, drain, trim
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.journal_check import examine, repair
 from fraud_platform.adapters.journal_disk import FolderDisk
-from fraud_platform.adapters.journal_frames import Kind
-from fraud_platform.adapters.journal_reader import JournalReader
+from fraud_platform.adapters.journal_frames import Kind, Position
+from fraud_platform.adapters.journal_reader import JournalReader, Tail
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_file import LogFile
 from fraud_platform.errors import JournalBusyError, JournalDamagedError
@@ -103,6 +103,26 @@ def test_a_sink_knows_its_own_decisions_and_verdicts(home):
     drain(disk, log)
     with log.draining() as rows:
         assert [rows.has(record) for record in records] == [True] * 3
+
+
+def test_a_recovery_while_the_tail_is_looked_at_is_no_damage(home, monkeypatch):
+    ledger = home.ledger()
+    write(ledger, range(3))
+    ledger.drained()
+    real, recovered = JournalReader.tail, []
+
+    def meanwhile(reader: JournalReader, at: Position) -> Tail:
+        if not recovered:
+            recovered.append(at)  # first: a recovery looks at the tail too
+            ledger.recover()
+            write(ledger, range(3, 6))
+            ledger.drained()  # a mark that speaks of the new segment
+        return real(reader, at)
+
+    monkeypatch.setattr(JournalReader, "tail", meanwhile)
+    checked(FolderDisk(home.journal), LogFile(home.path))
+    assert recovered
+    assert len(home.ids()) == 6
 
 
 def decide_and_recover(ledger: Ledger, stop: threading.Event) -> None:
