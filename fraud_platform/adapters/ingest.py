@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -255,17 +256,14 @@ def _in_commits(
 
     A verdict is never in an earlier stretch than its transaction, and equal times stay together.
     """
-    times = pl.concat([transactions["event_timestamp"], labels["label_timestamp"]]).sort()
-    starts = times.gather_every(_COMMIT).unique().sort().to_list()
-    for start, end in zip(starts, [*starts, None][1:], strict=True):
-        parts = [
-            rows.filter(
-                (pl.col(time) >= start)
-                & (pl.lit(value=True) if end is None else pl.col(time) < end)
-            )
-            for rows, time in ((transactions, "event_timestamp"), (labels, "label_timestamp"))
-        ]
-        yield parts[0], parts[1]
+    payments = transactions.sort("event_timestamp", maintain_order=True)
+    verdicts = labels.sort("label_timestamp", maintain_order=True)
+    paid = payments["event_timestamp"].cast(pl.Int64)
+    told = verdicts["label_timestamp"].cast(pl.Int64)
+    starts = pl.concat([paid, told]).sort().gather_every(_COMMIT).unique().sort()
+    cuts = [[*times.search_sorted(starts), times.len()] for times in (paid, told)]
+    for (start, end), (first, last) in zip(*map(pairwise, cuts), strict=True):
+        yield payments[start:end], verdicts[first:last]
 
 
 def _conflict_rejections(rows: pl.DataFrame) -> pl.DataFrame:
