@@ -23,19 +23,24 @@ LOGGER = logging.getLogger("fraud_platform.drain")
 _IDLE_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 _TRIM_SECONDS = 3_600.0
+_CHECK_SECONDS = 60.0
+"""How often the journal is searched behind its last record: a lost sector looks like its end."""
 _DAY_US = 86_400_000_000
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Drain until stopped; an error costs a second, not the drain."""
-    log, said, trimmed = EventLog(settings.log_path), "", float("-inf")
+    log, said = EventLog(settings.log_path), ""
+    trimmed = checked = float("-inf")
     while not stop.is_set():
         wait = _IDLE_SECONDS
         try:
             if time.monotonic() - trimmed > _TRIM_SECONDS:
                 trimmed = time.monotonic()
                 _trim(settings.log_path, settings.journal_keep_days)
-            log.drain()
+            is_due = time.monotonic() - checked > _CHECK_SECONDS
+            log.drain(checks=is_due)
+            checked = time.monotonic() if is_due else checked
             said = ""
         except FraudPlatformError as error:
             if error.message != said:
