@@ -47,8 +47,8 @@ class AccessPolicy:
     burst: int = 10_000
     """How many requests a caller that was silent may send at once."""
     failures_per_second: float = 5.0
-    """How many refused credentials per second one client address is told about with 401; more get
-    429."""
+    """How many wrong API keys, and how many wrong signatures, per second one client address is told
+    about with 401; more get 429. Good credentials from there still count."""
     failure_burst: int = 50
     """How many refused credentials one client address may send at once."""
     environment: str = "live"
