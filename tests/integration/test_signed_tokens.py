@@ -509,7 +509,10 @@ def test_an_issuer_in_trouble_leaves_the_last_good_keys_for_a_day(remote, issuer
         {"kty": "EC", "crv": "P-521", "kid": "x"},
         {},
     ],
-    ids=str,
+    ids=(  # keys are made anew in each process, and tests must have the same names in all
+        *("weak", "for encryption", "for another algorithm", "for signing", "nameless"),
+        *("off the curve", "private", "shared", "another curve", "empty"),
+    ),
 )
 def test_a_key_that_is_weak_secret_or_for_something_else_is_left_out(tmp_path, entry):
     path = tmp_path / "jwks.json"
