@@ -88,7 +88,12 @@ def end_strays(home: Path) -> int:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of every child: this one's, with the home and Dagster's home in it."""
-    inherited = dict(os.environ)  # noqa: TID251 -- children inherit what configures this process
+    inherited = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 -- children inherit what configures us
+        # Feast sets these when it is imported: the scorer's metrics would end up in its files.
+        if not name.upper().startswith("PROMETHEUS_MULTIPROC")
+    }
     return inherited | {
         _MARK: str(settings.home.resolve()),
         "FRAUD_HOME": str(settings.home.resolve()),

@@ -49,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_shared_metrics() -> None:
+    """Feast, once imported, makes every Prometheus client below this process share its files."""
+    for name in [name for name in os.environ if name.upper().startswith("PROMETHEUS_MULTIPROC")]:
+        del os.environ[name]
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
     """Compares a JSON value with a file in tests/golden, or rewrites the file."""
