@@ -65,15 +65,29 @@ def usage(process: int) -> Usage:
     return Usage(own, ended + below)
 
 
-def waiting(process: int) -> Waiting:
-    """How long a process and everything below it ran and waited; only threads that live now."""
+def waiting(process: int, *, alone: bool = False) -> Waiting:
+    """How long a process and everything below it ran and waited; only threads that live now.
+
+    Args:
+        process: its number.
+        alone: leave out what is below it.
+    """
     ran = waited = 0
-    for number in (process, *_below(process)):
+    for number in (process,) if alone else (process, *_below(process)):
         with contextlib.suppress(*_GONE):
             for path in (_PROC / str(number) / "task").iterdir():
                 one, other = _schedule(path)
                 ran, waited = ran + one, waited + other
     return Waiting(ran, waited)
+
+
+def spread(process: int) -> None:
+    """Let a process and everything below it use every processor that we may use."""
+    mine = os.sched_getaffinity(0)
+    for number in (process, *_below(process)):
+        with contextlib.suppress(*_GONE):
+            for path in (_PROC / str(number) / "task").iterdir():
+                os.sched_setaffinity(int(path.name), mine)
 
 
 def listener(host: str, port: int) -> int | None:
