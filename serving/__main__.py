@@ -9,7 +9,11 @@ from pathlib import Path
 
 import uvicorn
 
+from fraud_platform.adapters.drain import readable
 from fraud_platform.adapters.home import in_use
+from fraud_platform.adapters.journal_disk import FolderDisk
+from fraud_platform.adapters.ledger import owner_lock
+from fraud_platform.adapters.log_file import JOURNAL_FOLDER
 from fraud_platform.settings import Settings, get_settings
 from serving.access import require_access
 from serving.app import create_app
@@ -116,6 +120,10 @@ def run(settings: Settings) -> None:
     LOGGER.info(require_access(settings))
     require_one_worker(server_config(None, settings))
     with in_use(settings.home):
+        # Asked here too, because what fails inside the server is told with its traces.
+        journal = FolderDisk(settings.log_path.with_name(JOURNAL_FOLDER))
+        with readable():
+            owner_lock(journal).close()
         _leave_out_the_unused()
         started = _with_fronts(settings) if settings.scorer_fronts else _alone(settings)
     if not started:

@@ -101,7 +101,7 @@ class Ledger:
         self._log = log
         self._tail_limit = tail_limit
         self._bytes_limit = bytes_limit
-        self._owner = _owned(disk)
+        self._owner = owner_lock(disk)
         self._append_lock = disk.lock(APPEND_LOCK)
         self.journal = Journal(disk, log.identity(), segment_bytes=segment_bytes)
         self._salt = self.journal.salt
@@ -385,7 +385,12 @@ class Ledger:
         self._start_group()
 
 
-def _owned(disk: Disk) -> Lock:
+def owner_lock(disk: Disk) -> Lock:
+    """The lock of a log's one owner, held from now on.
+
+    Raises:
+        PermanentError: another scorer has it.
+    """
     lock = disk.lock(OWNER_LOCK)
     if not lock.acquire(seconds=0):
         lock.close()
