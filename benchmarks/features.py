@@ -10,33 +10,15 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks import batch, online, peers, remote
 from benchmarks.data import Data, load
-from benchmarks.measure import HEADER, Row, found
+from benchmarks.measure import HEADER, Row, Table, found
 
 _FEAST_ROWS = 50_000
-
-
-@dataclass
-class _Run:
-    """Rows so far; people see each as soon as it is measured."""
-
-    as_json: bool
-    rows: list[Row] = field(default_factory=list)
-
-    def say(self, text: str) -> None:
-        if not self.as_json:
-            print(text, flush=True)  # noqa: T201 -- a program's output
-
-    def add(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self.rows.append(row)
-            self.say(row.to_text())
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rows", type=int, help="use about so many payments, not all")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args(arguments)
-    run = _Run(asked.json)
+    run = Table(asked.json)
     data = load(asked.rows)
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
     run.say(f"{data.origin}; {machine}; ratios of CPU seconds unless a unit says else\n\n{HEADER}")
@@ -61,7 +43,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _measure(run: _Run, data: Data, folder: Path) -> None:
+def _measure(run: Table, data: Data, folder: Path) -> None:
     computed, rows = batch.against_the_disk(data.log, folder)
     run.add(rows)
     run.add(batch.late_rows(data.log))

@@ -5,8 +5,8 @@ others use too; wall time is told beside them.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -111,3 +111,22 @@ def found(name: str) -> tuple[Any, str]:
 def without(why: str, *rows: Row) -> list[Row]:
     """The same rows without a value, and why."""
     return [replace(row, value=None, note=why) for row in rows]
+
+
+@dataclass
+class Table:
+    """Rows so far; people see each as soon as it is measured."""
+
+    as_json: bool
+    rows: list[Row] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Print a line, unless a program reads the output."""
+        if not self.as_json:
+            print(text, flush=True)  # noqa: T201 -- a program's output
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Keep rows, and say each."""
+        for row in rows:
+            self.rows.append(row)
+            self.say(row.to_text())

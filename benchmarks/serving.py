@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from benchmarks import serving_inside, serving_open_loop
-from benchmarks.measure import HEADER, Row, found, without
+from benchmarks.measure import HEADER, Row, Table, found, without
 from benchmarks.serving_home import Prepared, prepare
 from benchmarks.serving_servers import CONNECTIONS, Same, Server, first_answer, started
 from fraud_platform.errors import FraudPlatformError
@@ -43,23 +43,6 @@ _STATELESS = (MLFLOW, TUTORIAL)
 _SAME_SCORE = 1e-6
 
 
-@dataclass
-class _Run:
-    """Rows so far; people see each as soon as it is measured."""
-
-    as_json: bool
-    rows: list[Row] = field(default_factory=list)
-
-    def say(self, text: str) -> None:
-        if not self.as_json:
-            print(text, flush=True)  # noqa: T201 -- a program's output
-
-    def add(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self.rows.append(row)
-            self.say(row.to_text())
-
-
 def main(arguments: list[str]) -> int:
     """Measure, print and return the exit code: 1 if a server refused, 0 also for missed goals."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
@@ -69,7 +52,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args(arguments)
-    run = _Run(asked.json)
+    run = Table(asked.json)
     logging.disable(logging.WARNING)  # of libraries: the table is what is to be read
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -86,7 +69,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _measure(run: _Run, asked: argparse.Namespace, folder: Path) -> dict[str, object]:
+def _measure(run: Table, asked: argparse.Namespace, folder: Path) -> dict[str, object]:
     now = datetime.now(UTC)  # noqa: TID251 -- an entry point reads the clock
     prepared = prepare(asked.rows, folder, trees=asked.trees, now=now)
     cores = len(os.sched_getaffinity(0))
