@@ -424,8 +424,13 @@ def remote(tmp_path: Path, issuer: Any) -> Door:
     return Door(tmp_path, issuer.url, policy={"failures_per_second": 0})
 
 
+def idle(access: Access) -> bool:
+    """Whether no fetch is under way: one that is keeps the next from starting."""
+    return not access._tokens._keys._busy.locked()
+
+
 def loaded(access: Access) -> bool:
-    return not access._tokens.is_waiting
+    return not access._tokens.is_waiting and idle(access)
 
 
 def test_keys_are_fetched_without_holding_up_a_request(remote, issuer):
@@ -458,7 +463,7 @@ def test_unknown_keys_make_no_more_than_one_fetch_in_ten_seconds(remote, issuer)
         remote.ns += 11 * 10**9
         for n in range(5):
             refused(access, signed(header={"kid": f"unknown {n}"}))
-            assert in_time(lambda: not access._tokens._keys._busy.locked())
+            assert in_time(lambda: idle(access))
     assert issuer.asked == 4
 
 
@@ -469,7 +474,7 @@ def test_a_key_that_the_issuer_takes_back_counts_no_longer_nor_what_it_signed(re
     issuer.content = key_set(public("ES256"))
     remote.ns += 301 * 10**9
     ask(access, token)  # still remembered: the fetch goes on in the background
-    assert in_time(lambda: access._tokens._keys.version == 2)
+    assert in_time(lambda: access._tokens._keys.version == 2 and idle(access))
     remote.ns += 10**9
     assert refused(access, token).status == 401
     assert ask(access, signed("ES256"))
@@ -487,6 +492,7 @@ def test_an_issuer_in_trouble_leaves_the_last_good_keys_for_a_day(remote, issuer
     assert ask(access, signed(n=2))
     remote.ns += 86_400 * 10**9
     assert refused(access, signed()).status == 503
+    assert in_time(lambda: idle(access)), "or the fetch of the broken set stands for the next one"
     issuer.status, issuer.content = 200, key_set()
     remote.ns += 11 * 10**9
     assert refused(access, signed()).status == 503
