@@ -50,6 +50,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),
+                description="Requests what follows by itself once its upstream is there and sound.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
                 minimum_interval_seconds=settings.sensor_seconds,
             ),
