@@ -19,11 +19,11 @@ from fraud_platform.adapters.model_bundle import Evidence, Lineage, manifest_dig
 from fraud_platform.adapters.world_file import write_world
 from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.decision import DecisionPolicy
-from fraud_platform.evaluation import threshold_at_fpr
 from fraud_platform.features import batch
 from fraud_platform.features.journal import Journal
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.load.payments import Payments
+from fraud_platform.metrics import threshold_at_fpr
 from fraud_platform.model import Model, matrix
 from fraud_platform.settings import Settings
 

@@ -112,7 +112,7 @@ class Calibration:
     def expected_fpr(self, score: float) -> float:
         """The share of genuine payments that score at least this.
 
-        It is what `evaluation.threshold_at_fpr` bounds: at the threshold for a share f it is at
+        It is what `metrics.threshold_at_fpr` bounds: at the threshold for a share f it is at
         most f. Exact in the tail (`EXACT_TAIL`), to `RESOLUTION` below.
 
         Returns:

@@ -1,18 +1,16 @@
 """How good scores are, on rows whose labels are mature: ranking, cards found, cost.
 
-What belongs here: the numbers. Whether they suffice is `promotion`; the plots are
-`adapters.evaluation_plots`. Metrics that need both classes raise `LabelsNotMatureError` without
-them, because more verdicts can still come.
+What belongs here: the report. Its ranking numbers are `metrics`; whether they suffice is
+`promotion`; the plots are `adapters.evaluation_plots`.
 """
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from fraud_platform.errors import DataContractError, LabelsNotMatureError
+from fraud_platform.errors import DataContractError
+from fraud_platform.metrics import Ranking, card_precision
 from fraud_platform.training_set import digest
 
 ROW_COLUMNS = ("event_timestamp", "card_id", "amount_minor", "is_fraud")
@@ -139,8 +137,9 @@ def evaluate(rows: pl.DataFrame, policy: EvaluationPolicy) -> EvaluationReport:
         )
     is_fraud = rows["is_fraud"].to_numpy().astype(np.bool_)
     scores = rows["score"].to_numpy()
-    review = threshold_at_fpr(is_fraud, scores, policy.review_fpr)
-    decline = max(review, threshold_at_fpr(is_fraud, scores, policy.decline_fpr))
+    curve = Ranking(is_fraud, scores).curve()
+    review = curve.threshold_at_fpr(policy.review_fpr)
+    decline = max(review, curve.threshold_at_fpr(policy.decline_fpr))
     alerted = scores >= review
     amounts = rows["amount_minor"].to_numpy()
     missed = int(amounts[is_fraud & ~alerted].sum())
@@ -148,12 +147,12 @@ def evaluate(rows: pl.DataFrame, policy: EvaluationPolicy) -> EvaluationReport:
         rows_digest=digest(rows.select(ROW_COLUMNS)),
         rows=rows.height,
         frauds=int(is_fraud.sum()),
-        average_precision=average_precision(is_fraud, scores),
-        auc_roc=auc_roc(is_fraud, scores),
+        average_precision=curve.average_precision(),
+        auc_roc=curve.auc_roc(),
         card_precision_at_k=card_precision(rows, policy.cards_per_day),
         k=policy.cards_per_day,
-        recall_at_fpr_1pct=recall_at_fpr(is_fraud, scores, 0.01),
-        recall_at_fpr_5pct=recall_at_fpr(is_fraud, scores, 0.05),
+        recall_at_fpr_1pct=curve.recall_at_fpr(0.01),
+        recall_at_fpr_5pct=curve.recall_at_fpr(0.05),
         review_threshold=review,
         decline_threshold=decline,
         recall=float(alerted[is_fraud].mean()),
@@ -161,131 +160,3 @@ def evaluate(rows: pl.DataFrame, policy: EvaluationPolicy) -> EvaluationReport:
         cost_per_transaction=(missed + policy.review_cost_minor * int(alerted.sum())) / rows.height,
         cost_without_model=int(amounts[is_fraud].sum()) / rows.height,
     )
-
-
-def average_precision(is_fraud: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Sum over distinct scores, highest first, of precision x gain in recall.
-
-    Equal scores are one step: their order cannot help or hurt.
-
-    Args:
-        is_fraud: shape (n,).
-        scores: shape (n,), finite.
-
-    Returns:
-        In (0, 1]; a random order gives about the share of frauds.
-
-    Raises:
-        LabelsNotMatureError: one of the two classes is missing.
-
-    Examples:
-        >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.5, 0.2]))
-        0.8333333333333333
-    """
-    caught, alerts = _steps(is_fraud, scores)
-    gain = np.diff(caught, prepend=0) / caught[-1]
-    return float(np.sum(gain * (caught / alerts)))
-
-
-def auc_roc(is_fraud: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Chance that a random fraud scores above a random genuine transaction, ties counting half.
-
-    Raises:
-        LabelsNotMatureError: one of the two classes is missing.
-
-    Examples:
-        >>> auc_roc(np.array([True, False, False]), np.array([0.5, 0.5, 0.1]))
-        0.75
-    """
-    caught, alerts = _steps(is_fraud, scores)
-    false = alerts - caught
-    new_false, new_caught = np.diff(false, prepend=0), np.diff(caught, prepend=0)
-    # Pairs in half units: each genuine loses to the frauds above it and halves with its ties.
-    halves = np.sum(new_false * (2 * caught - new_caught))
-    return float(halves / (2 * int(false[-1]) * int(caught[-1])))
-
-
-def threshold_at_fpr(is_fraud: NDArray[np.bool_], scores: NDArray[np.float64], fpr: float) -> float:
-    """The lowest seen score t such that at most `fpr` of the genuine rows have score >= t.
-
-    Where even the highest score is shared by too many genuine rows, the next float above it:
-    nothing is caught rather than too many disturbed.
-
-    Args:
-        is_fraud: shape (n,).
-        scores: shape (n,), finite.
-        fpr: share of genuine rows that may be at or above the threshold, in [0, 1].
-
-    Raises:
-        LabelsNotMatureError: there is no genuine row.
-
-    Examples:
-        >>> threshold_at_fpr(np.array([True, False, False]), np.array([0.9, 0.5, 0.1]), 0.5)
-        0.5
-    """
-    genuine = np.sort(scores[~is_fraud])
-    if not genuine.size:
-        raise LabelsNotMatureError(f"No genuine transaction among {scores.size} rows.")
-    seen = np.unique(scores)
-    disturbed = genuine.size - np.searchsorted(genuine, seen, side="left")
-    allowed = seen[disturbed <= math.floor(fpr * genuine.size + 1e-9)]
-    return float(allowed[0]) if allowed.size else float(np.nextafter(seen[-1], np.inf))
-
-
-def recall_at_fpr(is_fraud: NDArray[np.bool_], scores: NDArray[np.float64], fpr: float) -> float:
-    """Share of frauds at or above `threshold_at_fpr`, in [0, 1].
-
-    Examples:
-        >>> recall_at_fpr(np.array([True, True, False]), np.array([0.9, 0.2, 0.5]), 0.0)
-        0.5
-    """
-    return float(np.mean(scores[is_fraud] >= threshold_at_fpr(is_fraud, scores, fpr)))
-
-
-def card_precision(rows: pl.DataFrame, k: int) -> float:
-    """Card precision@k: how much of the analysts' daily effort meets truly compromised cards.
-
-    Per UTC day: leave out cards already found on an earlier day (among that day's k and truly
-    fraudulent), give each card its highest score and whether any of its transactions is fraud, and
-    count the compromised ones among the k highest, divided by k. Then the mean over the days that
-    occur. Equal scores are ordered by card id. A day with fewer than k cards still divides by k.
-
-    Args:
-        rows: `event_timestamp`, `card_id`, `is_fraud`, `score`.
-        k: cards checked per day, at least 1.
-
-    Source:
-        Le Borgne et al., Reproducible Machine Learning for Credit Card Fraud Detection, ch. 4.
-    """
-    cards = rows.group_by(pl.col("event_timestamp").dt.date().alias("day"), "card_id").agg(
-        pl.col("score").max(), pl.col("is_fraud").any()
-    )
-    found: set[str] = set()
-    precisions: list[float] = []
-    for day in sorted(cards["day"].unique()):
-        checked = (
-            cards.filter((pl.col("day") == day) & ~pl.col("card_id").is_in(list(found)))
-            .sort("score", "card_id", descending=[True, False])
-            .head(k)
-        )
-        compromised = checked.filter(pl.col("is_fraud"))["card_id"].to_list()
-        precisions.append(len(compromised) / k)
-        found.update(compromised)
-    return math.fsum(precisions) / len(precisions)
-
-
-def _steps(
-    is_fraud: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Frauds caught and alerts raised at each distinct score, highest first."""
-    frauds = int(is_fraud.sum())
-    if frauds in (0, is_fraud.size):
-        raise LabelsNotMatureError(
-            f"{frauds} frauds among {is_fraud.size} rows; ranking needs both classes.",
-            hint="wait for more mature labels, or judge a longer window.",
-        )
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
-    caught = np.cumsum(is_fraud[order], dtype=np.int64)[last_of_ties]
-    return caught, (last_of_ties + 1).astype(np.int64)

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from fraud_platform import calibration
 from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
 from fraud_platform.errors import DataContractError, LabelsNotMatureError
-from fraud_platform.evaluation import threshold_at_fpr
+from fraud_platform.metrics import threshold_at_fpr
 
 ANY = CalibrationPolicy(min_frauds=1)
 

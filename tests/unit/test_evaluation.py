@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fraud_platform.errors import DataContractError, LabelsNotMatureError
-from fraud_platform.evaluation import (
-    EvaluationPolicy,
+from fraud_platform.evaluation import EvaluationPolicy, evaluate
+from fraud_platform.metrics import (
     auc_roc,
     average_precision,
     card_precision,
-    evaluate,
     recall_at_fpr,
     threshold_at_fpr,
 )

@@ -15,7 +15,7 @@ from fraud_platform.errors import (
     LabelsNotMatureError,
     PermanentError,
 )
-from fraud_platform.evaluation import average_precision
+from fraud_platform.metrics import average_precision
 from fraud_platform.model import LIBRARIES, Explanations, Model, ModelPolicy, fit, matrix
 
 NAMES = ("signal", "noise", "often_unknown")
