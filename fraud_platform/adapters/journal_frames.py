@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from fraud_platform.adapters.log_writer import Decided, decision_of
+from fraud_platform.adapters.log_writer import Decided, Recorded, decision_of
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.events import Decision, Label, Transaction
 
@@ -187,6 +187,13 @@ def decision_frame(record: DecisionRecord, salt: int) -> bytes:
     seq, transaction, received_us, source = record.decided
     payload = _ENCODE((transaction, received_us, source, record.row))
     return frame(Kind.DECISION, seq, payload, salt)
+
+
+def recorded_in(data: bytes) -> Recorded:
+    """What a frame that `decision_frame` made says is recorded."""
+    _, _, _, seq = _FRAME.unpack_from(data)
+    transaction, _, _, row = _DECISION.decode(memoryview(data)[PREFIX:])
+    return Recorded(seq, transaction, decision_of(row))
 
 
 def label_frame(record: LabelRecord, salt: int) -> bytes:

@@ -9,6 +9,7 @@ Everything here belongs to one thread. Only `Journal.sync` and `Journal.prepare`
 
 from collections import deque
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Protocol
 
 from fraud_platform.adapters.drain import (
@@ -30,6 +31,7 @@ from fraud_platform.adapters.journal_frames import (
     ShadowScore,
     decision_frame,
     label_frame,
+    recorded_in,
     shadow_frame,
 )
 from fraud_platform.adapters.log_writer import Decided, Recorded, row_of
@@ -57,6 +59,9 @@ class DrainedLog(Sink, Protocol):
 
     def recorded(self, transaction_id: str) -> Recorded | None:
         """The transaction under this id with its decision, or None."""
+
+    def held(self, transaction_ids: Sequence[str]) -> set[str]:
+        """Those of these ids, one or more, that the tables have."""
 
     def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
         """All verdicts on a transaction, each with its position."""
@@ -204,26 +209,32 @@ class Ledger:
 
         Durable or not: ask `is_durable` before anybody is told.
         """
-        found = self._tail.get(transaction_id) or self._taken.get(transaction_id)
-        return self._log.recorded(transaction_id) if found is None else found
+        undecided = self._undecided.get(transaction_id)
+        if undecided is not None:
+            return Recorded(undecided.seq, undecided.transaction, None)
+        frame = self._tail.get(transaction_id) or self._taken.get(transaction_id)
+        if frame is not None:
+            return recorded_in(frame)
+        return None if transaction_id in self._absent else self._log.recorded(transaction_id)
+
+    def look_up(self, transaction_ids: Sequence[str]) -> None:
+        """Ask the tables about the ids of a group at once; `recorded` need not ask for each."""
+        unseen = [name for name in transaction_ids if name not in self._tail]
+        if len(unseen) > 1:
+            self._absent |= set(unseen) - self._log.held(unseen)
 
     def append_transaction(self, transaction: Transaction, *, received_us: int, source: str) -> int:
         """Take one new transaction into the group and return its seq; its decision must follow."""
         seq = self._next_seq()
-        recorded = Recorded(seq, transaction, None)
-        self._taken[transaction.transaction_id] = recorded
         self._undecided[transaction.transaction_id] = Decided(seq, transaction, received_us, source)
         return seq
 
     def append_decision(self, decision: Decision) -> None:
         """Take the decision of a transaction of this group."""
         undecided = self._undecided.pop(decision.transaction_id)
-        self._taken[decision.transaction_id] = Recorded(
-            undecided.seq, undecided.transaction, decision
-        )
-        self._frames[undecided.seq] = decision_frame(
-            DecisionRecord(undecided, row_of(decision)), self._salt
-        )
+        frame = decision_frame(DecisionRecord(undecided, row_of(decision)), self._salt)
+        self._taken[decision.transaction_id] = self._frames[undecided.seq] = frame
+        self._entries.append((undecided.seq, decision.transaction_id))
 
     def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
         """Take one verdict into the group; the same verdict again is a no-op.
@@ -351,13 +362,8 @@ class Ledger:
         self._tail.update(self._taken)
         for name, labels in self._told.items():
             self._labels.setdefault(name, {}).update(labels)
-        new: list[tuple[int, str | LabelKey]] = [
-            (recorded.seq, name) for name, recorded in self._taken.items()
-        ]
-        if self._told:
-            new += [(seq, key) for labels in self._told.values() for key, seq in labels.items()]
-            new.sort(key=lambda entry: entry[0])
-        self._order.extend(new)
+            self._entries += [(seq, key) for key, seq in labels.items()]
+        self._order.extend(sorted(self._entries, key=itemgetter(0)))
 
     def _close(self) -> None:
         self._is_open = False
@@ -365,7 +371,9 @@ class Ledger:
         self._append_lock.release()
 
     def _start_group(self) -> None:
-        self._taken: dict[str, Recorded] = {}
+        self._taken: dict[str, bytes] = {}  # decision frames
+        self._absent: set[str] = set()  # ids that the tables were asked about, and have not
+        self._entries: list[tuple[int, str | LabelKey]] = []
         self._undecided: dict[str, Decided] = {}
         self._told: dict[str, dict[LabelKey, int]] = {}  # by transaction
         self._frames: dict[int, bytes] = {}
@@ -377,7 +385,8 @@ class Ledger:
         self.last_seq = now.last_seq
         self.durable_seq = now.last_seq
         self._before_group = now.last_seq
-        self._tail: dict[str, Recorded] = {}
+        # As bytes: the garbage collector has nothing to look at, and few are ever asked for.
+        self._tail: dict[str, bytes] = {}
         self._labels: dict[str, dict[LabelKey, int]] = {}  # by transaction
         self._order: deque[tuple[int, str | LabelKey]] = deque()
         self._written: deque[tuple[Position, int]] = deque()

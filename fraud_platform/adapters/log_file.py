@@ -7,7 +7,7 @@ and what its owner asks about everything that is drained.
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +130,16 @@ class LogFile:
                 return None
         with self.snapshot() as connection:
             return log_writer.recorded(connection, transaction_id)
+
+    def held(self, transaction_ids: Sequence[str]) -> set[str]:
+        """Those of these ids, one or more, that the file has: one question, not one for each."""
+        # By powers of two there are few such statements, and SQLite keeps them compiled.
+        asked = 1 << (len(transaction_ids) - 1).bit_length()
+        ids = [*transaction_ids, *[transaction_ids[-1]] * (asked - len(transaction_ids))]
+        marks = ", ".join("?" * asked)
+        query = f"SELECT transaction_id FROM transactions WHERE transaction_id IN ({marks})"  # noqa: S608 -- no input in it
+        with self._translated():
+            return {name for (name,) in self._connection().execute(query, ids)}
 
     def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
         """All verdicts on a transaction that the file has, each with its position."""

@@ -311,6 +311,10 @@ class SimSink:
         self._check("sink read")
         return self.known.get(transaction_id)
 
+    def held(self, transaction_ids: Sequence[str]) -> set[str]:
+        self._check("sink read")
+        return self.known.keys() & transaction_ids
+
     def labels_of(self, transaction_id: str) -> dict[Any, int]:
         return {key: seq for key, seq in self.labels.items() if key[0] == transaction_id}
 
@@ -437,11 +441,16 @@ class Scorer:
     def _settle(self, count: int) -> list[tuple[int, str, object]]:
         planned: dict[str, tuple[int, Transaction]] = {}
         answers: list[tuple[int, str, object]] = []
-        for _ in range(count):
-            if self.world.random.random() < 0.3:
+        asked = [
+            None if self.world.random.random() < 0.3 else self.world.some_transaction()
+            for _ in range(count)
+        ]
+        self.ledger.look_up([one.transaction_id for one in asked if one is not None])
+        for transaction in asked:
+            if transaction is None:
                 answers += self._label()
             else:
-                answers += self._take(planned)
+                answers += self._take(transaction, planned)
         for name, (seq, _) in planned.items():
             decision = self.world.decide(name, seq)
             self.ledger.append_decision(decision)
@@ -454,8 +463,9 @@ class Scorer:
             self.ledger.append_shadow([score])
         return answers
 
-    def _take(self, planned: dict[str, tuple[int, Transaction]]) -> list[tuple[int, str, object]]:
-        transaction = self.world.some_transaction()
+    def _take(
+        self, transaction: Transaction, planned: dict[str, tuple[int, Transaction]]
+    ) -> list[tuple[int, str, object]]:
         name = transaction.transaction_id
         if name in planned:
             return []

@@ -139,6 +139,12 @@ BUGS = [
         "            pass\n",
     ),
     (
+        "an id that the tables have counts as new",
+        "ledger",
+        "set(unseen) - self._log.held(unseen)",
+        "set(unseen)",
+    ),
+    (
         "a verdict is not remembered until it is drained",
         "ledger",
         "self._labels.setdefault(name, {}).update(labels)",

@@ -142,3 +142,15 @@ def test_after_an_error_nothing_goes_on_before_a_recovery_and_all_of_it_after(le
     assert sink.known["a"].decision == a_decision("a", 1)
     take(ledger, "b")
     assert ledger.recorded("b").seq == 2
+
+
+def test_the_tables_are_asked_once_about_all_new_ids_of_a_group(disk, sink, ledger, monkeypatch):
+    take(ledger, "a")
+    drain(disk, sink)
+    ledger.drained()
+    ledger.begin()
+    ledger.look_up(["a", "b", "c"])
+    assert ledger.recorded("a").seq == 1
+    monkeypatch.setattr(sink, "recorded", None)  # whoever calls it, fails
+    assert ledger.recorded("b") is ledger.recorded("c") is None
+    ledger.rollback()
