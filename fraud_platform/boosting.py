@@ -20,10 +20,14 @@ _BINS = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one side of a cut: features of shape (n, k), labels 0.0 or 1.0 of shape (n,)."""
+    """Rows of one side of a cut: features of shape (n, k), labels 0.0 or 1.0 of shape (n,).
+
+    `weight`, shape (n,), says how much each row counts; None: all alike.
+    """
 
     features: NDArray[np.float32]
     is_fraud: NDArray[np.float32]
+    weight: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class XGBoostTrainer:
         return self._library.QuantileDMatrix(
             part.features,
             part.is_fraud,
+            weight=part.weight,
             feature_names=list(self._plan.feature_names),
             max_bin=_BINS,
             nthread=self._plan.threads,
@@ -185,6 +190,7 @@ class LightGBMTrainer:
         return self._library.Dataset(
             part.features.astype(np.float64),
             part.is_fraud,
+            weight=part.weight,
             feature_name=list(self._plan.feature_names),
             params=self._fixed({}),
             reference=reference,

@@ -235,7 +235,8 @@ def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
 
     Args:
         library: "xgboost" or "lightgbm".
-        training_set: what `training_set.build` returns; its row order is part of the input.
+        training_set: what `training_set.build` returns; its row order is part of the input. Where
+            not every `weight` is 1, rows count by it, in fitting and in judging.
         policy: size and seed of the search.
 
     Returns:
@@ -316,7 +317,14 @@ def _part(rows: pl.DataFrame, names: tuple[str, ...], what: str) -> Part:
             hint="train on more days, or shorten ModelPolicy.validation_days and its gap.",
         )
     is_fraud = rows["is_fraud"].cast(pl.Float32).to_numpy()
-    return Part(_rounded(matrix(rows, names), len(names)), is_fraud)
+    return Part(_rounded(matrix(rows, names), len(names)), is_fraud, _weight(rows))
+
+
+def _weight(rows: pl.DataFrame) -> NDArray[np.float64] | None:
+    """What each row counts; None where all count alike, so that fits without weights stay as is."""
+    if "weight" not in rows.columns or (rows["weight"] == 1.0).all():
+        return None
+    return rows["weight"].to_numpy()
 
 
 def _plan(rows: pl.DataFrame, names: tuple[str, ...], policy: ModelPolicy) -> FitPlan:

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from fraud_platform.errors import DataContractError, LabelsNotMatureError
+from fraud_platform.selective_labels import training_weights
 
 DESCRIPTION_COLUMNS = (
     "transaction_id",
@@ -19,6 +20,8 @@ DESCRIPTION_COLUMNS = (
     "amount_minor",
     "is_fraud",
     "slice",
+    "propensity",
+    "weight",
 )
 """What a training set says of each row beside its features."""
 
@@ -41,6 +44,8 @@ class TrainingPolicy:
     """Fewest frauds in the train slice; below, training waits (`LabelsNotMatureError`)."""
     min_test_frauds: int = 20
     """Fewest frauds in the test slice; below, nothing can be compared."""
+    max_weight: float = 50.0
+    """Most payments that one row may stand for, where only some became known by chance, >= 1."""
 
     @property
     def fewest_days(self) -> int:
@@ -49,7 +54,7 @@ class TrainingPolicy:
 
     def __post_init__(self) -> None:
         least = {"delay_days": 0, "min_train_days": 1, "test_days": 1}
-        least |= {"min_train_frauds": 1, "min_test_frauds": 1}
+        least |= {"min_train_frauds": 1, "min_test_frauds": 1, "max_weight": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
@@ -80,6 +85,9 @@ def build(
       genuine ones, or to call the late frauds genuine, would both bend the base rate. With
       `delay_days` >= the labels' maturity nothing is lost; otherwise the newest train days are.
 
+    What was declined and not explored has no label and is not there; what was explored stands for
+    the others by its `weight` (see `selective_labels.training_weights`), in each slice for itself.
+
     Args:
         features: one row per transaction: `transaction_id` and the features (Float64 or null), as
             `features.batch.compute` returns them. Its `seq`, `event_timestamp`, `card_id` and
@@ -92,7 +100,8 @@ def build(
 
     Returns:
         `DESCRIPTION_COLUMNS` and then the features in their order in `features`; `slice` is
-        "train", "delay" or "test"; sorted by `event_timestamp`, `transaction_id`.
+        "train", "delay" or "test"; `propensity` is the chance that the label became known, and
+        `weight` has a mean of 1 in each slice; sorted by `event_timestamp`, `transaction_id`.
 
     Raises:
         LabelsNotMatureError: too few mature days, or too few frauds in train or test.
@@ -105,7 +114,7 @@ def build(
     cut = _cut(known, policy, as_of)
     sliced = known.filter(pl.col("day") >= cut.train_start).with_columns(slice=cut.expression())
     late = (pl.col("slice") == "train") & (pl.col("as_of_timestamp") > cut.test_start_timestamp())
-    rows = _joined(sliced.filter(~late), features, amounts)
+    rows = _joined(_weighed(sliced.filter(~late), policy.max_weight), features, amounts)
     _require_frauds(rows, policy)
     return rows
 
@@ -189,6 +198,17 @@ def _cut(known: pl.DataFrame, policy: TrainingPolicy, as_of: datetime) -> _Cut:
         delay_start=delay_start,
         test_start=test_start,
     )
+
+
+def _weighed(labels: pl.DataFrame, max_weight: float) -> pl.DataFrame:
+    """Add `weight`, in each slice for itself."""
+    if "propensity" not in labels.columns:
+        labels = labels.with_columns(propensity=pl.lit(1.0))
+    weight = pl.col("propensity").map_batches(
+        lambda chance: pl.Series(training_weights(chance.to_numpy(), max_weight=max_weight)),
+        return_dtype=pl.Float64,
+    )
+    return labels.with_columns(weight=weight.over("slice"))
 
 
 def _joined(labels: pl.DataFrame, features: pl.DataFrame, amounts: pl.DataFrame) -> pl.DataFrame:

@@ -164,6 +164,17 @@ def test_the_test_slice_is_never_read(library):
 
 
 @both
+def test_weights_of_one_change_no_byte_and_others_do(library):
+    ones = rows().with_columns(weight=pl.lit(1.0), propensity=pl.lit(1.0))
+    assert fit(library, ones, POLICY).payload == fitted(library).payload
+    heavy = ones.with_columns(weight=pl.when("is_fraud").then(5.0).otherwise(1.0))
+    weighted = fit(library, heavy, POLICY)
+    assert weighted.feature_names == NAMES
+    features = matrix(rows(), NAMES)
+    assert weighted.score(features).mean() > 1.2 * fitted(library).score(features).mean()
+
+
+@both
 def test_a_train_slice_whose_last_days_hold_no_fraud_waits(library):
     late = pl.col("event_timestamp") > datetime(2026, 1, 14, tzinfo=UTC)
     honest = rows().with_columns(is_fraud=pl.col("is_fraud") & ~late)

@@ -1,12 +1,16 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_platform.errors import DataContractError, LabelsNotMatureError
+from fraud_platform.labels import LabelPolicy
 from fraud_platform.schemas import UTC_MICROSECONDS
+from fraud_platform.training_document import TrainingSetDocument, document
 from fraud_platform.training_set import TrainingPolicy, build, digest, feature_columns
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,6 +22,8 @@ POLICY = TrainingPolicy(
     min_train_frauds=1,
     min_test_frauds=1,
 )
+
+CLIPPED = replace(POLICY, max_weight=2.0)
 
 
 def labels(days: int, *, maturity: int = 1, per_day: int = 2) -> pl.DataFrame:
@@ -77,9 +83,23 @@ def test_columns_are_the_description_and_then_the_features():
     rows = built(labels(10))
     assert rows.columns == [
         *("transaction_id", "event_timestamp", "card_id", "amount_minor", "is_fraud", "slice"),
-        *("x", "y"),
+        *("propensity", "weight", "x", "y"),
     ]
     assert feature_columns(rows) == ("x", "y")
+
+
+def test_what_became_known_by_chance_stands_for_the_others_in_each_slice_for_itself():
+    chance = pl.when(pl.col("is_fraud")).then(0.25).otherwise(1.0)
+    rows = built(labels(10).with_columns(propensity=chance))
+    assert rows.group_by("slice").agg(pl.col("weight").mean())["weight"].to_list() == [1.0] * 3
+    fraud, genuine = rows.filter("is_fraud")["weight"], rows.filter(~pl.col("is_fraud"))["weight"]
+    assert (fraud / 4 == genuine).all()
+    clipped = built(labels(10).with_columns(propensity=chance), policy=CLIPPED)
+    assert clipped["weight"].to_list() == pytest.approx([4 / 3, 2 / 3] * 6)
+
+
+def test_without_selective_labels_every_weight_is_exactly_one():
+    assert built(labels(10))["weight"].to_list() == [1.0] * 12
 
 
 def test_a_label_that_matured_after_as_of_is_not_there():
@@ -185,6 +205,45 @@ def test_the_digest_sees_every_kind_of_change():
         rows.select(rows.columns[::-1]),
     ]
     assert len({digest(frame) for frame in [rows, *changed]}) == 10
+
+
+def documented(of: pl.DataFrame, rows: pl.DataFrame) -> TrainingSetDocument:
+    inputs = {"mature_labels": of, "transaction_features": features(of)}
+    as_of = DAY + timedelta(days=99)
+    return document(rows, inputs, as_of=as_of, training=POLICY, labels=LabelPolicy())
+
+
+def test_the_document_names_windows_counts_and_the_day_of_every_input():
+    of = labels(10)
+    told = documented(of, built(of))
+    assert [(s.name, s.rows, s.frauds) for s in told.slices] == [
+        ("train", 6, 3),
+        ("delay", 2, 1),
+        ("test", 4, 2),
+    ]
+    assert told.slices[0].first_day == DAY.date() + timedelta(days=4)
+    assert list(told.inputs) == ["mature_labels", "transaction_features"]
+    # A label matures on the day after its payment; the partition is that day.
+    assert [min(days) for days in told.inputs.values()] == ["2026-01-02", "2026-01-01"]
+    assert msgspec.json.decode(msgspec.json.encode(told), type=TrainingSetDocument) == told
+
+
+def test_the_same_inputs_give_the_same_document_and_any_change_of_an_input_another():
+    of = labels(10)
+    told = documented(of, built(of))
+    assert documented(labels(10), built(labels(10))).digest == told.digest
+    renamed = of.with_columns(card_id=pl.lit("other"))
+    assert documented(renamed, built(of)).digest != told.digest
+    assert documented(of, built(of).head(-1)).digest != told.digest
+    assert replace(told, training=CLIPPED).digest != told.digest
+
+
+def test_a_document_of_other_rows_is_refused():
+    rows = built(labels(10))
+    told = documented(labels(10), rows)
+    assert told.require(rows) == told.digest
+    with pytest.raises(DataContractError, match="as documented"):
+        told.require(rows.with_columns(pl.col("x") + 1))
 
 
 def test_the_digest_knows_where_one_text_ends():
