@@ -4,6 +4,7 @@ Labels are outcomes, modes and versions, never ids.
 """
 
 import itertools
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,9 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.decision import Outcome
+from fraud_platform.events import Decision
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
 from serving.group import DecisionResult, Result
+from serving.histogram import GroupHistogram
 from serving.stance import Stance
 
 Synced = TypeVar("Synced")
@@ -38,11 +41,8 @@ class Metrics:
                 Outcome, (*ways, ("degraded", "canary"), ("rules_only", "none"))
             )
         }
-        self._score = Histogram(
-            "fraud_score",
-            "Scores of decided payments, all models",
-            buckets=_SCORES,
-            registry=registry,
+        self._score = GroupHistogram(
+            "fraud_score", "Scores of decided payments, all models", _SCORES, registry
         )
         self._replays = Counter(
             "fraud_decisions_replayed", "Decisions answered again", registry=registry
@@ -51,20 +51,20 @@ class Metrics:
         self._refusals = Counter(
             "fraud_requests_refused", "Requests refused, by code", ["code"], registry=registry
         )
-        self._latency = Histogram(
+        self._latency = GroupHistogram(
             "fraud_decision_seconds",
             "From the parsed request to the answer, its record durable",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
-        self._commit = Histogram(
+        self._commit = GroupHistogram(
             "fraud_group_seconds",
             "One group, from its first step to its answers",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
-        self._group = Histogram(
-            "fraud_group_requests", "Requests in one group", buckets=_SIZES, registry=registry
+        self._group = GroupHistogram(
+            "fraud_group_requests", "Requests in one group", _SIZES, registry
         )
         self.waiting = Gauge("fraud_requests_waiting", "Requests not yet begun", registry=registry)
         self._mode = Gauge("fraud_mode", "1 for the mode in force", ["mode"], registry=registry)
@@ -139,20 +139,22 @@ class Metrics:
             waited: from each request's arrival to its answer, seconds.
             took: from the group's first step to its answers, seconds.
         """
-        self._group.observe(len(results))
-        self._commit.observe(took)
+        self._group.observe([len(results)])
+        self._commit.observe([took])
+        answered: list[float] = []
+        taken: list[Decision] = []
         for result, seconds in zip(results, waited, strict=True):
             if isinstance(result, DecisionResult):
-                self._latency.observe(seconds)
-                if result.replayed:
-                    self._replays.inc()
-                else:
-                    decision = result.decision
-                    self._decisions[decision.decision, decision.mode, decision.arm].inc()
-                    if decision.score is not None:
-                        self._score.observe(decision.score)
+                answered.append(seconds)
+                if not result.replayed:
+                    taken.append(result.decision)
             elif isinstance(result, tuple):
                 self._labels.inc(sum(getattr(label, "recorded", False) for label in result))
+        self._latency.observe(answered)
+        self._replays.inc(len(answered) - len(taken))
+        self._score.observe([d.score for d in taken if d.score is not None])
+        for kind, count in Tally((d.decision, d.mode, d.arm) for d in taken).items():
+            self._decisions[kind].inc(count)
 
     def refused(self, code: str, count: int = 1) -> None:
         """Count refused requests."""
