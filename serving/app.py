@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from litestar import Litestar, get
+from litestar import get
 from litestar.di import Provide
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
@@ -30,12 +30,13 @@ from serving.audit import Audit
 from serving.batch import decide_payments
 from serving.children import Child
 from serving.context import Edge, Scorer
-from serving.decisions import decision_route, read_decision
+from serving.decisions import decide_payment, read_decision
 from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
+from serving.hot_route import HotDecisions
 from serving.labels import record_labels
 from serving.metrics import Metrics
 from serving.mirror_metrics import MirrorMetrics
@@ -67,7 +68,7 @@ def create_app(
     clock: Callable[[], int] = wall_clock,
     children: tuple[Child, ...] = (),
     door: OwnerSocket | None = None,
-) -> Litestar:
+) -> ScorerApp:
     """The scorer of one installation.
 
     Args:
@@ -82,18 +83,13 @@ def create_app(
     return assemble(build_scorer(settings, clock, children, door))
 
 
-def assemble(scorer: Scorer, *, is_hot: bool = True) -> Litestar:
-    """The application around the parts of a scorer.
-
-    Args:
-        scorer: the parts, not started.
-        is_hot: whether decisions take the short way; tests compare it with Litestar's own.
-    """
+def assemble(scorer: Scorer) -> ScorerApp:
+    """The application around the parts of a scorer, which are not started yet."""
     readiness = Readiness(scorer)
     return application(
         scorer,
         [
-            decision_route(scorer, is_hot=is_hot),
+            decide_payment,
             decide_payments,
             read_decision,
             explain_decision,
@@ -115,7 +111,7 @@ def assemble_edge(
     *,
     refused: Callable[[str], None],
     running: Callable[[], AbstractAsyncContextManager[None]],
-) -> Litestar:
+) -> ScorerApp:
     """The application of a front: the routes that need no more than an edge.
 
     Args:
@@ -123,7 +119,7 @@ def assemble_edge(
         refused: counts a refusal by its code.
         running: holds what the application needs while it runs.
     """
-    routes = [decision_route(edge), decide_payments, read_decision, record_labels]
+    routes = [decide_payment, decide_payments, read_decision, record_labels]
     return application(edge, routes, None, refused=refused, running=running)
 
 
@@ -134,7 +130,7 @@ def application(
     *,
     refused: Callable[[str], None],
     running: Callable[[], AbstractAsyncContextManager[None]],
-) -> Litestar:
+) -> ScorerApp:
     """These routes with everything that all of them have in common.
 
     Args:
@@ -145,11 +141,12 @@ def application(
         running: holds what the application needs while it runs.
     """
     provided = {"scorer": Provide(lambda: edge, sync_to_thread=False, use_cache=True)}
+    refusals = Refusals(refused)
     app = ScorerApp(
         routes,
         before_send=[add_headers],
         dependencies=provided if readiness is None else {**provided, "readiness": readiness},
-        exception_handlers=Refusals(refused).handlers(),
+        exception_handlers=refusals.handlers(),
         guards=[Guard(edge.access)],
         lifespan=[lambda _: running()],
         logging_config=None,
@@ -157,6 +154,7 @@ def application(
     )
     refuse_undeclared(app.routes)
     document_keys(app.routes)
+    app.hot = HotDecisions(edge, refusals)
     return app
 
 

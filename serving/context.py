@@ -1,8 +1,9 @@
 """What routes are handed: the parts of one running scorer, or of its edge alone."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
@@ -14,7 +15,7 @@ from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.children import Child
 from serving.engine import Engine
-from serving.group import DecisionResult, LabelResult, NewLabel
+from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
 from serving.metrics import Metrics
 from serving.owner_socket import OwnerSocket
 from serving.residents import Residents
@@ -29,6 +30,9 @@ class Deciding(Protocol):
         self, transaction: Transaction, *, received_us: int, older: tuple[str, ...] = ()
     ) -> DecisionResult:
         """As `Engine.decide`."""
+
+    def submit(self, request: DecisionRequest) -> asyncio.Future[Any]:
+        """As `Engine.submit`."""
 
     async def label(
         self, labels: Sequence[NewLabel], *, received_us: int, latest_us: int

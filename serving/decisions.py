@@ -4,16 +4,13 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
-from litestar.handlers import HTTPRouteHandler
-from litestar.middleware import DefineMiddleware
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from serving.body import read_body
-from serving.context import Edge, EdgeDependency
+from serving.context import EdgeDependency
 from serving.decoding import refuse_other_content
 from serving.docs import NEEDS_KEY, REFUSALS, returns, takes
-from serving.hot_route import HotDecisions
 from serving.intake import ONE_PAYMENT, decide, payment_from
 from serving.paths import transaction_id_of
 from serving.refusals import RefusedError
@@ -22,23 +19,19 @@ from serving.schemas import EXAMPLE, DecisionOut, ErrorOut, TransactionIn, decis
 from serving.scopes import needs
 
 
-def decision_route(scorer: Edge, *, is_hot: bool = True) -> HTTPRouteHandler:
-    """`POST /v1/decisions`, by the short way or, for comparison, by Litestar's own."""
-    return post(
-        "/v1/decisions",
-        status_code=200,
-        opt=needs("score"),
-        middleware=[DefineMiddleware(HotDecisions, scorer=scorer)] if is_hot else [],
-        operation_class=takes(TransactionIn),
-        responses={200: returns(DecisionOut, "The durable decision", EXAMPLE), **REFUSALS},
-        request_max_body_size=None,  # `read_body` has the limit
-    )(decide_payment)
-
-
+@post(
+    "/v1/decisions",
+    status_code=200,
+    opt=needs("score"),
+    operation_class=takes(TransactionIn),
+    responses={200: returns(DecisionOut, "The durable decision", EXAMPLE), **REFUSALS},
+    request_max_body_size=None,  # `read_body` has the limit
+)
 async def decide_payment(
     request: Request[Any, Any, Any], scorer: EdgeDependency
 ) -> Response[bytes]:
     """Decide on one payment; the same payment again gets its first decision."""
+    # What is plain about a request a connection answers by itself: `hot_route`.
     refuse_other_content(request.scope["headers"])
     body = await read_body(request.receive, limit=ONE_PAYMENT)
     received_us = scorer.clock()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
@@ -25,6 +24,7 @@ from serving.listening import server_config, shared
 from serving.logs import configure_logs
 from serving.owner_socket import http_path, requests_path
 from serving.passing import Passing, send_unavailable
+from serving.paths import ScorerApp
 from serving.remote_engine import RemoteEngine
 from serving.schemas import HealthOut
 
@@ -40,10 +40,14 @@ class Front:
         edge: answers what is asked most.
         passing: answers the rest.
         owner: the way to what decides.
+
+    Attributes:
+        hot: answers payments before they get here.
     """
 
-    def __init__(self, edge: Litestar, passing: Passing, owner: RemoteEngine) -> None:
+    def __init__(self, edge: ScorerApp, passing: Passing, owner: RemoteEngine) -> None:
         self._edge = edge
+        self.hot = edge.hot
         self._passing = passing
         self._owner = owner
 

@@ -8,7 +8,7 @@ from litestar.types import Message, Scope
 from serving.docs import STYLE
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-_ALWAYS = [
+ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
@@ -28,7 +28,7 @@ async def add_headers(message: Message, scope: Scope) -> None:
     del scope
     if message["type"] != "http.response.start":
         return
-    headers = [*message["headers"], *_ALWAYS]
+    headers = [*message["headers"], *ALWAYS]
     for name, value in headers:
         if name == b"content-type":
             if b"html" in value:

@@ -1,44 +1,114 @@
-"""The short way through `POST /v1/decisions`: the one route where the framework's share is felt.
+"""`POST /v1/decisions` without the framework: the one route where the framework's share is felt.
 
-Litestar routes the request here before it builds a request object or resolves dependencies. What
-is refused is raised, so refusals are Litestar's own way out and look the same on both ways; other
-methods, OPTIONS and the OpenAPI entry belong to the ordinary handler underneath. A contract test
-holds the two ways together.
+A connection asks here, with what it has read, and sends what it gets; nothing here waits. A plain
+request with a small body is answered so; whatever is unusual, about a request or its way, is
+Litestar's. A contract test holds the two ways together, byte by byte.
 """
 
-import msgspec
-from litestar.types import ASGIApp, Receive, Scope, Send
+import asyncio
+from collections.abc import Sequence
+from typing import Any
 
-from serving.body import read_body
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from serving import sandbox
 from serving.context import Edge
 from serving.decoding import refuse_other_content
-from serving.intake import ONE_PAYMENT, decide, payment_from
+from serving.group import DecisionRequest
+from serving.headers import ALWAYS
+from serving.intake import ONE_PAYMENT, decide, decided, payment_from
+from serving.refusals import Refusals
+from serving.schemas import DecisionOut
+
+PATH = b"/v1/decisions"
 
 _ENCODER = msgspec.json.Encoder()
-_TYPE = (b"content-type", b"application/json")
+_CLOSE = b"connection: close\r\n"
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+_END = _lines(ALWAYS)
+_TYPE = b"content-type: application/json\r\ncontent-length: %d\r\n" + _END + b"%b\r\n%b"
 
 
 class HotDecisions:
-    """Middleware that answers instead of the handler that it wraps.
+    """Decides on what a connection has read.
 
     Args:
-        app: the ordinary handler; never called.
-        scorer: decides.
+        scorer: admits and decides.
+        refusals: of the application, so that both ways refuse in the same words.
     """
 
-    def __init__(self, app: ASGIApp, scorer: Edge) -> None:
-        self._app = app
+    def __init__(self, scorer: Edge, refusals: Refusals) -> None:
         self._scorer = scorer
+        self._refusals = refusals
+        self._defaults: Headers | None = None
+        self._begin = b""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Admit, read, decide, answer."""
-        scorer, headers, client = self._scorer, list(scope["headers"]), scope["client"]
-        scorer.access.admit(headers, client[0] if client else None, "score")
+    @staticmethod
+    def takes(headers: Headers) -> bool:
+        """Whether this is a plain request: one small body, as long as it says.
+
+        Args:
+            headers: names in lower case.
+        """
+        length = b""
+        for name, value in headers:
+            if name == b"content-length":
+                if length:
+                    return False
+                length = value
+            elif name in _UNUSUAL:
+                return False
+        return len(length) <= _DIGITS and length.isdigit() and int(length) <= ONE_PAYMENT
+
+    def ask(self, headers: Headers, client_host: str | None, body: bytes) -> asyncio.Future[Any]:
+        """Admit, read and put into the queue; what comes of it is for `answer`.
+
+        Raises:
+            RefusedError: before anything was decided.
+            FraudPlatformError: the engine takes nothing.
+        """
+        scorer = self._scorer
+        scorer.access.admit(headers, client_host, "score")
         refuse_other_content(headers)
-        body = await read_body(receive, limit=ONE_PAYMENT)
         received_us = scorer.clock()
         payment = payment_from(body, received_us, scorer)
-        answer = _ENCODER.encode(await decide(payment, received_us, scorer))
-        length = (b"content-length", b"%d" % len(answer))
-        await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length]})
-        await send({"type": "http.response.body", "body": answer, "more_body": False})
+        if payment.older or payment.transaction.card_id in sandbox.CARDS:
+            return asyncio.ensure_future(decide(payment, received_us, scorer))
+        return scorer.engine.submit(DecisionRequest(payment.transaction, received_us))
+
+    def answer(self, asked: asyncio.Future[Any], defaults: Headers, *, stays: bool) -> bytes:
+        """The whole answer to what was asked.
+
+        Args:
+            asked: what `ask` returned, done.
+            defaults: headers of the server's own, the same object for as long as they hold.
+            stays: whether the connection stays open.
+        """
+        try:
+            found = asked.result()
+            out = found if isinstance(found, DecisionOut) else decided(found)
+        except Exception as error:  # noqa: BLE001 -- each has an answer, a defect a 500
+            return self._refusal(error, defaults, stays)
+        body = _ENCODER.encode(out)
+        if defaults is not self._defaults:
+            self._defaults, self._begin = defaults, STATUS_LINE[200] + _lines(defaults)
+        return self._begin + _TYPE % (len(body), b"" if stays else _CLOSE, body)
+
+    def _refusal(self, error: Exception, defaults: Headers, stays: bool) -> bytes:
+        refused = self._refusals.answer_to(error, "POST /v1/decisions")
+        own = [(name.encode(), value.encode("latin-1")) for name, value in refused.headers.items()]
+        begin = STATUS_LINE[refused.status] + _lines([*defaults, *own])
+        body = refused.body
+        return begin + _TYPE % (len(body), b"" if stays else _CLOSE, body)
+
+
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer"})
+_DIGITS = len(str(ONE_PAYMENT))

@@ -1,8 +1,9 @@
 """From the bytes of a payment to its decision: what the hot route, its twin and the batch share."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fraud_platform.card_tokens import tokenized
+from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Transaction
 from fraud_platform.validation import RULES, check_transaction
 from serving import sandbox
@@ -71,6 +72,17 @@ async def decide(payment: Payment, received_us: int, scorer: Edge) -> DecisionOu
     result = await scorer.engine.decide(
         payment.transaction, received_us=received_us, older=payment.older
     )
+    return decided(result)
+
+
+def decided(result: Any) -> DecisionOut:
+    """The answer for what an engine's future holds.
+
+    Raises:
+        FraudPlatformError: it holds a refusal.
+    """
+    if isinstance(result, FraudPlatformError):
+        raise result
     return decision_out(result.decision, REASON_TEXTS, replayed=result.replayed)
 
 

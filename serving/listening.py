@@ -20,15 +20,17 @@ def server_config(app: Any, settings: Settings, **changes: Any) -> uvicorn.Confi
     """What every HTTP server of a scorer has in common.
 
     Args:
-        app: an ASGI application.
+        app: an ASGI application; what it has as `hot` connections ask by themselves.
         settings: the address.
         changes: other options of uvicorn.
     """
+    # Whom a proxy speaks for, only uvicorn's own way finds out.
+    hot = None if changes.get("proxy_headers") else getattr(app, "hot", None)
     told: dict[str, Any] = {
         "host": settings.scorer_host,
         "port": settings.scorer_port,
         "loop": "uvloop",
-        "http": bounded(settings.connection_limit),
+        "http": bounded(settings.connection_limit, hot),
         "ws": "none",
         "lifespan": "on",
         "access_log": False,  # the decision log is the record; request lines would hold ids

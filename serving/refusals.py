@@ -5,6 +5,7 @@ Nothing here ever carries a value from a request: a refused field is named, not 
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -127,6 +128,15 @@ def _below(place: str, names: str) -> str:
     return ", ".join(f"{place}.{name}" for name in names.split(", "))
 
 
+@dataclass(frozen=True)
+class Refused:
+    """One refusal as it goes out: the status, headers of its own, and JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 class Refusals:
     """Turns every exception of a request into a counted JSON answer.
 
@@ -139,39 +149,40 @@ class Refusals:
 
     def handlers(self) -> ExceptionHandlersMap:
         """For `Litestar(exception_handlers=...)`."""
-        return {
-            RefusedError: self._on_refused,
-            FraudPlatformError: self._on_domain,
-            HTTPException: self._on_framework,
-            Exception: self._on_defect,
-        }
+        return {HTTPException: self._respond, Exception: self._respond}
 
-    def _respond(self, status: int, body: ErrorOut) -> Response[bytes]:
-        self._count(body.error)
+    def answer_to(self, error: Exception, where: str) -> Refused:
+        """Count a refusal and put it into words.
+
+        Args:
+            error: what was raised, also by a defect.
+            where: the route, for the log.
+        """
+        refusal = _refusal_of(error, where)
+        self._count(refusal.body.error)
+        again = {"retry-after": str(RETRY_AFTER_SECONDS)} if refusal.status == 503 else {}
+        body = msgspec.json.encode(refusal.body)
+        return Refused(refusal.status, again | refusal.headers, body)
+
+    def _respond(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        refused = self.answer_to(error, str(request.scope.get("route_handler")))
         return Response(
-            msgspec.json.encode(body),
-            status_code=status,
-            headers={"retry-after": str(RETRY_AFTER_SECONDS)} if status == 503 else {},
+            refused.body,
+            status_code=refused.status,
+            headers=refused.headers,
             media_type=MediaType.JSON,
         )
 
-    def _on_refused(self, _: Request[Any, Any, Any], error: RefusedError) -> Response[bytes]:
-        response = self._respond(error.status, error.body)
-        response.headers.update(error.headers)
-        return response
 
-    def _on_domain(self, _: Request[Any, Any, Any], error: FraudPlatformError) -> Response[bytes]:
-        refusal = domain_refusal(error)
-        return self._respond(refusal.status, refusal.body)
-
-    def _on_framework(self, _: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        known = FRAMEWORK.get(error.status_code, ("refused", "The request was refused"))
-        response = self._respond(error.status_code, ErrorOut(error=known[0], message=known[1]))
-        response.headers.update(error.headers or {})
-        return response
-
-    def _on_defect(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-        handler = request.scope.get("route_handler")
-        LOGGER.error("%s failed on a defect", handler, exc_info=error)
-        message = "The scorer failed on a defect of its own"
-        return self._respond(500, ErrorOut(error="internal_error", message=message, hint=AGAIN))
+def _refusal_of(error: Exception, where: str) -> RefusedError:
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, FraudPlatformError):
+        return domain_refusal(error)
+    if isinstance(error, HTTPException):
+        status = error.status_code
+        code, message = FRAMEWORK.get(status, ("refused", "The request was refused"))
+        return RefusedError(status, ErrorOut(error=code, message=message), headers=error.headers)
+    LOGGER.error("%s failed on a defect", where, exc_info=error)
+    message = "The scorer failed on a defect of its own"
+    return RefusedError(500, ErrorOut(error="internal_error", message=message, hint=AGAIN))

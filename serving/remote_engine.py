@@ -18,7 +18,7 @@ import msgspec
 
 from fraud_platform.errors import PermanentError, ScorerFullError
 from fraud_platform.events import Decision, Transaction
-from serving.group import DecisionResult, LabelResult, NewLabel
+from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
 from serving.owner_frames import (
     ANSWERS,
     SHAPE,
@@ -158,7 +158,22 @@ class RemoteEngine:
         self._number += 1
         return self._number
 
+    def submit(self, request: DecisionRequest) -> asyncio.Future[Answer]:
+        """Put a payment into the next frame, now; an error becomes the future's.
+
+        Raises:
+            RefusedError: the owner is away.
+            ScorerFullError: too many are under way.
+        """
+        return self._send(Decide(self._next(), request.transaction, request.received_us))
+
     async def _ask(self, request: Decide | Record | Find, expected: type[_Told]) -> _Told:
+        answer = await self._send(request)
+        if not isinstance(answer, expected):
+            raise OwnerDefectError
+        return answer
+
+    def _send(self, request: Decide | Record | Find) -> asyncio.Future[Answer]:
         if self._link is None:
             raise owner_away()
         if len(self._under_way) >= self._limit:
@@ -169,12 +184,7 @@ class RemoteEngine:
         if not self._outgoing:
             loop.call_soon(self._flush)
         self._outgoing.append(request)
-        answer = await future
-        if isinstance(answer, Failed):
-            raise OwnerDefectError if answer.fault is None else error_of(answer.fault)
-        if not isinstance(answer, expected):
-            raise OwnerDefectError
-        return answer
+        return future
 
     def _flush(self) -> None:
         if self._link is not None and self._outgoing:
@@ -185,7 +195,12 @@ class RemoteEngine:
         """The owner has answered."""
         for answer in answers:
             future = self._under_way.pop(answer.number, None)
-            if future is not None and not future.done():  # its sender may have left
+            if future is None or future.done():  # its sender may have left
+                continue
+            if isinstance(answer, Failed):
+                fault = answer.fault
+                future.set_exception(OwnerDefectError() if fault is None else error_of(fault))
+            else:
                 future.set_result(answer)
 
     def lost(self) -> None:

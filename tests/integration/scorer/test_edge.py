@@ -1,4 +1,4 @@
-"""The HTTP edge of the scorer: both ways of deciding, batches, sandbox, scopes, paths, headers."""
+"""The HTTP edge of the scorer: bodies, batches, sandbox, scopes, paths, headers."""
 
 import asyncio
 import json
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -79,143 +78,26 @@ def scorer(settings, publish, clock):
 
 
 @pytest.fixture
+def parts(settings, publish, clock):
+    """The parts of a scorer, for a test to put together and to break."""
+    publish("1")
+    return build_scorer(settings, clock)
+
+
+@pytest.fixture
 def edge(scorer):
     with scorer() as caller:
         yield caller
 
 
-@contextmanager
-def started(scorer, **options):
-    with calling(assemble(scorer, **options)) as caller:
-        caller.engine = scorer.engine
-        yield caller
-
-
-@pytest.fixture
-def both(settings, publish, clock, tmp_path):
-    """The short way and Litestar's own, each on a home of its own with the same content."""
-    publish("1")
-
-    def build(**changes):
-        kept = settings.model_copy(update=changes)
-        other = kept.model_copy(update={"home": tmp_path / "twin"})
-        shutil.copytree(kept.home, other.home)
-        hot, twin = (build_scorer(each, clock) for each in (kept, other))
-        return started(hot), started(twin, is_hot=False)
-
-    return build
-
-
-def requests_of_the_contract(payment):
-    """Name -> method, path, chunks and headers of one request."""
-    path, good = "/v1/decisions", json.dumps(payment()).encode()
-    large = b" " * 70_000
-    huge = [b" " * 65_536] * 20
-    texts = {
-        "decided": good,
-        "again": good,
-        "conflict": json.dumps(payment(amount_minor=2)).encode(),
-        "empty": b"",
-        "broken": b'{"transaction_id"',
-        "not utf-8": b'{"transaction_id": "\xff"}',
-        "wrong type": json.dumps(payment(amount_minor="1")).encode(),
-        "broken rule": json.dumps(payment(amount_minor=-1)).encode(),
-        "repeated key": good[:-1] + b', "currency": "EUR"}',
-        "blank": json.dumps(payment(transaction_id=" t")).encode(),
-        "card number": json.dumps(payment(card_id=CARD)).encode(),
-        "too large": large,
-        "no sandbox": json.dumps(payment(card_id="sandbox_approve")).encode(),
-    }
-    table = {name: ("POST", path, [text], [JSON]) for name, text in texts.items()}
-    for method in ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "NONSENSE"):
-        table[method] = (method, path, [good], [JSON])
-    for content_type in (
-        "text/plain",
-        "application/json; charset=utf-8",
-        'application/json;charset="UTF-8"',
-        "application/json; charset=latin-1",
-        "application/jsonx",
-        "APPLICATION/JSON",
-        "",
-    ):
-        table[f"type {content_type}"] = ("POST", path, [good], [("content-type", content_type)])
-    table |= {
-        "no type": ("POST", path, [good], []),
-        "two types": ("POST", path, [good], [JSON, JSON]),
-        "gzip": ("POST", path, [good], [JSON, ("content-encoding", "gzip")]),
-        "identity": ("POST", path, [good], [JSON, ("content-encoding", "identity")]),
-        "chunks": ("POST", path, [good[:9], b"", good[9:]], [JSON]),
-        "chunks too large": ("POST", path, [large[:40_000], large[40_000:]], [JSON]),
-        "endless": ("POST", path, huge, [JSON]),
-        "lying length": ("POST", path, [large], [JSON, ("content-length", "5")]),
-        "trailing slash": ("POST", path + "/", [good], [JSON]),
-        "doubled slash": ("POST", "//v1//decisions", [good], [JSON]),
-        "query": ("POST", path + "?a=1&a=%ff", [good], [JSON]),
-        "encoded path": ("POST", "/v1%2Fdecisions", [good], [JSON]),
-        "below": ("POST", path + "/x", [good], [JSON]),
-    }
-    return table
-
-
-def test_the_short_way_answers_exactly_as_litestars_own(both, payment):
-    hot, twin = both()
-    with hot as first, twin as second:
-        statuses = set()
-        for name, request in requests_of_the_contract(payment).items():
-            found, expected = first.send(*request), second.send(*request)
-            assert found.status == expected.status, name
-            assert found.body == expected.body, name
-            assert sorted(found.headers) == sorted(expected.headers), name
-            statuses.add(found.status)
-        assert statuses == {200, 204, 400, 404, 405, 413, 415, 422}
-
-
-def test_both_ways_let_the_same_callers_in(both, payment, settings):
-    scorer_key, other_key = key_of(settings, "score"), key_of(settings, "label", "read")
-    revoked = ("authorization", "Bearer fp_live_abcdefgh_" + "x" * 43)
-    hot, twin = both()
-    with hot as first, twin as second:
-        for credential, status in (
-            (scorer_key, 200),
-            (other_key, 403),
-            (revoked, 401),
-            (("authorization", "Basic abc"), 401),
-            (("x-api-key", scorer_key[1].removeprefix("Bearer ")), 200),
-            (None, 401),
-        ):
-            headers = [JSON] if credential is None else [JSON, credential]
-            for content in (payment(), b"{", b" " * 70_000):
-                found = first.post("/v1/decisions", content, headers)
-                expected = second.post("/v1/decisions", content, headers)
-                assert found.body == expected.body
-                assert sorted(found.headers) == sorted(expected.headers)
-                assert found.status == expected.status
-                if status != 200:
-                    assert found.status == status, "nobody learns about a body before its right"
-            assert found.status == (413 if status == 200 else status)
-
-
-def test_both_ways_slow_a_caller_down_alike(both, payment, settings):
-    access = settings.access.__class__(requests_per_second=0.001, burst=2)
-    hot, twin = both(access=access)
-    with hot as first, twin as second:
-        answers = [(c.post("/v1/decisions", payment())) for _ in range(3) for c in (first, second)]
-    assert [answer.status for answer in answers] == [200, 200, 200, 200, 429, 429]
-    assert answers[4].body == answers[5].body
-    assert [name for name, _ in answers[4].headers] == [name for name, _ in answers[5].headers]
-    assert all(int(answer.header("retry-after")) > 900 for answer in answers[4:])
-
-
-@pytest.mark.parametrize("is_hot", [True, False])
-def test_a_body_that_drips_is_given_up(settings, clock, monkeypatch, is_hot):
+def test_a_body_that_drips_is_given_up(edge, monkeypatch):
     monkeypatch.setattr(body.read_body, "__kwdefaults__", {"seconds": 0.05})
 
     async def dripping():
         await asyncio.sleep(0.02)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
-    with calling(assemble(build_scorer(settings, clock), is_hot=is_hot)) as caller:
-        answer = caller.run(caller.sending("POST", "/v1/decisions", [], [JSON], receive=dripping))
+    answer = edge.run(edge.sending("POST", "/v1/decisions", [], [JSON], receive=dripping))
     assert (answer.status, answer.json()["error"]) == (408, "body_too_slow")
     assert answer.header("connection") == "close"
 
@@ -346,12 +228,11 @@ def failing(engine, errors):
     engine.decide = act
 
 
-def test_what_cannot_be_decided_now_stands_at_its_place_in_a_batch(both, payment):
-    hot, _ = both()
+def test_what_cannot_be_decided_now_stands_at_its_place_in_a_batch(parts, payment):
     away = RefusedError(503, ErrorOut(error="outcome_unknown", message="m"))
-    with hot as caller:
-        kept = caller.engine.decide
-        failing(caller.engine, {"t1": LogUnavailableError("found secret"), "t3": away})
+    with calling(assemble(parts)) as caller:
+        kept = parts.engine.decide
+        failing(parts.engine, {"t1": LogUnavailableError("found secret"), "t3": away})
         items = [payment(n) for n in range(4)] + [{}]
         answer = batch_of(caller, items)
         assert answer.status == 200
@@ -371,7 +252,7 @@ def test_what_cannot_be_decided_now_stands_at_its_place_in_a_batch(both, payment
         bad = batch_of(caller, [payment(1), {}])
         assert (bad.status, bad.json()["unavailable"]) == (200, 1)
 
-        caller.engine.decide = kept
+        parts.engine.decide = kept
         again = batch_of(caller, items).json()
         assert (again["decided"], again["replayed"], again["unavailable"]) == (2, 2, 0)
 
@@ -644,21 +525,17 @@ def test_serve_can_be_told_where_to_listen_and_says_how_to_use_it(monkeypatch, s
         (ScorerFullError("found too much waiting"), "scorer_full"),
     ],
 )
-def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment, error, code):
-    hot, twin = both()
-
+def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(parts, payment, error, code):
     async def refuse(*_, **__):
         raise error
 
-    with hot as first, twin as second:
-        for caller in (first, second):
-            caller.engine.decide = caller.engine.label = refuse
+    with calling(assemble(parts)) as caller:
+        parts.engine.decide = parts.engine.label = refuse
         label = {"transaction_id": "t0", "verdict": "fraud", "source": "analyst"}
         answers = [
-            first.post("/v1/decisions", payment()),
-            second.post("/v1/decisions", payment()),
-            first.post("/v1/decisions/batch", [payment(), payment(1)]),
-            first.post("/v1/labels", label),
+            caller.post("/v1/decisions", payment()),
+            caller.post("/v1/decisions/batch", [payment(), payment(1)]),
+            caller.post("/v1/labels", label),
         ]
         for answer in answers:
             assert (answer.status, answer.json()["error"]) == (503, code)
@@ -667,7 +544,6 @@ def test_what_cannot_be_decided_now_says_so_and_when_to_come_back(both, payment,
             assert "decision" not in answer.json()
             assert "nothing was" not in answer.text, "it may have come as far as the disk"
             assert "at most once" in answer.json()["hint"]
-        assert answers[0].body == answers[1].body
 
 
 # --- the log
