@@ -151,6 +151,8 @@ def journal(transactions: pl.DataFrame, labels: pl.DataFrame) -> Journal:
                 source=pl.lit("replay"),
                 label_source=pl.lit("replay"),
                 reason=pl.lit(None, pl.String),
+                reported_by=pl.lit(None, pl.String),
+                happened_timestamp=pl.lit(None, pl.Datetime),
             )
             .select(pl.col(name).cast(dtype) for name, dtype in table.columns.items())
             .sort("seq")

@@ -22,8 +22,8 @@ _LIMB = 40
 _LOW = (1 << _LIMB) - 1
 _FEW = 20
 """NumPy costs as much for no payments at all as Python does for so many."""
-_MANY = 64
-"""From so many amounts on NumPy sorts faster."""
+_STEPS = 16
+"""To sort a window afresh costs as much as to move so many amounts in and out."""
 _FULL = 1 << 59
 """A running sum that has forgotten this much starts again from zero."""
 
@@ -66,12 +66,14 @@ class Ring:
     """Payments of one entity that pass one `where`, sorted by event time, then seq.
 
     `sums[i]` is the total amount of all payments before place i, dropped ones included, so the sum
-    of places a..b-1 is `sums[b] - sums[a]`; the same for the two words of the squares.
+    of places a..b-1 is `sums[b] - sums[a]`; the same for the two words of the squares. `kept[slot]`
+    are the amounts of places edges[slot][0]..edges[slot][1]-1 in ascending order: whatever windows
+    were asked for last.
     """
 
     __slots__ = (
         *("amounts", "highs", "lows", "marks", "seqs", "sums", "times", "values"),
-        *("columns", "running"),
+        *("columns", "edges", "kept", "running"),
     )
 
     def __init__(self, width: int) -> None:
@@ -80,6 +82,8 @@ class Ring:
         self.times, self.seqs, self.amounts, self.marks, *_ = self.columns
         self.values = self.columns[4:]
         self.sums, self.highs, self.lows = self.running
+        self.kept: tuple[array[int], ...] = ()
+        self.edges: tuple[array[int], ...] = ()
 
     def insert(self, entry: Entry) -> None:
         """Add one payment at its place: O(1) for the newest, O(n) for a late one."""
@@ -97,6 +101,7 @@ class Ring:
             self.highs.append(self.highs[-1] + (square >> _LIMB))
             self.lows.append(self.lows[-1] + (square & _LOW))
             return
+        self._let_go()
         place = bisect_right(times, event_us)
         for column, fact in zip(self.columns, (*entry[:4], *values), strict=True):
             column.insert(place, fact)
@@ -110,13 +115,37 @@ class Ring:
         high = self.highs[last] - self.highs[first]
         return (high << _LIMB) + self.lows[last] - self.lows[first]
 
-    def twice_median(self, first: int, last: int) -> int:
-        """Twice the median amount of places first..last-1, of which there is at least one."""
-        amounts = self.amounts[first:last]
-        # NumPy sorts many of them several times faster, and a few of them slower.
-        ordered = sorted(amounts) if last - first < _MANY else np.sort(np.array(amounts))
-        middle = len(ordered) // 2
-        return int(ordered[middle] + ordered[~middle])
+    def ordered(self, slot: int, first: int, last: int) -> "array[int]":
+        """Amounts of places first..last-1, ascending: to look at until the next call.
+
+        Args:
+            slot: 0, 1, ...: windows asked under the same one follow each other, and each costs no
+                more than what came and went since the one before.
+            first: place of the oldest.
+            last: place after the newest.
+        """
+        while len(self.kept) <= slot:
+            self.kept, self.edges = (*self.kept, array("q")), (*self.edges, array("q", (0, 0)))
+        kept, edges = self.kept[slot], self.edges[slot]
+        before, after = edges
+        if first != before or last != after:
+            edges[0], edges[1] = first, last
+            if before <= first and after <= last and first + last - before - after <= _STEPS:
+                for amount in self.amounts[after:last]:
+                    insort(kept, amount)
+                for amount in self.amounts[before:first]:
+                    del kept[bisect_left(kept, amount)]
+            else:
+                kept[:] = array("q", np.sort(self.amounts[first:last]).tobytes())
+        return kept
+
+    def misplaced(self) -> "list[array[int]]":
+        """What is kept in order and is not what `ordered` says: memory is damaged."""
+        return [
+            kept
+            for kept, (first, last) in zip(self.kept, self.edges, strict=True)
+            if kept.tobytes() != np.sort(self.amounts[first:last]).tobytes()
+        ]
 
     def drop_before(self, horizon_us: int) -> None:
         """Forget what happened before the horizon."""
@@ -124,6 +153,10 @@ class Ring:
             place = bisect_left(self.times, horizon_us)
             for column in (*self.columns, *self.running):
                 del column[:place]
+            if any(first < place for first, _ in self.edges):
+                self._let_go()
+            for edges in self.edges:
+                edges[0], edges[1] = edges[0] - place, edges[1] - place
             for running in self.running:
                 if running[0] > _FULL:
                     running[:] = array("q", [total - running[0] for total in running])
@@ -145,6 +178,10 @@ class Ring:
         for column, other in zip(self.columns, ring.columns, strict=True):
             column.extend(compress(other, is_marked))
         self._run()
+
+    def _let_go(self) -> None:
+        """Places have moved: what was kept in order is sorted afresh when it is asked for."""
+        self.kept = self.edges = ()
 
     def _run(self) -> None:
         amounts = self.amounts

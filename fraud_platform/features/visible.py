@@ -28,6 +28,7 @@ def visible(past: Past, horizon_us: int, marked_us: int, outliers: int) -> bytes
     for place, ring in enumerate(past.rings):
         since_us = marked_us if place and outliers >> place - 1 & 1 else horizon_us
         parts += [_payments(ring, since_us), _marks(ring, since_us, marked_us, outliers)]
+        parts += [kept.tobytes() for kept in ring.misplaced()]  # of a sound state: none
     known: list[Verdict | Span] = [*past.frauds.verdicts, *past.frauds.spans]
     told = [
         tuple(t._replace(marks=t.marks if t.event_us >= marked_us else t.marks & ~outliers))

@@ -77,6 +77,11 @@ def damage_sum(past: Past) -> None:
     past.rings[0].sums[-1] += 1
 
 
+def damage_order(past: Past) -> None:
+    ring = past.rings[0]
+    ring.ordered(0, 0, len(ring.times))[0] -= 1
+
+
 def damage_marked_ring(past: Past) -> None:
     past.rings[2].amounts[-1] ^= 64
 
@@ -104,8 +109,8 @@ def damage_span(past: Past) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_time, damage_sum, damage_marked_ring, damage_value, damage_mark, lose_a_payment,
-     damage_verdict, damage_span],
+    [damage_time, damage_sum, damage_marked_ring, damage_value, damage_mark, damage_order,
+     lose_a_payment, damage_verdict, damage_span],
 )  # fmt: skip
 @pytest.mark.parametrize("entity", ["card", "terminal"])
 def test_damage_changes_the_digest_of_its_shard_and_of_no_other(entity, damage):
