@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from fraud_platform.adapters.journal_frames import LabelKey, ShadowScore
 from fraud_platform.adapters.ledger import Ledger
@@ -213,16 +214,17 @@ class Group:
         plans = list(self._planned.values())
         decided: dict[str, Decision] = {}
         if plans:
-            verdicts = self._verdicts(plans)
+            matrix = np.array([plan.features for plan in plans], dtype=np.float64)
+            verdicts = self._verdicts(plans, matrix)
             now_us = self._clock()
-            for plan, verdict in zip(plans, verdicts, strict=True):
+            for plan, verdict, features in zip(plans, verdicts, matrix, strict=True):
                 decision = self._decision(plan, verdict, now_us)
-                self._ledger.append_decision(decision)
+                self._ledger.append_decision(decision, features.tobytes())
                 decided[decision.transaction_id] = decision
         self.decided = tuple(decided.values())
         return decided
 
-    def _verdicts(self, plans: list[_Planned]) -> list[Verdict]:
+    def _verdicts(self, plans: list[_Planned], matrix: NDArray[np.float64]) -> list[Verdict]:
         """In the order of the plans; whose past is in doubt is judged by no model."""
         amounts = [plan.request.transaction.amount_minor for plan in plans]
         doubtful = {row for row, plan in enumerate(plans) if plan.in_doubt}
@@ -230,31 +232,30 @@ class Group:
         if self._stance.mode is Mode.RULES_ONLY and self._ruling.model is not None:
             judged = self._ruling.without_score([amounts[row] for row in sound], SET_ASIDE)
         else:
-            judged = self._judged([plans[row] for row in sound])
+            judged = self._judged([plans[row] for row in sound], matrix[sound])
         found = dict(zip(sound, judged, strict=True))
         for row in doubtful:
             [found[row]] = self._ruling.without_score([amounts[row]], STATE_IN_DOUBT)
         return [found[row] for row in range(len(plans))]
 
-    def _judged(self, plans: list[_Planned]) -> list[Verdict]:
+    def _judged(self, plans: list[_Planned], matrix: NDArray[np.float64]) -> list[Verdict]:
         """By the models; one payment that a model fails on costs the others nothing."""
         try:
-            return self._by_models(plans) if plans else []
+            return self._by_models(plans, matrix) if plans else []
         except Exception:
             LOGGER.exception("a model failed on a group of %d; judging one by one", len(plans))
-        return [self._alone(plan) for plan in plans]
+        return [self._alone(plan, matrix[[row]]) for row, plan in enumerate(plans)]
 
-    def _alone(self, plan: _Planned) -> Verdict:
+    def _alone(self, plan: _Planned, matrix: NDArray[np.float64]) -> Verdict:
         try:
-            [verdict] = self._by_models([plan])
+            [verdict] = self._by_models([plan], matrix)
         except Exception:
             LOGGER.exception("a model failed on one payment; a person must look")
             amount = plan.request.transaction.amount_minor
             [verdict] = self._ruling.without_score([amount], UNUSABLE_SCORE)
         return verdict
 
-    def _by_models(self, plans: list[_Planned]) -> list[Verdict]:
-        matrix = np.array([plan.features for plan in plans], dtype=np.float64)
+    def _by_models(self, plans: list[_Planned], matrix: NDArray[np.float64]) -> list[Verdict]:
         payments = [plan.request.transaction for plan in plans]
         return self._ruling.verdicts(
             matrix,

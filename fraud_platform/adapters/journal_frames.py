@@ -26,7 +26,6 @@ FORMAT = 1
 LARGEST = 1 << 22
 """A frame is never longer than this, bytes."""
 
-_OUTER = struct.Struct("<II")
 _INNER = struct.Struct("<BQ")
 _FRAME = struct.Struct("<IIBQ")
 PREFIX = _FRAME.size
@@ -168,8 +167,8 @@ def frame(kind: Kind, seq: int, payload: bytes, salt: int) -> bytes:
         >>> len(frame(Kind.MARK, 7, b"", salt=0))
         17
     """
-    body = _INNER.pack(kind, seq) + payload
-    return _OUTER.pack(len(body), zlib.crc32(body, salt)) + body
+    checksum = zlib.crc32(payload, zlib.crc32(_INNER.pack(kind, seq), salt))
+    return _FRAME.pack(_SMALLEST + len(payload), checksum, kind, seq) + payload
 
 
 def header_frame(header: Header) -> bytes:

@@ -229,10 +229,15 @@ class Ledger:
         self._undecided[transaction.transaction_id] = Decided(seq, transaction, received_us, source)
         return seq
 
-    def append_decision(self, decision: Decision) -> None:
-        """Take the decision of a transaction of this group."""
+    def append_decision(self, decision: Decision, packed: bytes | None = None) -> None:
+        """Take the decision of a transaction of this group.
+
+        Args:
+            decision: the decision.
+            packed: `log_writer.pack` of its features, by whoever has it already.
+        """
         undecided = self._undecided.pop(decision.transaction_id)
-        frame = decision_frame(DecisionRecord(undecided, row_of(decision)), self._salt)
+        frame = decision_frame(DecisionRecord(undecided, row_of(decision, packed)), self._salt)
         self._taken[decision.transaction_id] = self._frames[undecided.seq] = frame
         self._entries.append((undecided.seq, decision.transaction_id))
 

@@ -266,12 +266,17 @@ def unpack(blob: bytes) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in array("d", blob))
 
 
-def row_of(decision: Decision) -> tuple[object, ...]:
-    """A decision as the table holds it; `decision_of` is the inverse."""
+def row_of(decision: Decision, packed: bytes | None = None) -> tuple[object, ...]:
+    """A decision as the table holds it; `decision_of` is the inverse.
+
+    Args:
+        decision: the decision.
+        packed: `pack` of its features, by whoever has it already.
+    """
     row: list[object] = list(decision)
     row[_REASONS] = json.dumps(decision.reasons) if decision.reasons else "[]"
     row[_MISSING] = json.dumps(decision.missing) if decision.missing else "[]"
-    row[_FEATURES] = pack(decision.features)
+    row[_FEATURES] = pack(decision.features) if packed is None else packed
     return tuple(row)
 
 

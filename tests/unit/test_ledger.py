@@ -3,11 +3,15 @@
 import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud_platform.adapters.drain import Drained, appending, drain
 from fraud_platform.adapters.journal_frames import Position
 from fraud_platform.adapters.ledger import Ledger
+from fraud_platform.adapters.log_writer import pack
 from fraud_platform.errors import (
     JournalBusyError,
     JournalFullError,
@@ -154,3 +158,9 @@ def test_the_tables_are_asked_once_about_all_new_ids_of_a_group(disk, sink, ledg
     monkeypatch.setattr(sink, "recorded", None)  # whoever calls it, fails
     assert ledger.recorded("b") is ledger.recorded("c") is None
     ledger.rollback()
+
+
+@given(values=st.lists(st.none() | st.floats(allow_nan=False), min_size=1))
+def test_a_row_of_a_matrix_is_packed_as_its_vector_is(values):
+    rows = np.array([values, values], dtype=np.float64)
+    assert rows[1].tobytes() == pack(tuple(values))
