@@ -118,6 +118,16 @@ def holds_card_number(text: str) -> bool:
     return any(_finds(_WRITTEN_LIKE_A_CARD, form) for form in _forms(text))
 
 
+def has_no_card_number(text: str) -> bool:
+    """Whether an ASCII text has too few digits in a row for any card number; the quick question.
+
+    Examples:
+        >>> has_no_card_number("card-17"), has_no_card_number("1-2-3-4-5-6-7-8-9-0-1-2-3")
+        (True, False)
+    """
+    return _ENOUGH.search(text) is None
+
+
 def mask(text: str) -> str:
     """The text with everything that might be a card number replaced; the last four digits stay.
 

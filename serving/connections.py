@@ -124,7 +124,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called by the parser; what only the application needs is made when it is asked."""
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """Called by the parser: whose request it is, is still to be found out."""
@@ -230,10 +229,13 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _ask_application(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers += headers  # the same list is in the scope
+        self.url, self.headers = url, headers
+        self.scope["headers"] = headers  # also for trailers, which the parser adds
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+        )
         super().on_headers_complete()
 
     def _hand_over(self) -> None:

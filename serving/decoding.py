@@ -138,7 +138,9 @@ def refuse_repeated_keys(body: bytes, *wires: Struct) -> None:
         body: the raw bytes that the wires were decoded from: one flat object, or an array of them.
         wires: the decoded objects, whose optional fields are UNSET when left out.
     """
-    present = sum(len(wire.__struct_fields__) - astuple(wire).count(UNSET) for wire in wires)
+    present = 0
+    for wire in wires:
+        present += len(wire.__struct_fields__) - astuple(wire).count(UNSET)
     # Every pair but the first needs a comma, so as many commas as known fields is proof enough;
     # the full scan is left to bodies with commas inside strings, and to offenders.
     if body.count(b",") + 1 > present:

@@ -6,7 +6,7 @@ a limit, and an upgrade is ignored, as RFC 9110 (7.8) lets a server: the request
 had not asked.
 """
 
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import httptools
 
@@ -16,7 +16,7 @@ _BREAKS = (b"\r", b"\n", b"\0")
 
 
 class Heard(Protocol):
-    """What uvicorn's protocol does with the parts of a request."""
+    """What uvicorn's protocol does with the parts of a request; headers are put into its list."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
@@ -26,9 +26,6 @@ class Heard(Protocol):
 
     def on_url(self, url: bytes) -> None:
         """A part of its target."""
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
 
     def on_headers_complete(self) -> None:
         """Its body begins."""
@@ -50,6 +47,7 @@ class HeadParser:
     def __init__(self, protocol: Heard) -> None:
         self._protocol: Any = protocol
         self._parser: Any = _new_parser(self)
+        self._add: Any = None
         self._size = 0
         self._silent = 0
         self._heard = False
@@ -58,7 +56,7 @@ class HeadParser:
 
     def close(self) -> None:
         """Let go of the protocol; nothing is fed any more."""
-        self._parser = self._protocol = None
+        self._parser = self._protocol = self._add = None
 
     def feed_data(self, data: bytes) -> None:
         """Read on.
@@ -66,22 +64,22 @@ class HeadParser:
         Raises:
             httptools.HttpParserError: this is no HTTP, or a head is too large.
         """
+        if len(data) <= MOST_BYTES:
+            self._feed(data)
+            return
         view = memoryview(data)
         for start in range(0, len(view), MOST_BYTES):
-            piece = view[start : start + MOST_BYTES]
-            self._heard = False
-            self._feed(piece)
-            # What the parser tells nobody of, it keeps: a header without an end.
-            self._silent = 0 if self._heard else self._silent + len(piece)
-            self._limit(self._silent)
+            self._feed(view[start : start + MOST_BYTES])
 
     def get_http_version(self) -> str:
         """As httptools says."""
-        return str(self._parser.get_http_version())
+        version: str = self._parser.get_http_version()
+        return version
 
     def get_method(self) -> bytes:
         """As httptools says."""
-        return bytes(self._parser.get_method())
+        method: bytes = self._parser.get_method()
+        return method
 
     def should_keep_alive(self) -> bool:
         """As httptools says."""
@@ -96,6 +94,7 @@ class HeadParser:
         self._heard = self.is_in_message = True
         self._size = 0
         self._protocol.on_message_begin()
+        self._add = self._protocol.headers.append
 
     def on_url(self, url: bytes) -> None:
         """Called by httptools."""
@@ -104,8 +103,8 @@ class HeadParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools."""
-        self._grow(len(name) + len(value) + len(b": \r\n"))
-        self._protocol.on_header(name, value)
+        self._grow(len(name) + len(value) + 4)  # a colon, a blank and the line's end
+        self._add((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Called by httptools."""
@@ -125,7 +124,15 @@ class HeadParser:
             self.is_in_message = False
             self._protocol.on_message_complete()
 
-    def _feed(self, piece: memoryview) -> None:
+    def _feed(self, piece: bytes | memoryview) -> None:
+        self._heard = False
+        self._read(piece)
+        # What the parser tells nobody of, it keeps: a header without an end.
+        self._silent = 0 if self._heard else self._silent + len(piece)
+        if self._silent > MOST_BYTES:
+            self._refuse()
+
+    def _read(self, piece: bytes | memoryview) -> None:
         while True:
             try:
                 self._parser.feed_data(piece)
@@ -155,12 +162,12 @@ class HeadParser:
     def _grow(self, count: int) -> None:
         self._heard = True
         self._size += count
-        self._limit(self._size)
+        if self._size > MOST_BYTES:
+            self._refuse()
 
-    def _limit(self, size: int) -> None:
-        if size > MOST_BYTES:
-            self.is_too_large = True
-            raise httptools.HttpParserError("found a head that is too large")
+    def _refuse(self) -> NoReturn:
+        self.is_too_large = True
+        raise httptools.HttpParserError("found a head that is too large")
 
 
 def _new_parser(target: HeadParser) -> Any:

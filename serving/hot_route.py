@@ -53,20 +53,20 @@ class HotDecisions:
 
     @staticmethod
     def takes(headers: Headers) -> bool:
-        """Whether this is a plain request: one small body, as long as it says.
+        """Whether this is a plain request: no header twice, and one small body, as long as it says.
 
         Args:
             headers: names in lower case.
         """
-        length = b""
-        for name, value in headers:
-            if name == b"content-length":
-                if length:
-                    return False
-                length = value
-            elif name in _UNUSUAL:
-                return False
-        return len(length) <= _DIGITS and length.isdigit() and int(length) <= ONE_PAYMENT
+        once = dict(headers)
+        length = once.get(b"content-length", b"")
+        return (
+            len(once) == len(headers)
+            and _UNUSUAL.isdisjoint(once)
+            and len(length) <= _DIGITS
+            and length.isdigit()
+            and int(length) <= ONE_PAYMENT
+        )
 
     def ask(self, headers: Headers, client_host: str | None, body: bytes) -> asyncio.Future[Any]:
         """Admit, read and put into the queue; what comes of it is for `answer`.

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fraud_platform.card_tokens import tokenized
+from fraud_platform.card_tokens import TokenKeys, tokenized
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Transaction
 from fraud_platform.validation import RULES, check_transaction
@@ -47,17 +47,23 @@ def payment_from(body: bytes, received_us: int, scorer: Edge) -> Payment:
     wire = decoded(body, TRANSACTION_DECODER, _FIELDS)
     refuse_repeated_keys(body, wire)
     refuse_outer_blanks(wire)
+    payment = Payment(transaction_from(wire), ())
+    if scorer.token_keys is not None:
+        payment = _tokenized(payment.transaction, scorer.token_keys)
+    name = check_transaction(payment.transaction, received_us, scorer.settings.validation)
+    if name is not None:
+        raise _broken(name)
+    return payment
+
+
+def _tokenized(transaction: Transaction, keys: TokenKeys) -> Payment:
     older: list[str] = []
 
     def note(name: str) -> bool:
         older.append(name)
         return False  # by which of its names the card is known, only the engine can say
 
-    transaction = tokenized(transaction_from(wire), scorer.token_keys, note)
-    name = check_transaction(transaction, received_us, scorer.settings.validation)
-    if name is not None:
-        raise _broken(name)
-    return Payment(transaction, tuple(older))
+    return Payment(tokenized(transaction, keys, note), tuple(older))
 
 
 async def decide(payment: Payment, received_us: int, scorer: Edge) -> DecisionOut:

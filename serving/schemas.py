@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import astuple
 
 from fraud_platform.events import Decision, Transaction, microseconds, moment_of
 from fraud_platform.validation import ValidationPolicy
@@ -291,21 +292,9 @@ EXAMPLE = DecisionOut(
 
 def transaction_from(wire: TransactionIn) -> Transaction:
     """The domain's transaction; a field left out and a null mean the same."""
-    return Transaction(
-        wire.transaction_id,
-        microseconds(wire.event_timestamp),
-        wire.card_id,
-        wire.terminal_id,
-        wire.amount_minor,
-        wire.currency,
-        known(wire.merchant_category),
-        known(wire.payment_method),
-        known(wire.country),
-        known(wire.device_id),
-        known(wire.entry_mode),
-        known(wire.latitude),
-        known(wire.longitude),
-    )
+    values = [None if value is UNSET else value for value in astuple(wire)]
+    values[1] = microseconds(wire.event_timestamp)
+    return Transaction._make(values)  # the wire has its fields, in its order
 
 
 def known(value: Value | UnsetType | None) -> Value | None:

@@ -124,6 +124,27 @@ def test_each_rule_names_the_row_that_breaks_it(rule, change):
     assert quarantined["detail"].item().startswith("found ")
 
 
+near_cards = st.text("0123456789 -./ab\xb6", max_size=22) | st.text("4 1", min_size=13, max_size=20)
+near_rules = st.builds(
+    Transaction,
+    transaction_id=near_cards,
+    event_us=st.sampled_from([OLDEST_US - 1, OLDEST_US, RECEIVED_US, RECEIVED_US + 5_000_001]),
+    card_id=near_cards,
+    terminal_id=near_cards | st.none(),
+    amount_minor=st.sampled_from([-1, 0, POLICY.max_amount_minor, POLICY.max_amount_minor + 1]),
+    currency=st.sampled_from(["EUR", "EURO", "eur", "E\xb6R"]),
+    device_id=near_cards | st.none() | st.sampled_from(["x" * 200, "x" * 201]),
+    latitude=st.none() | st.sampled_from([90.0, 90.1, float("nan")]),
+)
+
+
+@settings(max_examples=300)
+@given(near_rules | st.builds(GOOD._replace, card_id=near_cards, device_id=near_cards))
+def test_the_quick_look_at_plain_payments_says_what_the_rules_say(transaction):
+    broken = (rule.name for rule in RULES if not rule.holds(transaction, RECEIVED_US, POLICY))
+    assert check_transaction(transaction, RECEIVED_US, POLICY) == next(broken, None)
+
+
 def test_every_rule_has_a_case_above_and_a_name_of_its_own():
     marks = test_each_rule_names_the_row_that_breaks_it.pytestmark
     assert [case[0] for case in marks[0].args[1]] == [rule.name for rule in RULES]
