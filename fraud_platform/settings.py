@@ -38,7 +38,9 @@ from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
+from fraud_platform.money import MoneyPolicy
 from fraud_platform.promotion import PromotionPolicy
+from fraud_platform.segments import SegmentPolicy
 from fraud_platform.training_set import TrainingPolicy
 from fraud_platform.validation import ValidationPolicy
 
@@ -128,12 +130,14 @@ class Settings(BaseSettings):
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
     calibration: CalibrationPolicy = Field(default_factory=CalibrationPolicy)
+    money: MoneyPolicy = Field(default_factory=MoneyPolicy)
+    segments: SegmentPolicy = Field(default_factory=SegmentPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
     access: AccessPolicy = Field(default_factory=AccessPolicy)
 
-    @field_validator("validation", "access", mode="before")
+    @field_validator("validation", "access", "segments", mode="before")
     @classmethod
     def _read_lists(cls, told: object) -> object:
         """Lists inside a policy come from the environment as JSON text."""
@@ -184,7 +188,10 @@ class Settings(BaseSettings):
     def evaluation(self) -> EvaluationPolicy:
         """How models are judged: at the working point the decision policy sets."""
         return EvaluationPolicy(
-            review_fpr=self.decision.review_fpr, decline_fpr=self.decision.decline_fpr
+            review_fpr=self.decision.review_fpr,
+            decline_fpr=self.decision.decline_fpr,
+            money=self.money,
+            segments=self.segments,
         )
 
     @property

@@ -108,11 +108,11 @@ def test_card_precision_divides_by_k_even_on_a_quiet_day():
     assert card_precision(table([(0, "a", True, 0.9)]), k=4) == 0.25
 
 
-def test_the_cost_is_missed_frauds_plus_alerts():
+def test_the_cost_is_missed_frauds_reviews_and_false_declines():
     rows = table([(0, "a", True, 0.9), (0, "b", True, 0.1), *[(0, "c", False, 0.5)] * 8])
-    report = evaluate(rows, EvaluationPolicy(review_fpr=0.01, review_cost_minor=200))
-    # One alert (200) catches a; b's 1000 are lost; 10 rows. Without a model 2000 are lost.
-    assert report.cost_per_transaction == 120.0
+    report = evaluate(rows, EvaluationPolicy(review_fpr=0.01))
+    # a is declined, which costs nothing; b's 1000 are lost; 10 rows. Without a model 2000 are lost.
+    assert report.cost_per_transaction == 100.0
     assert report.cost_without_model == 200.0
     assert (report.frauds, report.recall, report.alert_rate) == (2, 0.5, 0.1)
 

@@ -5,24 +5,9 @@ import pytest
 from fraud_platform.errors import PermanentError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.promotion import PromotionPolicy, judge
+from tests.small_reports import small_report
 
-REPORT = EvaluationReport(
-    rows_digest="a" * 64,
-    rows=1000,
-    frauds=20,
-    average_precision=0.6,
-    auc_roc=0.9,
-    card_precision_at_k=0.3,
-    k=100,
-    recall_at_fpr_1pct=0.5,
-    recall_at_fpr_5pct=0.7,
-    review_threshold=0.1,
-    decline_threshold=0.5,
-    recall=0.6,
-    alert_rate=0.03,
-    cost_per_transaction=50.0,
-    cost_without_model=100.0,
-)
+REPORT = small_report(rows=1000, frauds=20, average_precision=0.6, cost_per_transaction=50.0)
 POLICY = PromotionPolicy(
     min_average_precision=0.1,
     max_average_precision=0.98,

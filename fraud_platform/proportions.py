@@ -1,0 +1,44 @@
+"""Shares of counted things, and how sure they are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def clopper_pearson(hits: float, trials: float, confidence: float) -> tuple[float, float]:
+    """The exact interval for a proportion, two-sided: it holds the truth at least as often as told.
+
+    Counts may be effective ones, hence fractions. Trials count as independent; where they are not,
+    the interval is too short.
+
+    Args:
+        hits: successes, 0 <= hits <= trials.
+        trials: draws, more than 0.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), both in [0, 1].
+
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+
+    Examples:
+        >>> [round(bound, 4) for bound in clopper_pearson(0, 30, 0.9)]
+        [0.0, 0.095]
+        >>> [round(bound, 3) for bound in clopper_pearson(10, 100, 0.95)]
+        [0.049, 0.176]
+    """
+    from scipy.special import betaincinv
+
+    tail, missed = (1.0 - confidence) / 2, max(trials - hits, 0.0)
+    low = float(betaincinv(hits, missed + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, missed, 1 - tail)) if missed > 0 else 1.0
+    return low, high
+
+
+def effective_size(weights: NDArray[np.float64]) -> float:
+    """How many equally weighted rows would say as much: (sum of weights)^2 / sum of squares.
+
+    Examples:
+        >>> effective_size(np.ones(4)), effective_size(np.array([3.0, 1.0]))
+        (4.0, 1.6)
+    """
+    return float(weights.sum() ** 2 / np.sum(weights**2)) if weights.any() else 0.0
