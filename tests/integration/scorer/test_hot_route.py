@@ -27,6 +27,7 @@ from serving.app import assemble, build_scorer
 from serving.listening import server_config
 from serving.refusals import RefusedError
 from serving.schemas import ErrorOut
+from tests.integration.scorer.test_hostile_input import hostile_payments
 
 PATIENCE = 20.0
 PATH = "/v1/decisions"
@@ -213,6 +214,14 @@ def test_a_connection_answers_exactly_as_the_application(both, payment):
             statuses.add(status_of(found[0]))
         assert statuses == {200, 204, 400, 404, 405, 413, 415, 422}
         assert refusals_of(hot) == refusals_of(twin)
+
+
+def test_hostile_bodies_are_refused_alike(both, payment):
+    with both() as (hot, twin):
+        bodies = {name: raw for name, (raw, _) in hostile_payments(payment).items()}
+        for name, raw in bodies.items():
+            assert hot.send(request(raw)) == twin.send(request(raw)), name
+        assert hot.asked == [raw for raw in bodies.values() if len(raw) <= 64 * 1024]
 
 
 def refusals_of(scorer):
