@@ -16,7 +16,8 @@ from assets.timing import (
 )
 from fraud_platform.adapters.drift_page import write_drift_page
 from fraud_platform.adapters.model_bundle import Bundle
-from fraud_platform.adapters.model_registry import CHAMPION, PREVIOUS_CHAMPION, ModelRegistry
+from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.model_roles import CHAMPION, PREVIOUS_CHAMPION
 from fraud_platform.drift import DRIFT_COLUMNS, measure_by_day
 from fraud_platform.features.spec import CALENDAR_NAMES
 from fraud_platform.health import Champion, assess, health_frame

@@ -1,36 +1,22 @@
 """MLflow as the record of trainings and the holder of aliases.
 
-**Invariant:** only this module moves an alias or the deployment, and a version becomes champion
-only after its bundle passed its verification.
+What belongs here: trainings, versions and their bundles. Who has which role is `model_roles`.
 
 MLflow keeps runs, versions and aliases; what is scored are the bundles (`model_bundle`). MLflow's
 own model loaders are never used: they run classes named in a file, and check no digest. All calls
 go through `MlflowClient` with explicit addresses, so a run that someone else has open in this
 process is neither used nor disturbed.
-
-The aliases are the truth, the deployment file is their copy for scorers, which never ask MLflow.
-Both move under one file lock, aliases first; whoever dies between the two leaves a difference that
-`publish`, or the next move, heals. The lock holds for the processes of one machine.
 """
 
 import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 
-from fraud_platform.adapters.deployment import (
-    Deployment,
-    Pointer,
-    read_deployment,
-    write_deployment,
-)
 from fraud_platform.adapters.evaluation_plots import precision_recall_figure, reliability_figure
 from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
 from fraud_platform.adapters.model_bundle import (
@@ -38,24 +24,16 @@ from fraud_platform.adapters.model_bundle import (
     Evidence,
     Lineage,
     load_bundle,
-    manifest_digest,
     model_file_name,
     write_bundle,
 )
-from fraud_platform.errors import (
-    BundleIntegrityError,
-    NoChampionError,
-    NotReadyError,
-    PermanentError,
-)
+from fraud_platform.adapters.model_roles import CHAMPION, REGISTERED_MODEL, ModelRoles
+from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.spec import spec_digest
 from fraud_platform.model import Model
 
-REGISTERED_MODEL = "fraud"
 EXPERIMENT = "fraud"
-CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
-_ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "previous": PREVIOUS_CHAMPION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +76,8 @@ class ModelVersion:
     aliases: tuple[str, ...]
 
 
-class ModelRegistry:
-    """Runs, versions, aliases and the deployment. Cheap to make; connects on first use.
+class ModelRegistry(ModelRoles):
+    """Runs, versions and, through `ModelRoles`, roles. Cheap to make; connects on first use.
 
     Args:
         uri: MLflow tracking and registry address; None for SQLite under `home`.
@@ -113,17 +91,12 @@ class ModelRegistry:
     def __init__(self, uri: str | None, home: Path, models_dir: Path) -> None:
         self._home = home.resolve()
         self._uri = uri
-        self._models_dir = models_dir.resolve()
+        super().__init__(models_dir)
 
     @property
     def tracking_uri(self) -> str:
         """The address in use, for an MLflow UI or dagster-mlflow."""
         return self._uri or f"sqlite:///{self._home / 'mlflow.db'}"
-
-    @property
-    def models_dir(self) -> Path:
-        """Folder of the bundles."""
-        return self._models_dir
 
     def experiment_name(self) -> str:
         """The experiment's name, after making sure that it exists with our place for artifacts.
@@ -198,109 +171,6 @@ class ModelRegistry:
             write_bundle(self._models_dir, version, model, lineage, evidence)
         return version
 
-    def set_challenger(self, version: str) -> None:
-        """Let a version whose bundle is sound score along with the champion.
-
-        A canary of another challenger ends.
-
-        Raises:
-            BundleIntegrityError: the bundle is damaged or missing.
-        """
-        with self._moving() as client:
-            load_bundle(self._models_dir / version)
-            client.set_registered_model_alias(REGISTERED_MODEL, CHALLENGER, version)
-            self._publish(client)
-
-    def set_canary(self, share: float) -> None:
-        """Let the challenger decide on a share of the cards; 0 ends the canary.
-
-        Args:
-            share: in [0, 1].
-
-        Raises:
-            PermanentError: the share is none.
-            NotReadyError: there is no challenger.
-        """
-        if not 0.0 <= share <= 1.0:
-            raise PermanentError(f"found a canary share of {share}; expected one in [0, 1].")
-        with self._moving() as client:
-            found = self._publish(client, canary_share=share)
-        if share and found.challenger is None:
-            raise NotReadyError(
-                "There is no usable challenger to give cards to.",
-                hint="register one: `fraud-platform models show` names the versions.",
-            )
-
-    def promote(self, version: str) -> str:
-        """Make a version the champion; the champion so far becomes `previous_champion`.
-
-        Whoever was challenger no longer is: it asked to replace another champion. Promoting the
-        champion moves nothing, but publishes the deployment if that is behind.
-
-        Returns:
-            The champion's version.
-
-        Raises:
-            BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
-        """
-        with self._moving() as client:
-            load_bundle(self._models_dir / version)
-            aliases = aliases_of(client, REGISTERED_MODEL)
-            champion = aliases.get(CHAMPION)
-            if champion != version:
-                if champion is not None:
-                    client.set_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION, champion)
-                client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, version)
-            if CHALLENGER in aliases and (champion != version or aliases[CHALLENGER] == version):
-                client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
-            self._publish(client)
-        return version
-
-    def roll_back(self, from_version: str | None = None) -> str:
-        """Make `previous_champion` the champion again, and forget that there was another.
-
-        A second roll-back therefore never brings the bad version back: it finds nothing to return
-        to and raises. With `from_version` a repeated call is a no-op: once the champion is another
-        version, only the deployment is published.
-
-        Returns:
-            The version that is champion now.
-
-        Raises:
-            NoChampionError: there is no earlier champion to return to.
-            BundleIntegrityError: the earlier champion's bundle is damaged; nothing has moved.
-        """
-        with self._moving() as client:
-            aliases = aliases_of(client, REGISTERED_MODEL)
-            champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS_CHAMPION)
-            if champion is not None and from_version not in (None, champion):
-                self._publish(client)
-                return champion
-            if champion is None or previous in (None, champion):
-                raise NoChampionError(
-                    f"The champion is {champion or 'none'} and no earlier champion is recorded.",
-                    hint="promote a version by name, or retrain.",
-                )
-            load_bundle(self._models_dir / previous)
-            client.set_registered_model_alias(REGISTERED_MODEL, CHAMPION, previous)
-            client.delete_registered_model_alias(REGISTERED_MODEL, PREVIOUS_CHAMPION)
-            self._publish(client)
-            return previous
-
-    def publish(self) -> str | None:
-        """Make the deployment agree with the aliases; return the champion's version, or None.
-
-        Heals a move that was killed between aliases and deployment, and a damaged deployment.
-
-        Raises:
-            BundleIntegrityError: the champion's bundle is damaged or missing.
-        """
-        with self._moving() as client:
-            if (version := aliases_of(client, REGISTERED_MODEL).get(CHAMPION)) is not None:
-                load_bundle(self._models_dir / version)
-            champion = self._publish(client).champion
-            return None if champion is None else champion.version
-
     def champion(self) -> Bundle | None:
         """The verified bundle of the alias `champion`, or None while there is none."""
         version = self.alias(CHAMPION)
@@ -355,46 +225,6 @@ class ModelRegistry:
             # Two processes must not build the same database: ask something while locked.
             client.get_experiment_by_name(EXPERIMENT)
         return client
-
-    @contextmanager
-    def _moving(self) -> Iterator[Any]:
-        client = self._client
-        with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
-            yield client
-
-    def _publish(self, client: Any, canary_share: float | None = None) -> Deployment:
-        """Write what the aliases say; a canary goes on only between the same two models."""
-        aliases = aliases_of(client, REGISTERED_MODEL)
-        try:
-            before = read_deployment(self._models_dir)
-        except BundleIntegrityError as error:
-            logging.getLogger(__name__).warning("writing the deployment anew: %s", error.message)
-            before = Deployment()
-        roles = {role: self._pointer(aliases.get(alias)) for role, alias in _ROLES.items()}
-        is_same_contest = (roles["champion"], roles["challenger"]) == (
-            before.champion,
-            before.challenger,
-        )
-        if canary_share is None:
-            canary_share = before.canary_share if is_same_contest else 0.0
-        if roles["challenger"] is None:
-            canary_share = 0.0
-        found = Deployment(sequence=before.sequence, canary_share=canary_share, **roles)
-        if found != before:
-            found = msgspec.structs.replace(found, sequence=before.sequence + 1)
-            write_deployment(self._models_dir, found)
-        return found
-
-    def _pointer(self, version: str | None) -> Pointer | None:
-        """The pointer to a version; None for one whose manifest is gone: no role is left to it."""
-        if version is None:
-            return None
-        try:
-            digest = manifest_digest(self._models_dir / version)
-        except BundleIntegrityError as error:
-            logging.getLogger(__name__).warning("version %s has no role: %s", version, error)
-            return None
-        return Pointer(version=version, path=version, manifest_digest=digest)
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fraud_platform.adapters import model_registry
+from fraud_platform.adapters import model_roles
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_pointed
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
@@ -368,7 +368,7 @@ def killed_before_the_pointer(monkeypatch):
 
     def call(act, *arguments: str) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(model_registry, "write_deployment", die)
+            patch.setattr(model_roles, "write_deployment", die)
             with pytest.raises(Killed):
                 act(*arguments)
 
@@ -428,6 +428,7 @@ def test_a_bundle_that_mlflow_does_not_know_cannot_be_promoted(registry):
         database.execute("DELETE FROM model_versions")
     with pytest.raises(PermanentError, match="refused to move an alias"):
         registry.promote(version)
+    assert registry.history() == ()
     assert state(registry) == (None, None, None)
 
 

@@ -1,0 +1,366 @@
+"""Which version is champion, challenger or previous champion, and every move between them.
+
+**Invariant:** only this module moves an alias or the deployment; every move is in the history with
+who, when and why, and a version gets a role only after its bundle passed its verification.
+
+A move is written to the history first, then the registry's aliases follow, then the deployment that
+scorers read, all under one file lock. Whoever dies on the way leaves a history that is ahead of the
+deployment: the next move, or `publish`, finishes what was begun, and the history says when it came
+to pass. Nothing was begun and aliases differ: somebody moved them by hand, and `publish` follows.
+The lock holds for the processes of one machine.
+"""
+
+import hashlib
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fraud_platform.adapters.deployment import (
+    Deployment,
+    Pointer,
+    read_deployment,
+    write_deployment,
+)
+from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
+from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest
+from fraud_platform.adapters.model_history import (
+    APPROVE,
+    COMPLETE,
+    PROPOSE,
+    REJECT,
+    Entry,
+    Mandate,
+    append_entry,
+    pending,
+    read_history,
+)
+from fraud_platform.errors import (
+    BundleIntegrityError,
+    NoChampionError,
+    NotReadyError,
+    PermanentError,
+)
+
+REGISTERED_MODEL = "fraud"
+CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
+_ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "previous": PREVIOUS_CHAMPION}
+PLATFORM = Mandate(by="platform")
+"""The mandate of a move for which nobody gave one."""
+
+
+class ModelRoles:
+    """The moves of one registered model's roles.
+
+    Args:
+        models_dir: folder of the bundles, the deployment, the history and the lock.
+
+    Every method may raise `RegistryUnavailableError` (try again), or `PermanentError` for a request
+    that MLflow refuses.
+    """
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir.resolve()
+
+    @property
+    @abstractmethod
+    def _client(self) -> Any:  # mlflow is skipped by the type checker
+        """MLflow's client."""
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of the bundles."""
+        return self._models_dir
+
+    def history(self) -> tuple[Entry, ...]:
+        """Every act, oldest first; reads the disk only."""
+        return read_history(self._models_dir)
+
+    def set_challenger(self, version: str, mandate: Mandate = PLATFORM) -> None:
+        """Let a version whose bundle is sound score along with the champion.
+
+        A canary of another challenger ends.
+
+        Raises:
+            BundleIntegrityError: the bundle is damaged or missing.
+        """
+        with self._moving() as client:
+            self._require_sound(client, version)
+            aliases = {**aliases_of(client, REGISTERED_MODEL), CHALLENGER: version}
+            self._move(client, _act("challenge", mandate, version), aliases)
+
+    def set_canary(self, share: float, mandate: Mandate = PLATFORM) -> None:
+        """Let the challenger decide on a share of the cards; 0 ends the canary.
+
+        Args:
+            share: in [0, 1].
+            mandate: on whose behalf.
+
+        Raises:
+            PermanentError: the share is none.
+            NotReadyError: there is no challenger.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise PermanentError(f"found a canary share of {share}; expected one in [0, 1].")
+        with self._moving() as client:
+            aliases = aliases_of(client, REGISTERED_MODEL)
+            act = _act("canary", mandate, aliases.get(CHALLENGER))
+            found = self._move(client, act, aliases, canary_share=share)
+        if share and found.challenger is None:
+            raise NotReadyError(
+                "There is no usable challenger to give cards to.",
+                hint="register one: `fraud-platform models show` names the versions.",
+            )
+
+    def promote(self, version: str, mandate: Mandate = PLATFORM) -> str:
+        """Make a version the champion; the champion so far becomes `previous_champion`.
+
+        Whoever was challenger no longer is: it asked to replace another champion. Promoting the
+        champion moves nothing, but publishes the deployment if that is behind.
+
+        Returns:
+            The champion's version.
+
+        Raises:
+            BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
+        """
+        with self._moving() as client:
+            self._promote(client, _act("promote", mandate, version), version)
+        return version
+
+    def propose(self, version: str, mandate: Mandate) -> str:
+        """Ask a person to promote a version; moves nothing. Asking again is asking once.
+
+        Returns:
+            The digest of the proposal: the version, its manifest and the mandate's evidence.
+        """
+        with self._moving() as client:
+            self._require_sound(client, version)
+            proposal = self._proposal(version, mandate.evidence)
+            known = pending(self.history()).get(version)
+            if known is None or known.proposal != proposal:
+                self._note(client, _act(PROPOSE, mandate, version, proposal))
+        return proposal
+
+    def approve(self, version: str, mandate: Mandate) -> str:
+        """Promote a version that was proposed by another.
+
+        Returns:
+            The champion's version.
+
+        Raises:
+            PermanentError: nobody proposed it against this champion, the approver proposed it, or
+                its bundle is no longer the one that was proposed.
+            BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
+        """
+        with self._moving() as client:
+            proposed = self._proposed(version)
+            if proposed.by == mandate.by:
+                raise PermanentError(
+                    f"{mandate.by} proposed version {version}; another must approve it."
+                )
+            if self._proposal(version, proposed.evidence) != proposed.proposal:
+                raise PermanentError(f"Version {version} is no longer what was proposed.")
+            self._promote(client, _act(APPROVE, mandate, version, proposed.proposal), version)
+        return version
+
+    def reject(self, version: str, mandate: Mandate) -> None:
+        """Turn a proposal down; moves nothing.
+
+        Raises:
+            PermanentError: nobody proposed the version against this champion.
+        """
+        with self._moving() as client:
+            proposed = self._proposed(version)
+            self._note(client, _act(REJECT, mandate, version, proposed.proposal))
+
+    def roll_back(self, from_version: str | None = None, mandate: Mandate = PLATFORM) -> str:
+        """Make `previous_champion` the champion again, and forget that there was another.
+
+        A second roll-back therefore never brings the bad version back: it finds nothing to return
+        to and raises. With `from_version` a repeated call is a no-op: once the champion is another
+        version, only the deployment is published.
+
+        Returns:
+            The version that is champion now.
+
+        Raises:
+            NoChampionError: there is no earlier champion to return to.
+            BundleIntegrityError: the earlier champion's bundle is damaged; nothing has moved.
+        """
+        with self._moving() as client:
+            aliases = dict(aliases_of(client, REGISTERED_MODEL))
+            champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS_CHAMPION)
+            if champion is not None and from_version not in (None, champion):
+                self._move(client, _act("publish", mandate), aliases)
+                return champion
+            if champion is None or previous is None or previous == champion:
+                raise NoChampionError(
+                    f"The champion is {champion or 'none'} and no earlier champion is recorded.",
+                    hint="promote a version by name, or retrain.",
+                )
+            self._require_sound(client, previous)
+            del aliases[PREVIOUS_CHAMPION]
+            act = _act("roll_back", mandate, previous)
+            self._move(client, act, aliases | {CHAMPION: previous})
+            return previous
+
+    def publish(self, mandate: Mandate = PLATFORM) -> str | None:
+        """Make the deployment agree with the aliases; return the champion's version, or None.
+
+        Finishes a move that was killed, and heals a damaged deployment.
+
+        Raises:
+            BundleIntegrityError: the champion's bundle is damaged or missing.
+        """
+        with self._moving() as client:
+            aliases = aliases_of(client, REGISTERED_MODEL)
+            if (version := aliases.get(CHAMPION)) is not None:
+                load_bundle(self._models_dir / version)
+            champion = self._move(client, _act("publish", mandate), aliases).champion
+            return None if champion is None else champion.version
+
+    @contextmanager
+    def _moving(self) -> Iterator[Any]:
+        client = self._client
+        with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
+            self._finish(client)
+            yield client
+
+    def _promote(self, client: Any, act: Entry, version: str) -> None:
+        self._require_sound(client, version)
+        aliases = dict(aliases_of(client, REGISTERED_MODEL))
+        champion = aliases.get(CHAMPION)
+        if champion != version or aliases.get(CHALLENGER) == version:
+            aliases.pop(CHALLENGER, None)
+        if champion is not None and champion != version:
+            aliases[PREVIOUS_CHAMPION] = champion
+        self._move(client, act, aliases | {CHAMPION: version})
+
+    def _move(
+        self,
+        client: Any,
+        act: Entry,
+        aliases: Mapping[str, str],
+        canary_share: float | None = None,
+    ) -> Deployment:
+        """Record and make a move to these aliases; nothing, if all is as they say."""
+        before = self._deployed()
+        wanted = self._wanted(before or Deployment(), aliases, canary_share)
+        if wanted == before and aliases == aliases_of(client, REGISTERED_MODEL):
+            return wanted
+        entries = self.history()
+        reached = max(wanted.sequence, entries[-1].deployment.sequence if entries else 0)
+        found = msgspec.structs.replace(wanted, sequence=reached + 1)
+        self._apply(client, self._append(act, aliases, found))
+        return found
+
+    def _note(self, client: Any, act: Entry) -> None:
+        """Record an act that moves nothing."""
+        aliases = aliases_of(client, REGISTERED_MODEL)
+        self._append(act, aliases, self._move(client, _act("publish", PLATFORM), aliases))
+
+    def _append(self, act: Entry, aliases: Mapping[str, str], deployment: Deployment) -> Entry:
+        entry = msgspec.structs.replace(
+            act,
+            at_us=time.time_ns() // 1000,
+            aliases=dict(aliases),
+            deployment=deployment,
+        )
+        return append_entry(self._models_dir, entry)
+
+    def _finish(self, client: Any) -> None:
+        """Do what the history says was begun, and record that it came to pass only now."""
+        entries, deployed = self.history(), self._deployed()
+        if not entries or deployed is None:
+            return
+        last = entries[-1]
+        if last.deployment.sequence > deployed.sequence:
+            logging.getLogger(__name__).warning("finishing an interrupted %s", last.act)
+            act = msgspec.structs.replace(last, act=COMPLETE)
+            self._apply(client, self._append(act, last.aliases, last.deployment))
+
+    def _apply(self, client: Any, entry: Entry) -> None:
+        found = aliases_of(client, REGISTERED_MODEL)
+        for alias in _ROLES.values():
+            version = entry.aliases.get(alias)
+            if version is None and alias in found:
+                client.delete_registered_model_alias(REGISTERED_MODEL, alias)
+            elif version is not None and version != found.get(alias):
+                client.set_registered_model_alias(REGISTERED_MODEL, alias, version)
+        write_deployment(self._models_dir, entry.deployment)
+
+    def _deployed(self) -> Deployment | None:
+        """What scorers read; None when it is damaged."""
+        try:
+            return read_deployment(self._models_dir)
+        except BundleIntegrityError as error:
+            logging.getLogger(__name__).warning("writing the deployment anew: %s", error.message)
+            return None
+
+    def _wanted(
+        self, before: Deployment, aliases: Mapping[str, str], canary_share: float | None
+    ) -> Deployment:
+        """What the aliases say; a canary goes on only between the same two models."""
+        roles = {role: self._pointer(aliases.get(alias)) for role, alias in _ROLES.items()}
+        is_same_contest = (roles["champion"], roles["challenger"]) == (
+            before.champion,
+            before.challenger,
+        )
+        if canary_share is None:
+            canary_share = before.canary_share if is_same_contest else 0.0
+        if roles["challenger"] is None:
+            canary_share = 0.0
+        return Deployment(sequence=before.sequence, canary_share=canary_share, **roles)
+
+    def _pointer(self, version: str | None) -> Pointer | None:
+        """The pointer to a version; None for one whose manifest is gone: no role is left to it."""
+        if version is None:
+            return None
+        try:
+            digest = manifest_digest(self._models_dir / version)
+        except BundleIntegrityError as error:
+            logging.getLogger(__name__).warning("version %s has no role: %s", version, error)
+            return None
+        return Pointer(version=version, path=version, manifest_digest=digest)
+
+    def _require_sound(self, client: Any, version: str) -> None:
+        """Refuse before anything is recorded: the bundle is damaged, or MLflow does not know it."""
+        load_bundle(self._models_dir / version)
+        client.get_model_version(REGISTERED_MODEL, version)
+
+    def _proposal(self, version: str, evidence: str | None) -> str:
+        manifest = manifest_digest(self._models_dir / version)
+        return hashlib.sha256(f"{version}\n{manifest}\n{evidence}".encode()).hexdigest()
+
+    def _proposed(self, version: str) -> Entry:
+        found = pending(self.history()).get(version)
+        if found is None:
+            raise PermanentError(
+                f"Nobody proposed version {version} to replace the champion of now.",
+                hint="`fraud-platform models history` shows what was proposed.",
+            )
+        return found
+
+
+def _act(
+    name: str, mandate: Mandate, version: str | None = None, proposal: str | None = None
+) -> Entry:
+    """An entry that still lacks its time, its place and what it leads to."""
+    return Entry(
+        at_us=0,
+        act=name,
+        version=version,
+        by=mandate.by,
+        why=mandate.why,
+        evidence=mandate.evidence,
+        proposal=proposal,
+        aliases={},
+        deployment=Deployment(),
+        before="",
+    )
