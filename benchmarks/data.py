@@ -30,6 +30,12 @@ class Data:
     origin: str
 
 
+def handbook_path() -> Path:
+    """Where the public benchmark's payments are, if this machine has them."""
+    folder = Path(os.environ.get("FRAUD_BENCHMARK_DATA") or _ROOT.parent / "shared" / "data")  # noqa: TID251 -- where it lies differs from machine to machine
+    return folder / "handbook" / "transactions.parquet"
+
+
 def load(rows: int | None) -> Data:
     """The log to measure on.
 
@@ -37,8 +43,7 @@ def load(rows: int | None) -> Data:
         rows: about so many payments: the first of the benchmark data, or a simulation that is as
             large; None: all of the benchmark data, or a simulation of its size.
     """
-    folder = Path(os.environ.get("FRAUD_BENCHMARK_DATA") or _ROOT.parent / "shared" / "data")  # noqa: TID251 -- where it lies differs from machine to machine
-    path = folder / "handbook" / "transactions.parquet"
+    path = handbook_path()
     if path.exists() and (rows is None or rows >= 100_000):
         return _first(_handbook(path), rows, f"handbook's simulation, {path.name}")
     size = rows or _FULL_SIZE

@@ -36,11 +36,13 @@ from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.features.engines import Engine
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
+from fraud_platform.leaks import LeakPolicy
 from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.promotion import PromotionPolicy
 from fraud_platform.segments import SegmentPolicy
+from fraud_platform.selective_labels import ExplorationPolicy
 from fraud_platform.training_set import TrainingPolicy
 from fraud_platform.validation import ValidationPolicy
 
@@ -127,6 +129,8 @@ class Settings(BaseSettings):
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
     labels: LabelPolicy = Field(default_factory=LabelPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
+    leaks: LeakPolicy = Field(default_factory=LeakPolicy)
+    exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
     calibration: CalibrationPolicy = Field(default_factory=CalibrationPolicy)
