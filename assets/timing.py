@@ -31,6 +31,9 @@ LOOKBACK_DAYS = -(-LOOKBACK // timedelta(days=1))
 MATURITY_DAYS = _SETTINGS.labels.maturity_days
 """Labels that become mature on day D are those of transactions of day D - MATURITY_DAYS."""
 
+DELAY_HISTORY_DAYS = _SETTINGS.labels.delay_history_days
+"""Days of payments and verdicts that tell how long verdicts take."""
+
 HEALTH_DAYS = _SETTINGS.healing.window_days
 """Days of evidence that one health report pools."""
 

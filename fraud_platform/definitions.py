@@ -17,6 +17,7 @@ from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
 from sensors.healing import heal, label_volume
 from sensors.jobs import JOBS
+from sensors.label_feed import label_feed
 from sensors.schedules import six_hourly_monitoring, weekly_retraining
 
 
@@ -45,6 +46,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         sensors=[
             new_transactions,
             label_volume,
+            label_feed,
             heal,
             run_failures,
             dg.AutomationConditionSensorDefinition(

@@ -118,6 +118,8 @@ LABELS = Table(
         "verdict": pl.String(),  # fraud | genuine | withdrawn
         "label_source": pl.String(),  # chargeback | dispute | analyst | audit | customer_report
         "reason": pl.String(),
+        "reported_by": pl.String(),  # subject of the caller's key, or "ingest:<file name>"
+        "happened_timestamp": UTC_MICROSECONDS,  # when what it speaks of happened, e.g. the dispute
         "label_timestamp": UTC_MICROSECONDS,  # when the verdict became known
         "received_timestamp": UTC_MICROSECONDS,
         # of the labelled transaction, joined from the log:
@@ -146,10 +148,20 @@ MATURE_LABELS = Table(
         "event_timestamp": UTC_MICROSECONDS,
         "card_id": pl.String(),
         "is_fraud": pl.Boolean(),
+        "label_source": pl.String(),  # whose verdict decides; "implied" if silence does
         "label_timestamp": UTC_MICROSECONDS,  # of the deciding verdict; null if implied
+        "propensity": pl.Float64(),  # chance that this label could become known, in (0, 1]
         "as_of_timestamp": UTC_MICROSECONDS,  # end of the day at which the label became mature
     },
-    required=("transaction_id", "event_timestamp", "card_id", "is_fraud", "as_of_timestamp"),
+    required=(
+        "transaction_id",
+        "event_timestamp",
+        "card_id",
+        "is_fraud",
+        "label_source",
+        "propensity",
+        "as_of_timestamp",
+    ),
     key="transaction_id",
     time="as_of_timestamp",
 )

@@ -35,6 +35,8 @@ DAILY_TABLES = (
     "transaction_features",
     "labels",
     "mature_labels",
+    "label_delays",
+    "label_arrivals",
     "drift_report",
     "performance_report",
     "health_report",

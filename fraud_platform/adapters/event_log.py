@@ -90,7 +90,8 @@ class EventLog:
         Args:
             transactions: `PAYLOAD_COLUMNS`, received_timestamp and source.
             labels: transaction_id, verdict, label_source, reason, label_timestamp and
-                received_timestamp; about transactions of this batch or of the log.
+                received_timestamp, and if known reported_by and happened_timestamp; about
+                transactions of this batch or of the log.
 
         Raises:
             LogUnavailableError: the file cannot be opened, locked or written.
@@ -162,6 +163,16 @@ class EventLog:
             pl.col("reasons", "missing").str.json_decode(pl.List(pl.String)),
             pl.Series("features", [unpack(b) for b in stored["features"]], pl.List(pl.Float64)),
         ).select(*DECISIONS.columns)
+
+    def outcomes(self, start: datetime, end: datetime) -> pl.DataFrame:
+        """What was decided (transaction_id, decision) on transactions of [start, end).
+
+        The part of `decisions` that says which labels can become known, at a tenth of its cost.
+        """
+        query = (
+            "SELECT transaction_id, decision FROM decisions WHERE event_us >= ? AND event_us < ?"
+        )
+        return self._frame(query, start, end)
 
     def rejections(self, start: datetime, end: datetime) -> pl.DataFrame:
         """`QUARANTINE` rows kept at the door for the partitions in [start, end)."""
@@ -341,7 +352,6 @@ _STORED: dict[str, pl.DataType] = {
     **LABELS.columns,
     **DECISIONS.columns,
     **QUARANTINE.columns,
-    "reported_by": pl.String(),
     "reasons": pl.String(),
     "missing": pl.String(),
     "features": pl.Binary(),
@@ -391,5 +401,5 @@ def _insert_events(
 
 _TABLE_COLUMNS = {
     "transactions": [*PAYLOAD_COLUMNS, "received_timestamp", "source"],
-    "labels": [*_LABEL_KEY, "reason", "received_timestamp"],
+    "labels": [*_LABEL_KEY, "reason", "reported_by", "happened_timestamp", "received_timestamp"],
 }

@@ -169,7 +169,7 @@ class _Run:
             return
         transactions = pl.concat(self.transactions).sort("event_timestamp", maintain_order=True)
         self.transactions.clear()
-        labels = self._stamped(pl.concat(self.labels)).drop("source")
+        labels = self._stamped(pl.concat(self.labels)).rename({"source": "reported_by"})
         labels = self._trusted(labels, transactions)
         done, total = 0, max(transactions.height + labels.height, 1)
         for some, verdicts in _in_commits(transactions, labels):

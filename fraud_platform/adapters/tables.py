@@ -73,6 +73,13 @@ class Tables:
             )
         return pl.concat(frames)
 
+    def heights(self, name: str, first: date, last: date) -> dict[date, int]:
+        """How many rows each existing day of a table has; reads only the ends of the files."""
+        found = [day for day in self.days(name) if first <= day <= last]
+        scans = [pl.scan_parquet(self.path(name, day, "parquet")).select(pl.len()) for day in found]
+        counts = [frame.item() for frame in pl.collect_all(scans)]
+        return dict(zip(found, counts, strict=True))
+
     def days(self, name: str) -> list[date]:
         """The days of a table that exist, oldest first."""
         return sorted(date.fromisoformat(p.stem) for p in (self._root / name).glob("????-??-??.*"))

@@ -90,7 +90,8 @@ def test_every_materializable_asset_is_partitioned_by_day(nodes):
 def test_the_graph_has_every_asset_of_the_loop(nodes):
     loop = (
         "raw_transactions validated_transactions quarantined_transactions transaction_features "
-        "labels mature_labels training_set xgboost_model lightgbm_model challenger "
+        "labels mature_labels label_delays label_arrivals "
+        "training_set xgboost_model lightgbm_model challenger "
         "model_comparison champion drift_report performance_report health_report feature_catalogue"
     )
     assert set(loop.split()) <= set(nodes)
@@ -114,13 +115,17 @@ def test_every_check_is_described_and_runs_per_day(checks):
 
 def test_checks_that_keep_bad_data_from_downstream_block(checks):
     watching = {name for name, check in checks.items() if not check.blocking}
-    assert watching == {"every_served_feature_equals_its_batch_value"}
+    assert watching == {
+        "every_served_feature_equals_its_batch_value",
+        "every_label_source_still_speaks",
+    }
     assert {
         "every_row_fits_the_schema",
         "every_transaction_id_is_unique",
         "no_transaction_is_from_the_future",
         "no_row_is_lost",
         "no_label_is_from_the_future",
+        "no_known_fraud_is_called_genuine",
         "no_training_label_is_from_the_future",
         "champion_passes_its_golden_rows",
     } <= checks.keys() - watching
@@ -138,6 +143,7 @@ def test_everything_that_starts_runs_is_on_from_the_start(definitions):
     assert set(sensors) == {
         "new_transactions",
         "label_volume",
+        "label_feed",
         "heal",
         "run_failures",
         "automation",

@@ -105,7 +105,7 @@ def test_a_file_is_read_as_the_log_that_its_ingest_makes(data, home):
     ingest(path, mapping, log=log, **DOOR)
     stored, read = read_log(log).log, read_file(path, mapping, **DOOR).log
     log.close()
-    ours = pl.exclude("received_timestamp", "source", "label_source", "reason")
+    ours = pl.exclude("received_timestamp", "source", "label_source", "reason", "reported_by")
     assert read.transactions.select(ours).equals(stored.transactions.select(ours))
     assert read.labels.select(ours).equals(stored.labels.select(ours))
 
