@@ -8,6 +8,7 @@ Handbook's data: rare high amounts and tiny shares drown in the libraries' defau
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -77,8 +78,14 @@ class XGBoostTrainer:
 
         self.version = str(xgboost.__version__)
         self._library, self._plan = xgboost, plan
-        self._learn = self._binned(plan.learn)
-        self._judged = self._binned(plan.judged, self._learn)
+
+    @cached_property
+    def _learn(self) -> Any:
+        return self._binned(self._plan.learn)
+
+    @cached_property
+    def _judged(self) -> Any:
+        return self._binned(self._plan.judged, self._learn)
 
     def suggest(self, trial: Any) -> Parameters:
         """Draw one parameter set from an Optuna trial."""
@@ -151,8 +158,14 @@ class LightGBMTrainer:
 
         self.version = str(lightgbm.__version__)
         self._library, self._plan = lightgbm, plan
-        self._learn = self._binned(plan.learn)
-        self._judged = self._binned(plan.judged, self._learn)
+
+    @cached_property
+    def _learn(self) -> Any:
+        return self._binned(self._plan.learn)
+
+    @cached_property
+    def _judged(self) -> Any:
+        return self._binned(self._plan.judged, self._learn)
 
     def suggest(self, trial: Any) -> Parameters:
         """Draw one parameter set from an Optuna trial."""

@@ -16,6 +16,7 @@ import click
 
 from fraud_platform.decision_commands import decisions
 from fraud_platform.errors import FraudPlatformError
+from fraud_platform.evaluate_commands import evaluate
 from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
 from fraud_platform.journal_commands import journal
@@ -216,6 +217,7 @@ main.add_command(decisions)
 main.add_command(mirror)
 main.add_command(keys)
 main.add_command(load)
+main.add_command(evaluate)
 main.add_command(models)
 
 

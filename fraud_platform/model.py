@@ -16,7 +16,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_platform.boosting import FitPlan, LightGBMTrainer, Part, Trainer, XGBoostTrainer
+from fraud_platform.boosting import (
+    FitPlan,
+    LightGBMTrainer,
+    Parameters,
+    Part,
+    Trainer,
+    XGBoostTrainer,
+)
 from fraud_platform.errors import (
     BundleIntegrityError,
     DataContractError,
@@ -246,15 +253,13 @@ def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
         LabelsNotMatureError: the inner cut leaves a part without frauds or without genuine rows.
         PermanentError: the library is none of `LIBRARIES`.
     """
-    if library not in LIBRARIES:
-        raise PermanentError(f"Unknown library {library!r}; expected one of {LIBRARIES}.")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows = training_set.filter(pl.col("slice") == "train")
     names = feature_columns(rows)
     plan = _plan(rows, names, policy)
-    trainer: Trainer = XGBoostTrainer(plan) if library == "xgboost" else LightGBMTrainer(plan)
+    trainer = _trainer(library, plan)
 
     def objective(trial: Any) -> float:
         rounds, quality = trainer.judge(trainer.suggest(trial))
@@ -267,13 +272,51 @@ def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
     study.enqueue_trial(trainer.proven)
     study.optimize(objective, n_trials=policy.trials)
     rounds = int(study.best_trial.user_attrs["rounds"])
-    payload = trainer.refit(study.best_params, rounds)
+    return _refitted(library, trainer, names, study.best_params, rounds)
+
+
+def refit(
+    library: str,
+    rows: pl.DataFrame,
+    chosen: Mapping[str, float | int | str],
+    rounds: int,
+    policy: ModelPolicy,
+) -> Model:
+    """Fit on all rows with parameters and rounds that were chosen elsewhere: no search, no test.
+
+    Args:
+        library: "xgboost" or "lightgbm".
+        rows: `is_fraud`, the features, and any of `training_set.DESCRIPTION_COLUMNS`; their order
+            is part of the input.
+        chosen: the library's parameters by name.
+        rounds: number of trees.
+        policy: seed and threads of the fit.
+
+    Raises:
+        LabelsNotMatureError: the rows hold no frauds, or nothing else.
+        PermanentError: the library is none of `LIBRARIES`.
+    """
+    names = feature_columns(rows)
+    whole = _part(rows, names, "train")
+    trainer = _trainer(library, _effort(policy, names, learn=whole, judged=whole, whole=whole))
+    return _refitted(library, trainer, names, dict(chosen), rounds)
+
+
+def _trainer(library: str, plan: FitPlan) -> Trainer:
+    if library not in LIBRARIES:
+        raise PermanentError(f"Unknown library {library!r}; expected one of {LIBRARIES}.")
+    return XGBoostTrainer(plan) if library == "xgboost" else LightGBMTrainer(plan)
+
+
+def _refitted(
+    library: str, trainer: Trainer, names: tuple[str, ...], chosen: Parameters, rounds: int
+) -> Model:
     return Model(
         library=library,
-        payload=payload,
+        payload=trainer.refit(chosen, rounds),
         feature_names=names,
         library_version=trainer.version,
-        parameters=dict(study.best_params),
+        parameters=dict(chosen),
         rounds=rounds,
     )
 
@@ -334,10 +377,22 @@ def _plan(rows: pl.DataFrame, names: tuple[str, ...], policy: ModelPolicy) -> Fi
     third = (last - first + 1) // 3 if rows.height else 0
     start = (last or 0) - min(policy.validation_days, third) + 1
     gap = min(policy.validation_gap_days, third)
-    return FitPlan(
+    return _effort(
+        policy,
+        names,
         learn=_part(rows.filter(day < start - gap), names, "fitting"),
         judged=_part(rows.filter(day >= start), names, "judging"),
         whole=_part(rows, names, "train"),
+    )
+
+
+def _effort(
+    policy: ModelPolicy, names: tuple[str, ...], *, learn: Part, judged: Part, whole: Part
+) -> FitPlan:
+    return FitPlan(
+        learn=learn,
+        judged=judged,
+        whole=whole,
         feature_names=names,
         seed=policy.seed,
         threads=policy.threads,

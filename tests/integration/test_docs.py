@@ -44,6 +44,7 @@ RUN_BY = {
     "make up": HERE,
     "fraud-platform decisions": "tests/integration/scorer/test_decision_commands.py",
     "fraud-platform demo": "tests/e2e/test_demo.py",
+    "fraud-platform evaluate": "tests/integration/test_evaluate_command.py",
     "fraud-platform features": "tests/integration/test_feature_commands.py",
     "fraud-platform ingest": HERE,
     "fraud-platform journal": "tests/integration/test_journal_files.py",

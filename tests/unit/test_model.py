@@ -16,7 +16,7 @@ from fraud_platform.errors import (
     PermanentError,
 )
 from fraud_platform.metrics import average_precision
-from fraud_platform.model import LIBRARIES, Explanations, Model, ModelPolicy, fit, matrix
+from fraud_platform.model import LIBRARIES, Explanations, Model, ModelPolicy, fit, matrix, refit
 
 NAMES = ("signal", "noise", "often_unknown")
 POLICY = ModelPolicy(trials=2, max_rounds=20, early_stopping_rounds=5)
@@ -54,6 +54,12 @@ def test_training_twice_gives_the_same_bytes(library):
     again = fit(library, rows(), POLICY)
     assert again.payload == fitted(library).payload
     assert again == fitted(library)
+
+
+@both
+def test_a_refit_with_what_the_search_chose_is_the_same_model(library):
+    found = fitted(library)
+    assert refit(library, rows(), found.parameters, found.rounds, POLICY) == found
 
 
 @both
@@ -209,3 +215,5 @@ def test_an_xgboost_payload_that_is_no_model_is_an_integrity_error():
 def test_an_unknown_library_is_refused():
     with pytest.raises(PermanentError, match="catboost"):
         fit("catboost", rows(), POLICY)
+    with pytest.raises(PermanentError, match="catboost"):
+        refit("catboost", rows(), {}, 10, POLICY)

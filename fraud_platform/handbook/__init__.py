@@ -1,0 +1,1 @@
+"""The Fraud Detection Handbook's benchmark: its protocols, its baselines and our model on them."""
