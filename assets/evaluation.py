@@ -1,22 +1,29 @@
 """Champion and challenger on the same rows."""
 
+import hashlib
 from dataclasses import dataclass
 
 import dagster as dg
 import polars as pl
 
 from assets import MODEL_RISK
-from assets.timing import DAILY
+from assets.timing import DAILY, day_of, days_back, end_of
 from assets.training import Challenger
-from fraud_platform.adapters.model_registry import CHAMPION, ModelRegistry
-from fraud_platform.evaluation import EvaluationReport, evaluate
-from fraud_platform.promotion import PromotionVerdict, judge
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.model_bundle import Bundle
+from fraud_platform.adapters.model_contest import Ground, newest_payments, rivals
+from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.model_roles import CHAMPION
+from fraud_platform.errors import BundleIntegrityError
+from fraud_platform.evaluation import EvaluationReport
+from fraud_platform.promotion import Bar, PromotionVerdict, judge
+from fraud_platform.promotion_gates import ArtifactFacts
 from fraud_platform.settings import Settings
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both reports on the same rows, and what the gate says."""
+    """Both reports on the same rows, and what the gates say."""
 
     challenger_version: str
     champion_version: str | None
@@ -26,49 +33,90 @@ class Comparison:
     champion_problem: str | None = None
     """Why the champion could not be loaded and the challenger was judged without it."""
 
+    def digest(self) -> str:
+        """SHA-256 of who was compared, on which rows, and what every gate found."""
+        told = (
+            self.challenger_version,
+            self.champion_version,
+            self.challenger.rows_digest,
+            self.verdict.digest(),
+        )
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
     def to_markdown(self) -> str:
-        """Both sides and the verdict, for a person."""
-        reasons = "\n".join(f"* {reason}" for reason in self.verdict.reasons)
+        """The gates and both sides, for a person."""
         sides = [f"#### challenger {self.challenger_version}\n\n{self.challenger.to_markdown()}"]
         if self.champion is not None:
             sides.append(f"#### champion {self.champion_version}\n\n{self.champion.to_markdown()}")
         if self.champion_problem is not None:
             sides.append(f"#### no champion to compare with\n\n{self.champion_problem}")
-        return f"**{self.verdict.answer}**\n\n{reasons}\n\n" + "\n".join(sides)
+        return f"{self.verdict.to_markdown()}\n\n" + "\n\n".join(sides)
 
 
-@dg.asset(partitions_def=DAILY, kinds={"polars"}, owners=[MODEL_RISK])
-def model_comparison(
+@dg.asset(
+    partitions_def=DAILY,
+    ins={"transaction_features": dg.AssetIn(partition_mapping=days_back(1))},
+    kinds={"polars"},
+    owners=[MODEL_RISK],
+)
+def model_comparison(  # noqa: PLR0913 -- what an asset reads are its arguments
+    context: dg.AssetExecutionContext,
     training_set: pl.DataFrame,
     challenger: Challenger,
+    transaction_features: pl.DataFrame,
     registry: dg.ResourceParam[ModelRegistry],
+    event_log: dg.ResourceParam[EventLog],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[Comparison]:
-    """The challenger's and the champion's report on the same test rows, and the gate's verdict.
+    """The challenger against the champion: the same mature rows, the same newest payments.
 
     A champion that this code cannot load has no report: the challenger is judged like a first one.
     """
-    test = training_set.filter(pl.col("slice") == "test")
-    champion, problem = registry.usable(CHAMPION)
-    report = evaluate(registry.bundle(challenger.version).model.scored(test), settings.evaluation)
-    against = (
-        None if champion is None else evaluate(champion.model.scored(test), settings.evaluation)
-    )
-    found = Comparison(
-        challenger.version,
-        None if champion is None else champion.manifest.version,
-        report,
-        against,
-        judge(report, against, settings.promotion),
-        problem,
-    )
+    as_of = end_of(day_of(context.partition_key))
+    newest = newest_payments(event_log, transaction_features, as_of, settings.promotion)
+    found = _compared(challenger, Ground(training_set, newest, as_of), registry, settings)
+    against = found.champion
     return dg.MaterializeResult(
         value=found,
         metadata={
             "fraud/verdict": found.verdict.answer.value,
-            "fraud/challenger_average_precision": report.average_precision,
+            "fraud/gates": {gate.name: gate.outcome.value for gate in found.verdict.gates},
+            "fraud/comparison_digest": found.digest(),
+            "fraud/challenger_average_precision": found.challenger.average_precision,
             "fraud/champion_average_precision": against.average_precision if against else None,
-            "fraud/champion_problem": problem,
+            "fraud/champion_problem": found.champion_problem,
             "fraud/comparison": dg.MetadataValue.md(found.to_markdown()),
         },
     )
+
+
+def _compared(
+    asking: Challenger, ground: Ground, registry: ModelRegistry, settings: Settings
+) -> Comparison:
+    champion, problem = registry.usable(CHAMPION)
+    challenger, artifact = _loaded(registry, asking.version)
+    against = None
+    if champion is not None and challenger is not None:
+        against = rivals(challenger, champion, ground, settings.evaluation)
+    bar = Bar(
+        policy=settings.promotion,
+        point=settings.evaluation,
+        maturity_days=settings.labels.maturity_days,
+    )
+    return Comparison(
+        asking.version,
+        None if champion is None else champion.manifest.version,
+        asking.report,
+        None if against is None else against.report,
+        judge(artifact, asking.report, against, bar),
+        problem,
+    )
+
+
+def _loaded(registry: ModelRegistry, version: str) -> tuple[Bundle | None, ArtifactFacts]:
+    """The challenger's bundle, or why it is refused."""
+    try:
+        bundle = registry.bundle(version)
+    except BundleIntegrityError as error:
+        return None, ArtifactFacts(problem=error.message, golden_rows=0)
+    return bundle, ArtifactFacts(problem=None, golden_rows=len(bundle.golden))

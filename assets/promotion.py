@@ -11,9 +11,11 @@ from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.errors import BundleIntegrityError, NoChampionError
-from fraud_platform.promotion import PromotionAnswer
+from fraud_platform.promotion_gates import PromotionAnswer
+from fraud_platform.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,33 @@ class Catalogue:
     owners=[MODEL_RISK],
 )
 def champion(
-    model_comparison: Comparison, registry: dg.ResourceParam[ModelRegistry]
+    context: dg.AssetExecutionContext,
+    model_comparison: Comparison,
+    registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[Reign]:
-    """The version that scorers serve, moved only by the gate's verdict.
+    """The version that scorers serve, moved only by the gates' verdict, or proposed to a person.
 
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
-    if model_comparison.verdict.answer is PromotionAnswer.PROMOTE:
-        registry.promote(model_comparison.challenger_version)
+    mandate = Mandate(
+        by=f"dagster run {context.run.run_id}",
+        why=" ".join(model_comparison.verdict.reasons),
+        evidence=model_comparison.digest(),
+    )
+    proposal = None
+    if model_comparison.verdict.answer is not PromotionAnswer.PROMOTE:
+        registry.publish(mandate)  # finishes a move that was killed on its way
+    elif settings.promotion.approval_required:
+        proposal = registry.propose(model_comparison.challenger_version, mandate)
     else:
-        registry.publish()  # heals a move that was killed between alias and pointer
+        registry.promote(model_comparison.challenger_version, mandate)
     reigning = registry.champion()
     if reigning is None:
         raise NoChampionError(
             f"found no champion, the gate said: {' '.join(model_comparison.verdict.reasons)}",
-            hint="look at model_comparison; more or better labels may be needed",
+            hint="approve a proposal (`fraud-platform models show`), or look at model_comparison: "
+            "more or better labels may be needed",
         )
     version = reigning.manifest.version
     return dg.MaterializeResult(
@@ -67,6 +81,7 @@ def champion(
             "fraud/champion_version": version,
             "fraud/previous_version": model_comparison.champion_version or "none",
             "fraud/verdict": model_comparison.verdict.answer.value,
+            "fraud/waits_for_approval": proposal,
             "fraud/model_digest": reigning.manifest.model_digest,
             "fraud/average_precision": reigning.manifest.report["average_precision"],
         },

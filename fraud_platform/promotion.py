@@ -1,133 +1,139 @@
 """Champion against challenger on the same rows: promote, shadow only, or reject.
 
-What belongs here: the judgement. Measuring is `evaluation`; moving the alias is
-`adapters.model_registry`.
+What belongs here: which gates are asked, and the conclusion. The gates are `promotion_gates` and
+`promotion_backtest`; measuring is `evaluation`; moving a role is `adapters.model_roles`.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
 
 from fraud_platform.errors import PermanentError
-from fraud_platform.evaluation import EvaluationReport
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromotionPolicy:
-    """What a challenger must show."""
-
-    min_average_precision: float = 0.10
-    """Floor for the first champion, and for every later one."""
-    max_average_precision: float = 0.98
-    """Above this a leak is likelier than skill: the challenger is rejected."""
-    max_average_precision_loss: float = 0.005
-    """Non-inferiority margin against the champion on the same rows, absolute."""
-    min_average_precision_gain: float = 0.002
-    """Gain in average precision that counts as better, absolute; less is noise."""
-    min_cost_reduction: float = 0.01
-    """Reduction of the cost per transaction that counts as better, relative to the champion's."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.min_average_precision < self.max_average_precision <= 1.0:
-            raise ValueError(
-                f"found min_average_precision={self.min_average_precision} and "
-                f"max_average_precision={self.max_average_precision}, expected 0 <= min < max <= 1"
-            )
-        for name in (
-            "max_average_precision_loss",
-            "min_average_precision_gain",
-            "min_cost_reduction",
-        ):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"found {name}={getattr(self, name)}, expected 0 to 1")
-
-
-class PromotionAnswer(StrEnum):
-    """What may happen with the challenger."""
-
-    PROMOTE = "promote"
-    SHADOW_ONLY = "shadow_only"
-    REJECT = "reject"
+from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport
+from fraud_platform.promotion_backtest import (
+    Duel,
+    backtest_gate,
+    gains,
+    segment_findings,
+    segment_gate,
+)
+from fraud_platform.promotion_gates import (
+    Alerts,
+    ArtifactFacts,
+    DataFacts,
+    GateReport,
+    PromotionAnswer,
+    artifact_gate,
+    data_gate,
+    floor_gate,
+    replay_gate,
+)
+from fraud_platform.promotion_policy import PromotionPolicy
 
 
 @dataclass(frozen=True)
 class PromotionVerdict:
-    """The answer, and the sentences that justify it."""
+    """The answer, and the gates that justify it.
+
+    Attributes:
+        answer: the best that every gate leaves open.
+        gates: all that were asked, in order.
+    """
 
     answer: PromotionAnswer
-    reasons: tuple[str, ...]
+    gates: tuple[GateReport, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What forbids a better answer; for a promotion, what every gate found."""
+        return tuple(
+            gate.reason
+            for gate in self.gates
+            if self.answer is PromotionAnswer.PROMOTE or gate.allows is self.answer
+        )
+
+    def to_markdown(self) -> str:
+        """The answer and a row per gate."""
+        rows = "\n".join(f"| {gate.name} | {gate.outcome} | {gate.reason} |" for gate in self.gates)
+        return f"**{self.answer}**\n\n| gate | outcome | reason |\n|---|---|---|\n{rows}"
+
+    def digest(self) -> str:
+        """SHA-256 of the answer and every number it rests on, unknown ones as null."""
+        gates = [
+            asdict(gate)
+            | {"numbers": {k: v if math.isfinite(v) else None for k, v in gate.numbers.items()}}
+            for gate in self.gates
+        ]
+        told = json.dumps({"answer": self.answer, "gates": gates}, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """The champion's part of a comparison.
+
+    Attributes:
+        report: the champion's, on the rows of the challenger's.
+        data: counts of the training set.
+        duel: those rows with both models' scores.
+        mature: alerts of both bundles on them.
+        replayed: alerts of both bundles on the newest payments.
+    """
+
+    report: EvaluationReport
+    data: DataFacts
+    duel: Duel
+    mature: Alerts
+    replayed: Alerts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What is asked of a challenger.
+
+    Attributes:
+        policy: the bounds.
+        point: where both models are compared.
+        maturity_days: age at which a label is mature.
+    """
+
+    policy: PromotionPolicy
+    point: EvaluationPolicy
+    maturity_days: int
 
 
 def judge(
-    challenger: EvaluationReport, champion: EvaluationReport | None, policy: PromotionPolicy
+    artifact: ArtifactFacts, report: EvaluationReport, rivals: Rivals | None, bar: Bar
 ) -> PromotionVerdict:
-    """Decide whether the challenger may take over.
-
-    Rejected: above the leak alarm, below the floor, or worse than the champion by more than the
-    margin. Otherwise promoted if there is no champion, or if it is better in average precision or
-    in cost by at least the policy's step. Otherwise it may only watch.
+    """Decide whether the challenger may take over: the best answer that every gate leaves open.
 
     Args:
-        challenger: its report.
-        champion: the champion's report on the same rows, or None while there is no champion.
-        policy: the bar.
+        artifact: what loading its bundle showed.
+        report: the challenger's evaluation.
+        rivals: the champion on the same rows; None: there is none, and only floors count.
+        bar: what is asked.
 
     Raises:
         PermanentError: the two reports were not made on the same rows.
     """
-    found = challenger.average_precision
-    if found > policy.max_average_precision:
-        return _rejected(
-            f"Average precision {found:.3f} is above {policy.max_average_precision:.3f}: a leak of "
-            "the label into the features is likelier than skill."
-        )
-    if found < policy.min_average_precision:
-        return _rejected(
-            f"Average precision {found:.3f} is below the floor of "
-            f"{policy.min_average_precision:.3f}."
-        )
-    if champion is None:
-        return PromotionVerdict(
-            PromotionAnswer.PROMOTE,
-            (
-                f"There is no champion yet, and average precision {found:.3f} reaches the floor of "
-                f"{policy.min_average_precision:.3f}.",
-            ),
-        )
-    _require_same_rows(challenger, champion)
-    return _against(challenger, champion, policy)
+    gates = [artifact_gate(artifact), floor_gate(report, bar.policy)]
+    if rivals is not None:
+        _require_same_rows(report, rivals.report)
+        gates += _against(report, rivals, bar)
+    order = list(PromotionAnswer)
+    return PromotionVerdict(max((gate.allows for gate in gates), key=order.index), tuple(gates))
 
 
-def _against(
-    challenger: EvaluationReport, champion: EvaluationReport, policy: PromotionPolicy
-) -> PromotionVerdict:
-    gain = challenger.average_precision - champion.average_precision
-    ranking = (
-        f"Average precision {challenger.average_precision:.3f} against the champion's "
-        f"{champion.average_precision:.3f} on the same {challenger.rows} rows ({gain:+.3f})"
-    )
-    if gain < -policy.max_average_precision_loss:
-        return _rejected(
-            f"{ranking}: a loss beyond the margin of {policy.max_average_precision_loss:.3f}."
-        )
-    saved = champion.cost_per_transaction - challenger.cost_per_transaction
-    cost = (
-        f"Cost {challenger.cost_per_transaction:.1f} against {champion.cost_per_transaction:.1f} "
-        f"minor units per transaction ({-saved:+.1f})"
-    )
-    ranks_better = gain >= policy.min_average_precision_gain
-    costs_less = saved > 0 and saved >= policy.min_cost_reduction * champion.cost_per_transaction
-    reasons = (
-        f"{ranking}: {'better' if ranks_better else 'not worse, but not better'}.",
-        f"{cost}: {'better' if costs_less else 'not better'}.",
-    )
-    better = ranks_better or costs_less
-    return PromotionVerdict(
-        PromotionAnswer.PROMOTE if better else PromotionAnswer.SHADOW_ONLY, reasons
-    )
-
-
-def _rejected(reason: str) -> PromotionVerdict:
-    return PromotionVerdict(PromotionAnswer.REJECT, (reason,))
+def _against(report: EvaluationReport, rivals: Rivals, bar: Bar) -> list[GateReport]:
+    duel, policy = rivals.duel, bar.policy
+    new, old = duel.sides(bar.point)
+    return [
+        data_gate(rivals.data, bar.maturity_days, policy),
+        backtest_gate(gains(duel, new, old, policy.confidence), report.reliability, policy),
+        segment_gate(segment_findings(duel, new, old, policy), policy),
+        replay_gate(rivals.replayed, rivals.mature, policy),
+    ]
 
 
 def _require_same_rows(challenger: EvaluationReport, champion: EvaluationReport) -> None:

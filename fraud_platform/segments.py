@@ -196,7 +196,7 @@ def segment_tables(
         policy: cuts and fewest counts.
     """
     there = [cut for cut in policy.cuts if cut.column in (*rows.columns, "hour")]
-    grouped = [_groups(rows, cut) for cut in there]
+    grouped = [groups(rows, cut) for cut in there]
     # So many ratios are judged that, all alike, some would look like a gap by chance.
     ratios = 2 * sum(len(names) for names, _ in grouped)
     court = _Court(judged, point, policy, 1 - (1 - point.confidence) / max(ratios, 1))
@@ -210,8 +210,13 @@ def missing_columns(rows: pl.DataFrame, policy: SegmentPolicy) -> tuple[str, ...
     )
 
 
-def _groups(rows: pl.DataFrame, cut: Cut) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Names of the segments that occur, and each row's place among them."""
+def groups(rows: pl.DataFrame, cut: Cut) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the segments that occur, and each row's place among them.
+
+    Args:
+        rows: the column of the cut, or `event_timestamp` for "hour".
+        cut: which column, and its bands.
+    """
     hour = cut.column == "hour" and "hour" not in rows.columns
     values = rows["event_timestamp"].dt.hour() if hour else rows[cut.column]
     names, places = _bands(values, cut) if cut.edges else _values(values)

@@ -40,7 +40,7 @@ from fraud_platform.leaks import LeakPolicy
 from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
 from fraud_platform.money import MoneyPolicy
-from fraud_platform.promotion import PromotionPolicy
+from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.segments import SegmentPolicy
 from fraud_platform.selective_labels import ExplorationPolicy
 from fraud_platform.training_set import TrainingPolicy

@@ -96,7 +96,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(home, monkeypatch, variabl
         ("FRAUD_TRAINING__TRAIN_DAYS", "2", "at least min_train_days=7"),
         ("FRAUD_MODEL__TRIALS", "0", "at least 1"),
         ("FRAUD_PROMOTION__MIN_AVERAGE_PRECISION", "0.99", "0 <= min < max <= 1"),
-        ("FRAUD_PROMOTION__MIN_COST_REDUCTION", "-0.1", "0 to 1"),
+        ("FRAUD_PROMOTION__MARGIN", "-0.1", "0 to 1"),
         ("FRAUD_DRIFT__BINS", "1", "at least 2"),
         ("FRAUD_DRIFT__MAJOR_PSI", "nan", "above 0"),
         ("FRAUD_DRIFT__MAX_NULL_SHARE_GAIN", "1.5", "0 to below 1"),
