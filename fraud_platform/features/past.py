@@ -66,48 +66,56 @@ class Ring:
     """Payments of one entity that pass one `where`, sorted by event time, then seq.
 
     `sums[i]` is the total amount of all payments before place i, dropped ones included, so the sum
-    of places a..b-1 is `sums[b] - sums[a]`; the same for the two words of the squares. `kept[slot]`
-    are the amounts of places edges[slot][0]..edges[slot][1]-1 in ascending order: whatever windows
-    were asked for last.
+    of places a..b-1 is `sums[b] - sums[a]`; the same for the two words of the squares, which are
+    there if `is_squared`. `kept[slot]`
+    are the amounts of places edges[2 * slot]..edges[2 * slot + 1]-1 in ascending order: whatever
+    windows were asked for last.
     """
 
     __slots__ = (
         *("amounts", "highs", "lows", "marks", "seqs", "sums", "times", "values"),
-        *("columns", "edges", "kept", "running"),
+        *("columns", "edges", "is_squared", "kept", "running"),
     )
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, squared: bool = True, slots: int = 0) -> None:
         self.columns = tuple(array("q") for _ in range(4 + width))
-        self.running = tuple(array("q", (0,)) for _ in range(3))
+        self.running = tuple(array("q", (0,)) for _ in range(3 if squared else 1))
         self.times, self.seqs, self.amounts, self.marks, *_ = self.columns
         self.values = self.columns[4:]
-        self.sums, self.highs, self.lows = self.running
-        self.kept: tuple[array[int], ...] = ()
-        self.edges: tuple[array[int], ...] = ()
+        self.sums, self.is_squared = self.running[0], squared
+        if squared:
+            _, self.highs, self.lows = self.running
+        # Made here although they fill later: what is made after a start is walked by the collector.
+        self.kept = tuple([array("q") for _ in range(slots)])
+        self.edges = array("q", (0, 0) * slots)
 
     def insert(self, entry: Entry) -> None:
         """Add one payment at its place: O(1) for the newest, O(n) for a late one."""
         event_us, seq, amount, marks, values = entry
-        square = amount * amount
         times = self.times
-        if not times or event_us >= times[-1]:
-            times.append(event_us)
-            self.seqs.append(seq)
-            self.amounts.append(amount)
-            self.marks.append(marks)
-            for column, value in zip(self.values, values, strict=True):
-                column.append(value)
-            self.sums.append(self.sums[-1] + amount)
+        if times and event_us < times[-1]:
+            self._insert_late(entry)
+            return
+        times.append(event_us)
+        self.seqs.append(seq)
+        self.amounts.append(amount)
+        self.marks.append(marks)
+        for place, column in enumerate(self.values):
+            column.append(values[place])
+        self.sums.append(self.sums[-1] + amount)
+        if self.is_squared:
+            square = amount * amount
             self.highs.append(self.highs[-1] + (square >> _LIMB))
             self.lows.append(self.lows[-1] + (square & _LOW))
-            return
+
+    def _insert_late(self, entry: Entry) -> None:
         self._let_go()
-        place = bisect_right(times, event_us)
+        event_us, _, amount, _, values = entry
+        place, square = bisect_right(self.times, event_us), amount * amount
         for column, fact in zip(self.columns, (*entry[:4], *values), strict=True):
             column.insert(place, fact)
-        for running, step in zip(
-            self.running, (amount, square >> _LIMB, square & _LOW), strict=True
-        ):
+        steps = (amount, square >> _LIMB, square & _LOW)
+        for running, step in zip(self.running, steps, strict=False):  # squares may not be asked
             running[place + 1 :] = array("q", [total + step for total in running[place:]])
 
     def squares(self, first: int, last: int) -> int:
@@ -125,11 +133,12 @@ class Ring:
             last: place after the newest.
         """
         while len(self.kept) <= slot:
-            self.kept, self.edges = (*self.kept, array("q")), (*self.edges, array("q", (0, 0)))
-        kept, edges = self.kept[slot], self.edges[slot]
-        before, after = edges
+            self.kept = (*self.kept, array("q"))
+            self.edges.extend((0, 0))
+        kept, edges, at = self.kept[slot], self.edges, 2 * slot
+        before, after = edges[at], edges[at + 1]
         if first != before or last != after:
-            edges[0], edges[1] = first, last
+            edges[at], edges[at + 1] = first, last
             if before <= first and after <= last and first + last - before - after <= _STEPS:
                 for amount in self.amounts[after:last]:
                     insort(kept, amount)
@@ -143,7 +152,7 @@ class Ring:
         """What is kept in order and is not what `ordered` says: memory is damaged."""
         return [
             kept
-            for kept, (first, last) in zip(self.kept, self.edges, strict=True)
+            for kept, first, last in zip(self.kept, self.edges[::2], self.edges[1::2], strict=True)
             if kept.tobytes() != np.sort(self.amounts[first:last]).tobytes()
         ]
 
@@ -153,10 +162,10 @@ class Ring:
             place = bisect_left(self.times, horizon_us)
             for column in (*self.columns, *self.running):
                 del column[:place]
-            if any(first < place for first, _ in self.edges):
+            for at, edge in enumerate(self.edges):
+                self.edges[at] = edge - place
+            if self.edges and min(self.edges) < 0:
                 self._let_go()
-            for edges in self.edges:
-                edges[0], edges[1] = edges[0] - place, edges[1] - place
             for running in self.running:
                 if running[0] > _FULL:
                     running[:] = array("q", [total - running[0] for total in running])
@@ -181,21 +190,26 @@ class Ring:
 
     def _let_go(self) -> None:
         """Places have moved: what was kept in order is sorted afresh when it is asked for."""
-        self.kept = self.edges = ()
+        for kept in self.kept:
+            del kept[:]
+        for at in range(len(self.edges)):
+            self.edges[at] = 0
 
     def _run(self) -> None:
         amounts = self.amounts
         if len(amounts) < _FEW:
             self.sums.extend(accumulate(amounts))
-            self.highs.extend(accumulate([amount * amount >> _LIMB for amount in amounts]))
-            self.lows.extend(accumulate([amount * amount & _LOW for amount in amounts]))
+            if self.is_squared:
+                self.highs.extend(accumulate([amount * amount >> _LIMB for amount in amounts]))
+                self.lows.extend(accumulate([amount * amount & _LOW for amount in amounts]))
             return
         told = np.frombuffer(amounts, np.int64)
-        high, low = told >> _LIMB // 2, told & (1 << _LIMB // 2) - 1
-        rest = (high * low << _LIMB // 2 + 1) + low * low  # the square without high * high
-        steps = (told, high * high + (rest >> _LIMB), rest & _LOW)
-        for running, step in zip(self.running, steps, strict=True):
-            running.frombytes(step.cumsum().tobytes())
+        self.sums.frombytes(told.cumsum().tobytes())
+        if self.is_squared:
+            high, low = told >> _LIMB // 2, told & (1 << _LIMB // 2) - 1
+            rest = (high * low << _LIMB // 2 + 1) + low * low  # the square without high * high
+            self.highs.frombytes((high * high + (rest >> _LIMB)).cumsum().tobytes())
+            self.lows.frombytes((rest & _LOW).cumsum().tobytes())
 
 
 class Verdict(NamedTuple):
@@ -296,6 +310,8 @@ class Past:
     Args:
         width: number of value columns.
         marked: `rings[0]` holds all payments, `rings[1 + i]` those with mark i, for i < marked.
+        squared: whether sums of squares can be asked.
+        slots: so many windows over all payments will be asked for in order.
 
     Attributes:
         last_seq: the newest log position applied to it; 0 before the first.
@@ -303,17 +319,19 @@ class Past:
 
     __slots__ = ("frauds", "last_seq", "rings")
 
-    def __init__(self, width: int, marked: int) -> None:
-        self.rings = tuple(Ring(width) for _ in range(1 + marked))
+    def __init__(self, width: int, marked: int, *, squared: bool = True, slots: int = 0) -> None:
+        rings = [Ring(width, squared=squared) for _ in range(marked)]
+        self.rings = (Ring(width, squared=squared, slots=slots), *rings)
         self.frauds = FraudRing()
         self.last_seq = 0
 
     def insert(self, entry: Entry) -> None:
         """Remember a payment."""
-        self.rings[0].insert(entry)
-        for place, ring in enumerate(self.rings[1:]):
-            if entry.marks >> place & 1:
-                ring.insert(entry)
+        rings, marks = self.rings, entry.marks
+        rings[0].insert(entry)
+        for place in range(1, len(rings)):
+            if marks >> place - 1 & 1:
+                rings[place].insert(entry)
 
     def marks_of(self, event_us: int, seq: int) -> int:
         """The marks of a payment it remembers; 0 of any other."""
@@ -335,20 +353,17 @@ class Past:
         return self.frauds.drop_before(horizon_us) and not times
 
     def pack(self) -> bytes:
-        """Everything as bytes, little-endian; `unpack` restores it."""
+        """Everything as bytes, little-endian; `fill` restores it."""
         payments, verdicts = self.rings[0].pack(), self.frauds.verdicts
         head = _HEAD.pack(self.last_seq, len(payments))
         return b"".join([head, payments, *(_VERDICT.pack(*told) for told in verdicts)])
 
-    @classmethod
-    def unpack(cls, packed: bytes, width: int, marked: int) -> "Past":
-        """The past that was packed from one of the same arguments."""
-        past = cls(width, marked)
-        past.last_seq, size = _HEAD.unpack_from(packed)
+    def fill(self, packed: bytes) -> None:
+        """Take what was packed from a past of the same arguments; this one is empty before."""
+        self.last_seq, size = _HEAD.unpack_from(packed)
         payments = packed[_HEAD.size : _HEAD.size + size]
-        past.rings[0].fill(payments)
-        for bit, ring in enumerate(past.rings[1:]):
-            ring.take(past.rings[0], bit)
+        self.rings[0].fill(payments)
+        for bit, ring in enumerate(self.rings[1:]):
+            ring.take(self.rings[0], bit)
         for told in _VERDICT.iter_unpack(packed[_HEAD.size + size :]):
-            past.frauds.insert(Verdict(*told))
-        return past
+            self.frauds.insert(Verdict(*told))

@@ -23,14 +23,25 @@ from fraud_platform.features.declaration import (
     digest_of,
     refuse_beyond,
 )
-from fraud_platform.features.past import Entry, Past, Verdict, fingerprint
-from fraud_platform.features.reading_code import Asked, Reading, Slots, compiled, source_of
+from fraud_platform.features.past import Entry, Past, Verdict
+from fraud_platform.features.reading_code import (
+    Asked,
+    Reading,
+    Remembering,
+    Slots,
+    compiled_entries,
+    compiled_reading,
+    entries_source,
+    reading_source,
+)
 from fraud_platform.features.spec import FEATURES, LATENESS
 
 _LATENESS_US = LATENESS // MICROSECOND
 _REFERENCE_US = OUTLIER_REFERENCE // MICROSECOND
 _STATE_FORMAT = 1
 """Raise it when packed pasts change while the features do not."""
+_OF_ORDER = frozenset({Function.MIN, Function.MAX, Function.MEDIAN, Function.OVER_MEDIAN})
+_OF_SQUARES = frozenset({Function.STD, Function.Z_SCORE})
 _REFERENCE_SLOT = 0
 """Where a card's ring of all payments keeps the amounts in order that judge outliers."""
 
@@ -43,21 +54,33 @@ class Layout:
         values: the columns of texts that are remembered by fingerprint.
         wheres: the conditions that payments are marked with.
         ringed: so many of the first of them have a ring of their own; verdicts need none.
+        squared: whether sums of squared amounts are asked.
+        ordered: delay and reach of the windows over all payments whose amounts are kept in order;
+            those that judge outliers come first.
     """
 
     values: tuple[str, ...]
     wheres: tuple[Where, ...]
     ringed: int
+    squared: bool
+    ordered: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, features: tuple[Feature, ...], entity: str) -> "Layout":
         """What these features ask of the pasts of an entity."""
         mine = [feature for feature in features if feature.entity == entity]
+        judges = entity == "card" and any(f.needs_marks for f in features)
+        judging = [(0, _REFERENCE_US)] if judges else []
+        ordered = [
+            (f.delay_us, f.reach_us) for f in mine if f.where is None and f.function in _OF_ORDER
+        ]
         ringed = dict.fromkeys(f.where for f in mine if f.where and _counts_payments(f))
         return cls(
             values=tuple(dict.fromkeys(f.value for f in mine if f.value)),
             wheres=tuple(dict.fromkeys([*ringed, *(f.where for f in mine if f.where)])),
             ringed=len(ringed),
+            squared=any(f.function in _OF_SQUARES for f in mine),
+            ordered=tuple(dict.fromkeys([*judging, *ordered])),
         )
 
     @property
@@ -68,21 +91,13 @@ class Layout:
 
     def new_past(self) -> Past:
         """A past that remembers nothing yet."""
-        return Past(len(self.values), self.ringed)
+        return Past(len(self.values), self.ringed, squared=self.squared, slots=len(self.ordered))
 
     def unpack(self, packed: bytes) -> Past:
         """A past of this layout from its bytes."""
-        return Past.unpack(packed, len(self.values), self.ringed)
-
-    def entry(self, event: TransactionEvent, *, is_outlier: bool) -> Entry:
-        """A payment as a past of this layout remembers it."""
-        payment, marks = event.transaction, 0
-        for bit, where in enumerate(self.wheres):
-            fact = is_outlier if where.fact == "is_outlier" else getattr(payment, where.fact)
-            if fact == where.equals:
-                marks |= 1 << bit
-        values = tuple([fingerprint(getattr(payment, name)) for name in self.values])
-        return Entry(payment.event_us, event.seq, payment.amount_minor, marks, values)
+        past = self.new_past()
+        past.fill(packed)
+        return past
 
 
 def _state_digest(features: tuple[Feature, ...], horizon_us: int) -> str:
@@ -120,8 +135,10 @@ class Reader:
         self._marks_outliers = any(feature.needs_marks for feature in features)
         plain = {at: f.function for at, f in enumerate(features) if f.window is None}
         asked = [self._asked(f, at) for at, f in enumerate(features) if f.window is not None]
-        slots: Slots = {("card", 0): [(0, _REFERENCE_US)]}
-        self.values: Reading = compiled(source_of(plain, asked, slots))
+        slots: Slots = {(e, 0): list(layout.ordered) for e, layout in self.layouts.items()}
+        self.values: Reading = compiled_reading(reading_source(plain, asked, slots))
+        told = [(layout.values, layout.wheres) for layout in self.layouts.values()]
+        self._entries: Remembering = compiled_entries(entries_source(told))
 
     @staticmethod
     def is_late(event_us: int, newest_us: int) -> bool:
@@ -140,16 +157,16 @@ class Reader:
         """
         refuse_beyond(abs(event.transaction.amount_minor))
         is_outlier = self._marks_outliers and self._is_outlier(event.transaction, card)
-        card_entry, terminal_entry = (
-            layout.entry(event, is_outlier=is_outlier) for layout in self.layouts.values()
-        )
-        return card_entry, terminal_entry
+        return self._entries(event, is_outlier)
 
     @staticmethod
     def _is_outlier(payment: Transaction, card: Past) -> bool:
         ring = card.rings[0]
-        last = bisect_left(ring.times, payment.event_us)
-        first = bisect_left(ring.times, payment.event_us - _REFERENCE_US, 0, last)
+        times, now = ring.times, payment.event_us
+        last = len(times)
+        if last and times[-1] >= now:
+            last = bisect_left(times, now)
+        first = bisect_left(times, now - _REFERENCE_US, 0, last)
         if first == last:
             return False
         ordered, middle = ring.ordered(_REFERENCE_SLOT, first, last), (last - first) // 2

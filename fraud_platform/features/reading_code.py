@@ -1,10 +1,10 @@
-"""The online reading of a list of features, written out as one straight Python function.
+"""The online reading of a list of features, written out as straight Python functions.
 
 Declarations do not change while a process runs. Going through them for every payment - which
 window, which formula, which ring - costs several times what the arithmetic does, so it is done
 once, and what is left is written down: every window is cut once, what several features need (a sum,
-a spread) is worked out once, and nothing is looked up. `source_of` is plain text to look at and to
-test.
+a spread) is worked out once, and nothing is looked up. The sources are plain text to look at
+and to test.
 
 Numbers become floats by `+ 0.0`, which gives the bits of `float()` at half its price. Where a
 quotient's parts may be beyond 2^53, one of them is a float before they are divided: whoever divides
@@ -12,19 +12,23 @@ the integers rounds once, and not twice as every other engine does.
 """
 
 import re
+import sys
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from math import sqrt
 from typing import NamedTuple
 
-from fraud_platform.events import Transaction
-from fraud_platform.features.declaration import Function, Stream
-from fraud_platform.features.past import UNKNOWN, Past, Ring, Span, fingerprint
+from fraud_platform.events import Transaction, TransactionEvent
+from fraud_platform.features.declaration import Function, Stream, Where
+from fraud_platform.features.past import UNKNOWN, Entry, Past, Ring, Span, fingerprint
 
 Number = float | None
 Reading = Callable[[Transaction, Past, Past], tuple[Number, ...]]
 """The features of a payment, from the pasts of its card and of its terminal."""
+Remembering = Callable[[TransactionEvent, bool], tuple[Entry, Entry]]
+"""A payment as its card and its terminal remember it, from whether it is an outlier."""
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -59,10 +63,11 @@ FORMULAS: dict[tuple[Stream, Function], str] = {
     ),
     (Stream.PAYMENTS, Function.DISTINCT): (
         "len(seen := {{*ring.values[{column}][first:last]}}) - (UNKNOWN in seen) + 0.0"
+        " if count else 0.0"
     ),
     (Stream.PAYMENTS, Function.IS_FIRST): (
         "None if own_{value} == UNKNOWN"
-        " else (own_{value} not in ring.values[{column}][first:last]) + 0.0"
+        " else (not is_among(own_{value}, ring.values[{column}][first:last])) + 0.0"
     ),
     (Stream.FRAUDS, Function.COUNT): "len({frauds}) + 0.0",
     (Stream.FRAUDS, Function.RATE): "len({frauds}) / count if count else None",
@@ -114,10 +119,18 @@ _SHORT_START = """
     else:
         first = bisect_left(times, now - {reach_us}, first, last)
 """
+_ENTRIES = """
+def entries(event, is_outlier):
+    seq, payment = event
+    us, amount = payment.event_us, payment.amount_minor
+    return (
+"""
+_FACT_OF = {"is_outlier": "is_outlier"}
+"""Facts that no column of a payment holds."""
 _SHORT_US = _DAY_US
 """Windows of this length are so often empty that it pays to look before searching."""
 _KNOWN = """
-    frauds = past.frauds.known(now - {reach_us}, now - {delay_us}, now)
+    frauds = past.frauds.spans and past.frauds.known(now - {reach_us}, now - {delay_us}, now)
 """
 _KNOWN_OF_LONGER = """
     frauds = frauds and since(frauds, now - {reach_us})
@@ -159,7 +172,7 @@ Slots = dict[tuple[str, int], list[tuple[int, int]]]
 """For each entity and ring: delay and reach of the windows whose amounts are kept in order."""
 
 
-def source_of(plain: dict[int, Function], asked: list[Asked], slots: Slots) -> str:
+def reading_source(plain: dict[int, Function], asked: list[Asked], slots: Slots) -> str:
     """The function `read(payment, card, terminal)`, as text.
 
     Args:
@@ -168,7 +181,7 @@ def source_of(plain: dict[int, Function], asked: list[Asked], slots: Slots) -> s
         slots: numbers of windows that are kept in order; those that are missing are added.
 
     Examples:
-        >>> print(source_of({0: Function.AMOUNT}, [], {}))
+        >>> print(reading_source({0: Function.AMOUNT}, [], {}))
         def read(payment, card, terminal):
             now, amount = payment.event_us, payment.amount_minor
             value_0 = amount + 0.0
@@ -189,22 +202,65 @@ def source_of(plain: dict[int, Function], asked: list[Asked], slots: Slots) -> s
     )
 
 
-def compiled(source: str) -> Reading:
-    """What `source_of` wrote, as a function."""
-    names: dict[str, object] = {
+def entries_source(told: list[tuple[tuple[str, ...], tuple[Where, ...]]]) -> str:
+    """The function `entries(event, is_outlier)`, as text.
+
+    Args:
+        told: of each kind of past: the columns whose texts it remembers, and the conditions it
+            marks payments with.
+
+    Examples:
+        >>> print(entries_source([(("country",), (Where("entry_mode", "chip"),)), ((), ())]))
+        def entries(event, is_outlier):
+            seq, payment = event
+            us, amount = payment.event_us, payment.amount_minor
+            return (
+                new(Entry, (us, seq, amount, \
+(payment.entry_mode == 'chip') << 0, (fingerprint(payment.country),))),
+                new(Entry, (us, seq, amount, 0, ())),
+            )
+    """
+    lines = [_ENTRIES.strip("\n")]
+    for values, wheres in told:
+        marks = [
+            f"({_FACT_OF.get(where.fact, f'payment.{where.fact}')} == {where.equals!r}) << {bit}"
+            for bit, where in enumerate(wheres)
+        ]
+        prints = "".join(f"fingerprint(payment.{value})," for value in values)
+        entry = f"(us, seq, amount, {' | '.join(marks) or 0}, ({prints}))"
+        lines.append(f"        new(Entry, {entry}),")
+    return "\n".join([*lines, "    )"])
+
+
+def compiled_reading(source: str) -> Reading:
+    """What `reading_source` wrote, as a function."""
+    names = {
         "HOUR_US": _HOUR_US,
         "DAY_US": _DAY_US,
         "UNKNOWN": UNKNOWN,
         "bisect_left": bisect_left,
         "fingerprint": fingerprint,
+        "is_among": _is_among,
         "marked": _marked,
         "since": _since,
         "sqrt": sqrt,
         "streak_of": _streak_of,
     }
-    exec(compile(source, "<reading>", "exec"), names)  # noqa: S102 -- written above, of our own declarations
-    read: Reading = names["read"]  # type: ignore[assignment]  # a function of that signature
+    read: Reading = _compiled(source, names)["read"]  # type: ignore[assignment]  # written so
     return read
+
+
+def compiled_entries(source: str) -> Remembering:
+    """What `entries_source` wrote, as a function."""
+    # Entry's own constructor would be one more call of a Python function.
+    names = {"Entry": Entry, "fingerprint": fingerprint, "new": tuple.__new__}
+    entries: Remembering = _compiled(source, names)["entries"]  # type: ignore[assignment]  # written so
+    return entries
+
+
+def _compiled(source: str, names: dict[str, object]) -> dict[str, object]:
+    exec(compile(source, "<written>", "exec"), names)  # noqa: S102 -- text of this module, from our own declarations
+    return names
 
 
 def _windows(of_end: list[Asked], slots: list[tuple[int, int]]) -> Iterator[str]:
@@ -246,6 +302,13 @@ def _values(window: list[Asked], slots: list[tuple[int, int]]) -> Iterator[str]:
 def _formula(asked: Asked) -> str:
     frauds = "frauds" if asked.bit < 0 else f"marked_{asked.bit}"
     return FORMULAS[asked.formula].format(value=asked.value, column=asked.column, frauds=frauds)
+
+
+def _is_among(own: int, values: "array[int]") -> bool:
+    """Whether a fingerprint is one of some values; bytes are searched without making numbers."""
+    place = values.tobytes().find(own.to_bytes(8, sys.byteorder, signed=True))
+    # Found across the border of two values, it says nothing about the rest.
+    return own in values if place % 8 and place > 0 else place >= 0
 
 
 def _since(frauds: list[Span], start_us: int) -> list[Span]:

@@ -268,7 +268,7 @@ RINGS = (
     Mutant(
         "what counts is ignored",
         "past",
-        "if entry.marks >> place & 1:",
+        "if marks >> place - 1 & 1:",
         "if True:",
     ),
     Mutant(
@@ -280,9 +280,8 @@ RINGS = (
     Mutant(
         "a late row reaches only the ring of all payments",
         "past",
-        "self.rings[1:]):\n            if entry.marks >> place & 1:",
-        "self.rings[1:]):\n"
-        "            if entry.marks >> place & 1 and entry[0] >= self.rings[0].times[-1]:",
+        "if marks >> place - 1 & 1:",
+        "if marks >> place - 1 & 1 and entry[0] >= rings[0].times[-1]:",
     ),
     Mutant(
         "a score is rounded twice",
@@ -407,20 +406,32 @@ RINGS = (
     Mutant(
         "a late row leaves the order of its places",
         "past",
-        "        self._let_go()\n        place = bisect_right",
-        "        place = bisect_right",
+        "        self._let_go()\n        event_us",
+        "        event_us",
     ),
     Mutant(
         "dropping leaves the places of what is in order",
         "past",
-        "edges[0], edges[1] = edges[0] - place, edges[1] - place",
+        "self.edges[at] = edge - place",
         "pass",
     ),
     Mutant(
         "places before the first are in order",
         "past",
-        "if any(first < place for first, _ in self.edges):",
+        "if self.edges and min(self.edges) < 0:",
         "if False:",
+    ),
+    Mutant(
+        "squares of late rows are lost",
+        "past",
+        "steps = (amount, square >> _LIMB, square & _LOW)",
+        "steps = (amount, square >> _LIMB, 0)",
+    ),
+    Mutant(
+        "a payment that is not of a kind bears its mark",
+        "reading_code",
+        "== {where.equals!r})",
+        "!= {where.equals!r})",
     ),
     Mutant(
         "an amount of just three medians is an outlier",
@@ -431,14 +442,14 @@ RINGS = (
     Mutant(
         "payments of the same instant judge outliers",
         "reading",
-        "last = bisect_left(ring.times, payment.event_us)",
-        "last = bisect_left(ring.times, payment.event_us + 1)",
+        "if last and times[-1] >= now:",
+        "if last and times[-1] > now:",
     ),
     Mutant(
         "a day of payments judges outliers",
         "reading",
-        "payment.event_us - _REFERENCE_US",
-        "payment.event_us - _REFERENCE_US // 30",
+        "now - _REFERENCE_US",
+        "now - _REFERENCE_US // 30",
     ),
     Mutant(
         "frauds are counted among payments that do not count",
@@ -458,14 +469,14 @@ RINGS = (
     Mutant(
         "a late row is appended at the end",
         "past",
-        "event_us >= times[-1]:",
-        "True:",
+        "if times and event_us < times[-1]:",
+        "if False:",
     ),
     Mutant(
         "a late tie stands in the wrong order",
         "past",
-        "place = bisect_right(times, event_us)",
-        "place = bisect_left(times, event_us)",
+        "place, square = bisect_right(self.times, event_us),",
+        "place, square = bisect_left(self.times, event_us),",
     ),
     Mutant(
         "later sums lack a late amount",
