@@ -4,6 +4,7 @@ A program of its own, so that no answer waits for a table. It may be killed at a
 one goes on where the last commit ended, and whoever reads the log drains it first anyway.
 """
 
+import gc
 import logging
 import signal
 import threading
@@ -20,12 +21,16 @@ from serving.logs import configure_logs
 
 LOGGER = logging.getLogger("fraud_platform.drain")
 
-_IDLE_SECONDS = 0.2
+_IDLE_SECONDS = 1.0
+"""Between two looks: many records of one commit share pages of the indexes. Who reads the log does
+not wait for it, but drains by itself."""
 _RETRY_SECONDS = 1.0
 _TRIM_SECONDS = 3_600.0
 _CHECK_SECONDS = 60.0
 """How often the journal is searched behind its last record: a lost sector looks like its end."""
 _DAY_US = 86_400_000_000
+_MANY_OBJECTS = 100_000
+"""More than a batch is made of: looking for garbage among its rows took a fifth of the time."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -65,6 +70,7 @@ def main() -> None:
     """Until SIGTERM or SIGINT."""
     settings, stop = get_settings(), threading.Event()
     configure_logs(settings.log_format)
+    gc.set_threshold(_MANY_OBJECTS)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     run(settings, stop)

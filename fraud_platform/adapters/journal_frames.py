@@ -260,7 +260,7 @@ def frame_at(data: bytes, offset: int, salt: int, base: int = 0) -> Frame | None
     body = memoryview(data)[offset + 8 : end]
     if zlib.crc32(body, 0 if kind == Kind.HEADER else salt) != checksum:
         return None
-    return Frame(kind, seq, bytes(body[_SMALLEST:]), base + offset, base + end)
+    return Frame(kind, seq, data[offset + PREFIX : end], base + offset, base + end)
 
 
 def frames(data: bytes, salt: int, base: int = 0) -> Iterator[Frame]:

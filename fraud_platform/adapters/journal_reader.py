@@ -6,6 +6,7 @@ it says how far everything was on the disk when it was written.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 from fraud_platform.adapters.journal import name_of, numbers
 from fraud_platform.adapters.journal_disk import Disk
@@ -80,12 +81,11 @@ class JournalReader:
         """
         found: list[Frame] = []
         while len(found) < limit:
-            part = self._part(at)
+            part = self._part(at, limit - len(found))
             if at.offset == 0 and (not part or not self._is_headed(part[0], at.segment)):
                 return Batch([], at, is_cut=False)
             if not part:
                 return Batch(found, at, is_cut=False)
-            part = part[: limit - len(found)]
             found += part
             at = Position(at.segment, part[-1].end)
         return Batch(found, at, is_cut=True)
@@ -112,7 +112,7 @@ class JournalReader:
         Raises:
             PermanentError: it is of another log or a newer format.
         """
-        part = self._part(Position(number, 0))
+        part = self._part(Position(number, 0), 1)
         return (
             read_header(part[0], name_of(number))
             if part and self._is_headed(part[0], number)
@@ -184,12 +184,12 @@ class JournalReader:
             )
         return header.number == number
 
-    def _part(self, at: Position) -> list[Frame]:
-        """Some frames from a position on; none only if none stands there."""
+    def _part(self, at: Position, limit: int) -> list[Frame]:
+        """Some frames from a position on, no more than `limit`; none only if none stands there."""
         data = _bytes_at(self._disk, at, _CHUNK)
         if wanted(data) > len(data) == _CHUNK:
             data = _bytes_at(self._disk, at, LARGEST + 8)
-        return list(frames(data, self._salt, at.offset))
+        return list(islice(frames(data, self._salt, at.offset), limit))
 
 
 def is_clean_end(disk: Disk, at: Position) -> bool:
