@@ -87,7 +87,7 @@ def _measure(run: Table, asked: argparse.Namespace, folder: Path) -> dict[str, o
         run.add(_ratios(servers, absent))
         durable, seconds = servers[DURABLE], 2.5 * asked.seconds
         home = folder / "durable"
-        run.add(serving_open_loop.rates(durable, home, seconds))
+        run.add(serving_open_loop.rates(durable, servers[HELLO], home, seconds))
         publish = lambda: prepared.publish(home, "2")  # noqa: E731 -- one line, used once
         run.add(serving_open_loop.swap(durable, publish, "2", max(seconds, 5.0)))
     return {"data": prepared.origin, "machine": machine, "conditions": conditions}
