@@ -13,10 +13,16 @@ from assets import MODEL_RISK
 from assets.checks import judge
 from assets.timing import DAILY, MATURITY_DAYS, SPAN_DAYS, day_of, days_back, end_of
 from fraud_platform import training_set as training_sets
+from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import Evidence, Lineage
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
-from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
+from fraud_platform.calibration import (
+    Calibration,
+    CalibrationPolicy,
+    calibrate,
+    held_out_probabilities,
+)
 from fraud_platform.evaluation import EvaluationReport, evaluate
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model, fit, matrix
@@ -198,7 +204,7 @@ def _trained(
     """Fit one library's model, judge it on the test slice and record both in MLflow."""
     model = fit(library, rows, settings.model)
     scored = model.scored(rows.filter(pl.col("slice") == "test"))
-    report = evaluate(scored, settings.evaluation)
+    report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
     calibration = _calibrated(scored, settings.calibration)
     provenance = Provenance(
         training_set_digest=training_sets.digest(rows),
@@ -207,7 +213,7 @@ def _trained(
         dagster_run_id=run.dagster_run_id,
         parent_run_id=run.mlflow_run_id,
     )
-    run_id = registry.log_training(model, report, scored, provenance)
+    run_id = registry.log_training(model, report, provenance)
     return dg.MaterializeResult(
         value=Candidate(model, report, calibration, run_id),
         metadata={
@@ -218,10 +224,23 @@ def _trained(
             "fraud/model_digest": model.digest,
             "fraud/calibrated_on_frauds": calibration.frauds,
             "fraud/states_probability": bool(calibration.knots),
-            "fraud/evaluation": dg.MetadataValue.md(report.to_markdown()),
+            "fraud/evaluation": dg.MetadataValue.md(evaluation_markdown(report, library)),
             "mlflow/run_id": run_id,
         },
     )
+
+
+def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:
+    """With each row's probability as a calibration of other cards' rows states it."""
+    stated = held_out_probabilities(
+        scored["is_fraud"].to_numpy(),
+        scored["score"].to_numpy(),
+        scored["card_id"].rank("dense").to_numpy().astype(np.int64),
+        policy,
+    )
+    if stated is None:
+        return scored
+    return scored.with_columns(pl.Series("probability", stated))
 
 
 def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:

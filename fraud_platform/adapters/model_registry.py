@@ -15,9 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from fraud_platform.adapters.evaluation_plots import precision_recall_figure, reliability_figure
+from fraud_platform.adapters.evaluation_page import evaluation_page
 from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
 from fraud_platform.adapters.model_bundle import (
     Bundle,
@@ -108,15 +106,12 @@ class ModelRegistry(ModelRoles):
             self._experiment()
         return EXPERIMENT
 
-    def log_training(
-        self, model: Model, report: EvaluationReport, scored: pl.DataFrame, provenance: Provenance
-    ) -> str:
-        """Record one training as an MLflow run: tags, parameters, metrics, plots, model file.
+    def log_training(self, model: Model, report: EvaluationReport, provenance: Provenance) -> str:
+        """Record one training as an MLflow run: tags, parameters, metrics, page, model file.
 
         Args:
             model: what was trained.
             report: its evaluation on the test slice.
-            scored: the test rows with `is_fraud` and `score`, for the plots.
             provenance: tags.
 
         Returns:
@@ -133,7 +128,7 @@ class ModelRegistry(ModelRoles):
             status = "FAILED"
             try:
                 self._log_facts(run_id, int(run.info.start_time), model, report)
-                self._log_files(run_id, model, report, scored)
+                self._log_files(run_id, model, report)
                 status = "FINISHED"
             finally:
                 client.set_terminated(run_id, status)
@@ -264,12 +259,9 @@ class ModelRegistry(ModelRoles):
         self._client.set_tag(run_id, "fraud/model_digest", model.digest)
         self._client.set_tag(run_id, "fraud/library_version", model.library_version)
 
-    def _log_files(
-        self, run_id: str, model: Model, report: EvaluationReport, scored: pl.DataFrame
-    ) -> None:
+    def _log_files(self, run_id: str, model: Model, report: EvaluationReport) -> None:
         client = self._client
-        client.log_figure(run_id, precision_recall_figure(scored), "plots/precision_recall.png")
-        client.log_figure(run_id, reliability_figure(scored), "plots/reliability.png")
+        client.log_text(run_id, evaluation_page(report, model.library), "evaluation.html")
         client.log_text(run_id, report.to_markdown(), "evaluation.md")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / model_file_name(model.library)
