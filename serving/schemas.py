@@ -292,9 +292,11 @@ EXAMPLE = DecisionOut(
 
 def transaction_from(wire: TransactionIn) -> Transaction:
     """The domain's transaction; a field left out and a null mean the same."""
-    values = [None if value is UNSET else value for value in astuple(wire)]
-    values[1] = microseconds(wire.event_timestamp)
-    return Transaction._make(values)  # the wire has its fields, in its order
+    # The wire has the transaction's fields, in their order.
+    name, moment, *others = astuple(wire)
+    if UNSET in others:
+        others = [None if value is UNSET else value for value in others]
+    return Transaction(name, microseconds(moment), *others)
 
 
 def known(value: Value | UnsetType | None) -> Value | None:
