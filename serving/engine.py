@@ -224,9 +224,11 @@ class Engine:
             raise fresh(_CLOSED)
         if len(self._pending) + self._in_flight.requests >= self._parts.queue_limit:
             raise ScorerFullError("found more requests waiting than this scorer takes")
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._pending.append(Waiting(request, self._now(), future))
-        self._schedule()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._pending.append(Waiting(request, loop.time(), future))
+        if not self._is_scheduled:
+            self._schedule()
         return future
 
     @staticmethod

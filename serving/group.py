@@ -226,6 +226,8 @@ class Group:
 
     def _verdicts(self, plans: list[_Planned], matrix: NDArray[np.float64]) -> list[Verdict]:
         """In the order of the plans; whose past is in doubt is judged by no model."""
+        if not self._doubtful and self._stance.mode is not Mode.RULES_ONLY:
+            return self._judged(plans, matrix)
         amounts = [plan.request.transaction.amount_minor for plan in plans]
         doubtful = {row for row, plan in enumerate(plans) if plan.in_doubt}
         sound = [row for row in range(len(plans)) if row not in doubtful]

@@ -24,7 +24,7 @@ DEFECT = LogUnavailableError("found a defect while deciding; the group was rolle
 Unavailable = TypeVar("Unavailable", bound=UnavailableError)
 
 
-@dataclass
+@dataclass(slots=True)
 class Waiting:
     """One request, since when it waits (seconds of the loop), and the future its sender awaits."""
 
@@ -33,7 +33,7 @@ class Waiting:
     future: asyncio.Future[Result]
 
 
-@dataclass
+@dataclass(slots=True)
 class Written:
     """A group that was decided and written, not yet known to be durable.
 
@@ -92,13 +92,14 @@ class InFlight:
 
 def answer(group: list[Waiting], outcome: list[Result] | UnavailableError) -> None:
     """Resolve the futures of a group; a sender that went away is skipped."""
-    for place, waiting in enumerate(group):
-        if waiting.future.done():
-            continue
-        if isinstance(outcome, UnavailableError):
-            waiting.future.set_exception(fresh(outcome))
-        else:
-            waiting.future.set_result(outcome[place])
+    if isinstance(outcome, UnavailableError):
+        for waiting in group:
+            if not waiting.future.done():
+                waiting.future.set_exception(fresh(outcome))
+        return
+    for waiting, result in zip(group, outcome, strict=True):
+        if not waiting.future.done():
+            waiting.future.set_result(result)
 
 
 def fresh(error: Unavailable) -> Unavailable:
