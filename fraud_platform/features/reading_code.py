@@ -306,7 +306,7 @@ def _formula(asked: Asked) -> str:
 
 def _is_among(own: int, values: "array[int]") -> bool:
     """Whether a fingerprint is one of some values; bytes are searched without making numbers."""
-    place = values.tobytes().find(own.to_bytes(8, sys.byteorder, signed=True))
+    place = values.tobytes().rfind(own.to_bytes(8, sys.byteorder, signed=True))
     # Found across the border of two values, it says nothing about the rest.
     return own in values if place % 8 and place > 0 else place >= 0
 
