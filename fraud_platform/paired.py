@@ -65,7 +65,7 @@ def change(cards: pl.Series, new: NDArray[np.float64], old: NDArray[np.float64])
         return UNKNOWN
     ratio = float(more.sum()) / whole
     rest = more - ratio * before
-    return Change(ratio, float(np.sqrt(rest @ rest)) / whole)
+    return Change(ratio, float(np.sqrt(np.sum(rest**2))) / whole)
 
 
 def mcnemar(only_new: int, only_old: int) -> float:
