@@ -1,7 +1,7 @@
 """From mature labels to candidates: the training set, one model per library, the challenger."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from assets import MODEL_RISK
 from assets.checks import judge
-from assets.timing import DAILY, MATURITY_DAYS, SPAN_DAYS, day_of, days_back, end_of
+from assets.timing import (
+    DAILY,
+    LOOKBACK_DAYS,
+    MATURITY_DAYS,
+    SPAN_DAYS,
+    day_of,
+    days_back,
+    end_of,
+)
 from fraud_platform import training_set as training_sets
 from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import Evidence, Lineage
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.tables import Tables
 from fraud_platform.calibration import (
     Calibration,
     CalibrationPolicy,
@@ -24,12 +33,16 @@ from fraud_platform.calibration import (
     held_out_probabilities,
 )
 from fraud_platform.evaluation import EvaluationReport, evaluate
-from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.features.engines import compute_by
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.leaks import look_for_leaks
 from fraud_platform.model import Model, fit, matrix
 from fraud_platform.settings import Settings
+from fraud_platform.training_document import TrainingSetDocument, document
 
 _GOLDEN_ROWS = 256
 _REFERENCE_ROWS = 5_000
+_DOCUMENT = "training_set_document"
 
 
 @dataclass(frozen=True)
@@ -75,25 +88,21 @@ def training_set(
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Features and truth as known on this day, cut by time into train, delay and test.
 
-    One row per transaction whose label came of age; nothing younger is in it.
+    One row per transaction whose label came of age; nothing younger is in it. Beside the rows a
+    document says what they were made of.
     """
-    as_of = end_of(day_of(context.partition_key))
-    rows = training_sets.build(
-        transaction_features,
-        mature_labels,
-        validated_transactions,
-        as_of=as_of,
-        policy=settings.training,
-    )
+    day = day_of(context.partition_key)
+    inputs = {
+        "transaction_features": transaction_features,
+        "mature_labels": mature_labels,
+        "validated_transactions": validated_transactions,
+    }
+    as_of, policy = end_of(day), settings.training
+    rows = training_sets.build(*inputs.values(), as_of=as_of, policy=policy)
+    told = document(rows, inputs, as_of=as_of, training=policy, labels=settings.labels)
+    Tables(settings.tables_dir).write_document(_DOCUMENT, day, told)
     return dg.MaterializeResult(
-        value=rows.with_columns(partition_day=pl.lit(day_of(context.partition_key))),
-        metadata={
-            "dagster/row_count": rows.height,
-            "fraud/rows_by_slice": dict(rows["slice"].value_counts().sort("slice").iter_rows()),
-            "fraud/frauds": int(rows["is_fraud"].sum()),
-            "fraud/training_set_digest": training_sets.digest(rows),
-            "fraud/feature_spec_digest": spec_digest(),
-        },
+        value=rows.with_columns(partition_day=pl.lit(day)), metadata=_shown(told)
     )
 
 
@@ -117,6 +126,30 @@ def no_training_label_is_from_the_future(
     return judge(context, lambda _: unknown.height)
 
 
+@dg.asset_check(asset=training_set, partitions_def=DAILY, blocking=True)
+def the_training_set_leaks_nothing(
+    context: dg.AssetCheckExecutionContext,
+    training_set: pl.DataFrame,
+    settings: dg.ResourceParam[Settings],
+) -> dg.AssetCheckResult:
+    """Nothing in the set knows the label or the future: six kinds of leak are looked for."""
+    # Dagster gives a check the tables of its own day only.
+    tables, days = Tables(settings.tables_dir), _history(day_of(context.partition_key))
+    found = look_for_leaks(
+        training_set,
+        tables.read("validated_transactions", days),
+        tables.read("labels", days),
+        compute=compute_by(settings.feature_engine),
+        policy=settings.leaks,
+    )
+    judged = judge(context, lambda _: len(found.alarms))
+    alarms = [alarm.to_text() for alarm in found.alarms]
+    return dg.AssetCheckResult(
+        passed=judged.passed,
+        metadata={**judged.metadata, "alarms": alarms, "largest": found.largest},
+    )
+
+
 @dg.asset(
     partitions_def=DAILY,
     kinds={"xgboost", "mlflow"},
@@ -130,7 +163,13 @@ def xgboost_model(
     mlflow: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult[Candidate]:
     """Gradient-boosted trees by XGBoost, parameters searched, judged on the test slice."""
-    return _trained("xgboost", training_set, registry, settings, _of_run(context, mlflow))
+    return _trained(
+        "xgboost",
+        training_set,
+        registry,
+        settings,
+        _of_run(context, training_set, settings, mlflow),
+    )
 
 
 @dg.asset(
@@ -146,7 +185,13 @@ def lightgbm_model(
     mlflow: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult[Candidate]:
     """Gradient-boosted trees by LightGBM, parameters searched, judged on the test slice."""
-    return _trained("lightgbm", training_set, registry, settings, _of_run(context, mlflow))
+    return _trained(
+        "lightgbm",
+        training_set,
+        registry,
+        settings,
+        _of_run(context, training_set, settings, mlflow),
+    )
 
 
 @dg.asset(partitions_def=DAILY, kinds={"mlflow"}, owners=[MODEL_RISK])
@@ -156,15 +201,17 @@ def challenger(
     xgboost_model: Candidate,
     lightgbm_model: Candidate,
     registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[Challenger]:
     """The candidate with the higher average precision, registered and sealed as a bundle.
 
     It carries golden rows, which every scorer must score to the same bits before it serves.
     """
+    day = day_of(context.partition_key)
     best = max(xgboost_model, lightgbm_model, key=lambda c: c.report.average_precision)
     version = registry.register(
         best.model,
-        _lineage(best, training_set, context.partition_key),
+        _lineage(best, day, _documented(day, training_set, settings)),
         Evidence(
             calibration=best.calibration,
             golden=_golden(training_set),
@@ -186,16 +233,48 @@ def challenger(
 
 @dataclass(frozen=True)
 class _Run:
-    """The Dagster and the MLflow run that a training belongs to, and its day."""
+    """The Dagster and the MLflow run that a training belongs to, and what it learns from."""
 
     as_of: str
+    training_set_digest: str
     dagster_run_id: str
     mlflow_run_id: str
 
 
-def _of_run(context: dg.AssetExecutionContext, mlflow: Any) -> _Run:
-    as_of = end_of(day_of(context.partition_key)).isoformat()
-    return _Run(as_of, context.run.run_id, mlflow.active_run().info.run_id)
+def _of_run(
+    context: dg.AssetExecutionContext, rows: pl.DataFrame, settings: Settings, mlflow: Any
+) -> _Run:
+    day = day_of(context.partition_key)
+    digest = _documented(day, rows, settings)
+    return _Run(
+        end_of(day).isoformat(), digest, context.run.run_id, mlflow.active_run().info.run_id
+    )
+
+
+def _documented(day: date, rows: pl.DataFrame, settings: Settings) -> str:
+    """Digest of the document that describes exactly these rows."""
+    tables = Tables(settings.tables_dir)
+    return tables.read_document(_DOCUMENT, day, TrainingSetDocument).require(rows)
+
+
+def _history(day: date) -> list[date]:
+    """What the windows of the test slice look back on, and all that was said about it since."""
+    back = LOOKBACK_DAYS + MATURITY_DAYS + SPAN_DAYS
+    return [day - timedelta(days=age) for age in range(back, -1, -1)]
+
+
+def _shown(told: TrainingSetDocument) -> dict[str, Any]:
+    """The document's headlines, and its digest."""
+    return {
+        "dagster/row_count": sum(part.rows for part in told.slices),
+        "fraud/rows_by_slice": {part.name: part.rows for part in told.slices},
+        "fraud/effective_rows_by_slice": {
+            part.name: part.effective_sample_size for part in told.slices
+        },
+        "fraud/frauds": sum(part.frauds for part in told.slices),
+        "fraud/training_set_digest": told.digest,
+        "fraud/feature_spec_digest": told.feature_spec_digest,
+    }
 
 
 def _trained(
@@ -207,7 +286,7 @@ def _trained(
     report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
     calibration = _calibrated(scored, settings.calibration)
     provenance = Provenance(
-        training_set_digest=training_sets.digest(rows),
+        training_set_digest=run.training_set_digest,
         trained_as_of=run.as_of,
         code_commit=settings.code_commit,
         dagster_run_id=run.dagster_run_id,
@@ -248,12 +327,12 @@ def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:
     return calibrate(scored["is_fraud"].to_numpy(), scored["score"].to_numpy(), policy)
 
 
-def _lineage(best: Candidate, rows: pl.DataFrame, partition_key: str) -> Lineage:
+def _lineage(best: Candidate, day: date, training_set_digest: str) -> Lineage:
     return Lineage(
         review_threshold=best.report.review_threshold,
         decline_threshold=best.report.decline_threshold,
-        trained_as_of=end_of(day_of(partition_key)).isoformat(),
-        training_set_digest=training_sets.digest(rows),
+        trained_as_of=end_of(day).isoformat(),
+        training_set_digest=training_set_digest,
         run_id=best.run_id,
         report=best.report.to_dict(),
     )

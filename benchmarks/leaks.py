@@ -43,13 +43,6 @@ class Clean:
     rows: pl.DataFrame
     log: Journal
 
-    @property
-    def known(self) -> pl.DataFrame:
-        """When each fraud of the set became known: transaction_id and label_timestamp."""
-        return self.log.labels.filter(pl.col("verdict") == "fraud").select(
-            "transaction_id", "label_timestamp"
-        )
-
 
 def simulated(seed: int, *, drifts: bool = False, is_small: bool = False) -> Clean:
     """A training set of the platform's own world.
@@ -111,7 +104,8 @@ def _reason_code(of: Clean) -> pl.DataFrame:
 def _days_to_the_verdict(of: Clean) -> pl.DataFrame:
     """How long the verdict took; for genuine payments a number that looks the same."""
     days = np.random.default_rng(3).lognormal(np.log(2.5), 0.6, of.rows.height)
-    rows = of.rows.join(of.known, on="transaction_id", how="left", maintain_order="left")
+    known = of.log.labels.select("transaction_id", "label_timestamp")
+    rows = of.rows.join(known, on="transaction_id", how="left", maintain_order="left")
     took = (pl.col("label_timestamp") - pl.col("event_timestamp")).dt.total_seconds() / 86_400
     planted = pl.when("is_fraud").then(took).otherwise(pl.Series(days))
     return rows.with_columns(planted=planted).drop("label_timestamp")
@@ -165,7 +159,6 @@ def looked_at(of: Clean, rows: pl.DataFrame | None = None) -> LeakReport:
     """All alarms on a clean set, or on the same set with a leak."""
     return look_for_leaks(
         of.rows if rows is None else rows,
-        of.known,
         of.log.transactions,
         of.log.labels,
         compute=compute_by(Engine.KERNEL),

@@ -20,6 +20,9 @@ from fraud_platform.leak_probes import (
 )
 from fraud_platform.training_set import feature_columns
 
+FEWEST_FRAUDS = 50
+"""Frauds in train and in test below which neither splits nor clocks can be judged."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LeakPolicy:
@@ -76,7 +79,8 @@ class LeakReport:
 
     Attributes:
         alarms: one per leak found, in the order of the kinds.
-        largest: alarm -> the largest measurement, also below the limit.
+        largest: alarm -> the largest measurement, also below the limit; without what too few
+            frauds (`FEWEST_FRAUDS` in each slice) leave to chance.
     """
 
     alarms: tuple[LeakAlarm, ...]
@@ -85,7 +89,6 @@ class LeakReport:
 
 def look_for_leaks(
     rows: pl.DataFrame,
-    known: pl.DataFrame,
     transactions: pl.DataFrame,
     labels: pl.DataFrame,
     *,
@@ -96,19 +99,19 @@ def look_for_leaks(
 
     Args:
         rows: as `training_set.build` returns them, with both classes in train and test.
-        known: `transaction_id` and `label_timestamp` of the verdicts behind its frauds.
         transactions: `schemas.TRANSACTIONS` that reach `LOOKBACK` behind the test slice.
-        labels: `schemas.LABELS` of them.
+        labels: `schemas.LABELS` of these and of the set's transactions, as much as is known.
         compute: the engine that made the features.
         policy: the limits.
     """
     sample = thinned(rows)
     measured = [
-        *_of_features(sample, rows, known, policy),
-        *_of_splits(sample, policy),
-        *_of_the_clock(sample, policy),
+        *_of_features(sample, rows, labels, policy),
         *_of_the_future(rows, transactions, labels, compute),
     ]
+    frauds = [int(sample.filter(slice=name)["is_fraud"].sum()) for name in ("train", "test")]
+    if min(frauds) >= FEWEST_FRAUDS:
+        measured += [*_of_splits(sample, policy), *_of_the_clock(sample, policy)]
     largest: dict[str, float] = {}
     for alarm in measured:
         largest[alarm.name] = max(alarm.found, largest.get(alarm.name, 0.0))
@@ -116,9 +119,14 @@ def look_for_leaks(
 
 
 def _of_features(
-    sample: pl.DataFrame, rows: pl.DataFrame, known: pl.DataFrame, policy: LeakPolicy
+    sample: pl.DataFrame, rows: pl.DataFrame, labels: pl.DataFrame, policy: LeakPolicy
 ) -> Iterator[LeakAlarm]:
     parts = [sample.filter(slice=name) for name in ("train", "test")]
+    known = (
+        labels.filter(pl.col("verdict") == "fraud")
+        .group_by("transaction_id")
+        .agg(pl.col("label_timestamp").min())
+    )
     delay = pl.col("label_timestamp") - pl.col("event_timestamp")
     frauds = rows.filter("is_fraud").join(known, on="transaction_id").with_columns(delay=delay)
     for name in feature_columns(rows):

@@ -202,8 +202,6 @@ def _cut(known: pl.DataFrame, policy: TrainingPolicy, as_of: datetime) -> _Cut:
 
 def _weighed(labels: pl.DataFrame, max_weight: float) -> pl.DataFrame:
     """Add `weight`, in each slice for itself."""
-    if "propensity" not in labels.columns:
-        labels = labels.with_columns(propensity=pl.lit(1.0))
     weight = pl.col("propensity").map_batches(
         lambda chance: pl.Series(training_weights(chance.to_numpy(), max_weight=max_weight)),
         return_dtype=pl.Float64,

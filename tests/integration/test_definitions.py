@@ -127,6 +127,7 @@ def test_checks_that_keep_bad_data_from_downstream_block(checks):
         "no_label_is_from_the_future",
         "no_known_fraud_is_called_genuine",
         "no_training_label_is_from_the_future",
+        "the_training_set_leaks_nothing",
         "champion_passes_its_golden_rows",
     } <= checks.keys() - watching
 

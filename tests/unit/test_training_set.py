@@ -37,6 +37,7 @@ def labels(days: int, *, maturity: int = 1, per_day: int = 2) -> pl.DataFrame:
             "is_fraud": [number == 0 for _, number in rows],
             "label_timestamp": [None] * len(rows),
             "as_of_timestamp": [DAY + timedelta(days=day + 1 + maturity) for day, _ in rows],
+            "propensity": [1.0] * len(rows),
         },
         schema_overrides={
             "event_timestamp": UTC_MICROSECONDS,
