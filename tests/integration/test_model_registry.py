@@ -2,6 +2,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 from fraud_platform.adapters import model_roles
 from fraud_platform.adapters.deployment import read_deployment
-from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_pointed
+from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_pointed, write_bundle
+from fraud_platform.adapters.model_history import Mandate, live_at
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.errors import (
@@ -321,16 +324,14 @@ def test_a_challenger_whose_bundle_is_gone_has_no_role_and_stops_no_promotion(re
     assert roles(registry) == (one, None, None, 0.0)
 
 
-def test_the_command_line_shows_and_moves_roles(registry, tmp_path, monkeypatch):
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """Run `fraud-platform models ...` on the registry's home and return what it prints."""
     from click.testing import CliRunner
 
     from fraud_platform.cli import main
     from fraud_platform.settings import get_settings
 
-    one, two = registered(registry, 2)
-    registry.promote(one)
-    registry.promote(two)
-    registry.set_challenger(one)
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
     get_settings.cache_clear()
 
@@ -339,18 +340,36 @@ def test_the_command_line_shows_and_moves_roles(registry, tmp_path, monkeypatch)
         assert found.exit_code == 0, found.output
         return found.output
 
-    try:
-        assert f"champion    {two}" in ask("show")
-        assert f"version {one}: xgboost" in ask("show")
-        assert (
-            ask("canary", "0.25") == f"champion: {two}, challenger: {one} on 25.0% of the cards\n"
-        )
-        assert ask("roll-back", "--from", two).startswith(f"champion: {one}")
-        assert ask("roll-back", "--from", two).startswith(f"champion: {one}"), "safe to repeat"
-        assert ask("publish").startswith(f"champion: {one}")
-        assert '"canary_share": 0.0' in ask("show", "--json")
-    finally:
-        get_settings.cache_clear()
+    yield ask
+    get_settings.cache_clear()
+
+
+def test_the_command_line_shows_and_moves_roles(registry, ask):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.promote(two)
+    registry.set_challenger(one)
+    assert f"champion    {two}" in ask("show")
+    assert f"version {one}: xgboost" in ask("show")
+    assert ask("canary", "0.25") == f"champion: {two}, challenger: {one} on 25.0% of the cards\n"
+    assert ask("roll-back", "--from", two).startswith(f"champion: {one}")
+    assert ask("roll-back", "--from", two).startswith(f"champion: {one}"), "safe to repeat"
+    assert ask("publish").startswith(f"champion: {one}")
+    assert '"canary_share": 0.0' in ask("show", "--json")
+
+
+def test_the_command_line_tells_the_history_and_answers_proposals(registry, ask):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    assert f" promote {one} by platform" in ask("history")
+    assert ask("history", "--at", "2020-01-01T00:00:00").startswith("champion    none")
+    assert f"champion    {one}" in ask("history", "--at", "2100-01-01T00:00:00+0100")
+    registry.propose(two, Mandate(by="anna"))
+    assert "waits for approval" in ask("show")
+    assert ask("reject", two, "--by", "bert", "--reason", "no").startswith(f"champion: {one}")
+    registry.propose(two, Mandate(by="anna"))
+    assert ask("approve", two, "--by", "bert", "--reason", "seen").startswith(f"champion: {two}")
+    assert '"why": "seen"' in ask("history", "--json")
 
 
 class Killed(BaseException):
@@ -472,3 +491,196 @@ def test_a_home_that_cannot_be_written_is_unavailable(tmp_path):
     registry = ModelRegistry(None, tmp_path / "home", tmp_path / "models")
     with pytest.raises(RegistryUnavailableError):
         registry.alias("champion")
+
+
+# --- the history ------------------------------------------------------------------------------
+
+
+ANNA, BERT = Mandate(by="anna", why="it is better", evidence="e" * 64), Mandate(by="bert")
+
+
+def test_the_history_says_who_moved_what_when_and_why(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one, ANNA)
+    between = datetime.now(UTC)
+    registry.set_challenger(two)
+    registry.set_canary(0.25, BERT)
+    registry.promote(two, ANNA)
+    registry.roll_back(two, Mandate(by="bert", why="too many alerts"))
+    entries = registry.history()
+    acts = ["promote", "challenge", "canary", "promote", "roll_back"]
+    assert [entry.act for entry in entries] == acts
+    assert (entries[0].by, entries[0].why, entries[0].evidence) == (
+        "anna",
+        "it is better",
+        "e" * 64,
+    )
+    assert (entries[-1].by, entries[-1].why) == ("bert", "too many alerts")
+    assert live_at(entries, between).deployment.champion.version == one
+    assert live_at(entries, between).deployment.challenger is None
+    assert live_at(entries, entries[2].at).deployment.canary_share == 0.25
+    assert live_at(entries, entries[3].at).deployment.champion.version == two
+    assert live_at(entries, entries[0].at - timedelta(microseconds=1)) is None
+    assert entries[-1].deployment == read_deployment(registry.models_dir)
+
+
+def test_what_moves_nothing_is_not_in_the_history(registry):
+    (one,) = registered(registry, 1)
+    registry.promote(one)
+    registry.promote(one)
+    registry.publish()
+    assert [entry.act for entry in registry.history()] == ["promote"]
+
+
+def test_a_move_by_hand_is_followed_and_told_apart(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry._client.set_registered_model_alias("fraud", "champion", two)
+    assert registry.publish(BERT) == two
+    assert [(entry.act, entry.by) for entry in registry.history()][-1] == ("publish", "bert")
+
+
+STEPS = ("set_registered_model_alias", "delete_registered_model_alias", "write_deployment")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_move_killed_at_any_step_is_finished_with_its_reason_and_its_true_time(
+    registry, monkeypatch, step
+):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.set_challenger(two)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_roles if step == "write_deployment" else registry._client, step, die)
+        with pytest.raises(Killed):
+            registry.promote(two, ANNA)
+    killed = datetime.now(UTC)
+    assert roles(registry) == (one, two, None, 0.0), "scorers saw nothing of it"
+    registry.publish(BERT)
+    assert roles(registry) == (two, None, one, 0.0)
+    assert state(registry) == (two, one, two)
+    last = registry.history()[-1]
+    assert (last.act, last.by, last.why) == ("complete", "anna", "it is better")
+    assert live_at(registry.history(), killed).deployment.champion.version == one
+    assert live_at(registry.history(), last.at).deployment.champion.version == two
+    registry.publish()
+    assert registry.history()[-1] == last, "finishing it once is enough"
+
+
+def test_a_line_cut_off_by_a_power_cut_never_was_and_is_written_over(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    path = registry.models_dir / "history.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"at_us":17')
+    assert [entry.version for entry in registry.history()] == [one]
+    registry.promote(two)
+    assert [entry.version for entry in registry.history()] == [one, two]
+
+
+@pytest.mark.parametrize("harm", ["change", "drop", "swap"])
+def test_a_history_that_was_edited_is_refused(registry, harm):
+    one, two = registered(registry, 2)
+    registry.promote(one, ANNA)
+    registry.promote(two, ANNA)
+    registry.roll_back()
+    path = registry.models_dir / "history.jsonl"
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    edited = {
+        "change": (first.replace(b"anna", b"otto"), second, third),
+        "drop": (first, third),
+        "swap": (second, first, third),
+    }
+    path.write_bytes(b"".join(edited[harm]))
+    with pytest.raises(BundleIntegrityError, match="line"):
+        registry.history()
+
+
+def test_processes_killed_while_they_move_leave_a_history_that_agrees_with_everything(
+    registry, tmp_path
+):
+    versions = registered(registry, 2)
+    program = (
+        "import sys; from pathlib import Path;"
+        "from fraud_platform.adapters.model_registry import ModelRegistry;"
+        "registry = ModelRegistry(None, Path(sys.argv[1]), Path(sys.argv[2]));"
+        "print('ready', flush=True);"
+        "[registry.promote(version) for version in sys.argv[3:] * 1000]"
+    )
+    arguments = [str(tmp_path / "mlflow"), str(tmp_path / "models"), *versions]
+    for pause in (0.05, 0.4):
+        mover = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE
+        )
+        assert mover.stdout.readline() == b"ready\n"
+        time.sleep(pause)
+        mover.kill()
+        mover.wait()
+        mover.stdout.close()
+        registry.publish()
+        champion, _, pointed = state(registry)
+        entries = registry.history()
+        if entries:
+            assert entries[-1].deployment == read_deployment(registry.models_dir)
+        assert champion == pointed == (entries[-1].aliases["champion"] if entries else None)
+
+
+# --- approval ---------------------------------------------------------------------------------
+
+
+def test_a_proposal_moves_nothing_until_another_approves_it(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    proposal = registry.propose(two, ANNA)
+    assert registry.propose(two, ANNA) == proposal
+    assert len(registry.history()) == 2, "asking again is asking once"
+    assert registry.alias("champion") == one
+    with pytest.raises(PermanentError, match="another must approve"):
+        registry.approve(two, ANNA)
+    assert registry.approve(two, BERT) == two
+    assert roles(registry) == (two, None, one, 0.0)
+    last = registry.history()[-1]
+    assert (last.act, last.by, last.proposal) == ("approve", "bert", proposal)
+
+
+@pytest.mark.parametrize("end", ["nothing", "rejected", "another champion"])
+def test_only_an_open_proposal_against_the_champion_of_now_can_be_approved(registry, end):
+    one, two, three = registered(registry, 3)
+    registry.promote(one)
+    if end != "nothing":
+        registry.propose(two, ANNA)
+    if end == "rejected":
+        registry.reject(two, BERT)
+    elif end == "another champion":
+        registry.promote(three)
+    before = registry.history()
+    with pytest.raises(PermanentError, match="Nobody proposed version"):
+        registry.approve(two, BERT)
+    assert registry.history() == before
+
+
+def test_a_bundle_that_changed_after_the_proposal_is_not_approved(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.propose(two, ANNA)
+    folder = registry.models_dir / two
+    shutil.rmtree(folder)
+    other, *_ = trained("xgboost", 3)
+    lineage = registry.bundle(one).manifest
+    write_bundle(
+        registry.models_dir,
+        two,
+        other,
+        Lineage(**{name: getattr(lineage, name) for name in Lineage.__struct_fields__}),
+        Evidence(
+            calibration=registry.bundle(one).calibration,
+            golden=matrix(rows(99), FEATURE_NAMES)[:16],
+            reference=rows(3).head(50),
+        ),
+    )
+    with pytest.raises(PermanentError, match="no longer what was proposed"):
+        registry.approve(two, BERT)
