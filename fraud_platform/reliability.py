@@ -156,7 +156,9 @@ def _slope(
     """Newton's method on two coefficients; None if the rows are separable or all alike."""
     clipped = np.clip(stated, _EDGE, 1 - _EDGE)
     inputs = np.column_stack((np.ones(truth.size), np.log(clipped) - np.log1p(-clipped)))
-    found = np.array([0.0, 1.0])
+    base = float(np.clip(np.average(truth, weights=weights), _EDGE, 1 - _EDGE))
+    # From no slope Newton's steps stay short; from a slope that is far off they may run away.
+    found = np.array([np.log(base / (1 - base)), 0.0])
     for _ in range(50):
         fitted = 1 / (1 + np.exp(-np.clip(inputs @ found, -50, 50)))
         gradient = inputs.T @ (weights * (truth - fitted))

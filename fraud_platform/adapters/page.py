@@ -77,7 +77,7 @@ class Page:
     def markdown(self) -> str:
         """The same as Markdown, pictures inside as data addresses."""
         sections = [*map(_markdown_table, self.tables)]
-        sections.insert(1, "\n\n".join(map(_markdown_chart, self.charts)))
+        sections.insert(1, "\n".join(map(_markdown_chart, self.charts)))
         return "\n\n".join((*map(_plain, self.paragraphs), *sections)) + "\n"
 
 
