@@ -9,11 +9,13 @@ import polars as pl
 from assets import MODEL_RISK
 from assets.timing import DAILY, day_of, days_back, end_of
 from assets.training import Challenger
+from fraud_platform.adapters.evaluation_page import comparison_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import Bundle
 from fraud_platform.adapters.model_contest import Ground, newest_payments, rivals
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.model_roles import CHAMPION
+from fraud_platform.adapters.page import Table
 from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.promotion import Bar, PromotionVerdict, judge
@@ -44,13 +46,22 @@ class Comparison:
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def to_markdown(self) -> str:
-        """The gates and both sides, for a person."""
-        sides = [f"#### challenger {self.challenger_version}\n\n{self.challenger.to_markdown()}"]
-        if self.champion is not None:
-            sides.append(f"#### champion {self.champion_version}\n\n{self.champion.to_markdown()}")
-        if self.champion_problem is not None:
-            sides.append(f"#### no champion to compare with\n\n{self.champion_problem}")
-        return f"{self.verdict.to_markdown()}\n\n" + "\n\n".join(sides)
+        """The gates, and both reports side by side with their plots, for a person."""
+        problem = () if self.champion_problem is None else (self.champion_problem,)
+        return comparison_markdown(
+            self.challenger,
+            self.champion,
+            names=(f"version {self.challenger_version}", f"version {self.champion_version}"),
+            verdict=(f"Answer: {self.verdict.answer}.", *self.verdict.reasons, *problem),
+            tables=(
+                Table(
+                    "Gates",
+                    "",
+                    ("gate", "outcome", "reason"),
+                    tuple((g.name, str(g.outcome), g.reason) for g in self.verdict.gates),
+                ),
+            ),
+        )
 
 
 @dg.asset(

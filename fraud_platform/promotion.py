@@ -53,11 +53,6 @@ class PromotionVerdict:
             if self.answer is PromotionAnswer.PROMOTE or gate.allows is self.answer
         )
 
-    def to_markdown(self) -> str:
-        """The answer and a row per gate."""
-        rows = "\n".join(f"| {gate.name} | {gate.outcome} | {gate.reason} |" for gate in self.gates)
-        return f"**{self.answer}**\n\n| gate | outcome | reason |\n|---|---|---|\n{rows}"
-
     def digest(self) -> str:
         """SHA-256 of the answer and every number it rests on, unknown ones as null."""
         gates = [

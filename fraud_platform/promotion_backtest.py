@@ -18,7 +18,7 @@ from fraud_platform.bootstrap import Interval, intervals
 from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.metrics import Curve, Ranking
 from fraud_platform.money import APPROVE, DECLINE, REVIEW, MoneyPolicy, cost_minor
-from fraud_platform.paired import UNKNOWN, change, holm
+from fraud_platform.paired import change, holm
 from fraud_platform.promotion_gates import (
     GateReport,
     PromotionAnswer,
@@ -259,7 +259,8 @@ class SegmentFinding:
         loss: how much dearer the challenger is there, relative; NaN while unknown.
         loss_chance: p-value of "no dearer than the policy's bound".
         fpr_ratio: false alerts of the challenger per one of the champion; NaN while unknown.
-        fpr_chance: p-value of "no more than the policy's bound".
+        fpr_chance: p-value of "no more than the policy's bound"; 1 where too few false alerts are
+            seen, or where the segment is surely cheaper for them.
     """
 
     name: str
@@ -306,15 +307,18 @@ class _Pair:
         cards = self.cards.filter(pl.Series(inside))
         cost = change(cards, self.cost[0][inside], self.cost[1][inside])
         false = change(cards, self.false[0][inside], self.false[1][inside])
-        if int(np.sum(self.false[1][inside] > 0.0)) < _MIN_FALSE_ALERTS:
-            false = UNKNOWN
+        fpr_chance = false.chance_below(policy.max_segment_fpr_ratio - 1.0)
+        pays_off = math.isfinite(cost.ratio) and cost.chance_below(0.0) > 1.0 - _LEVEL
+        # Where fraud moves to, alerts must follow; there the segment itself is cheaper for it.
+        if pays_off or int(np.sum(self.false[1][inside] > 0.0)) < _MIN_FALSE_ALERTS:
+            fpr_chance = 1.0
         return SegmentFinding(
             name=name,
             frauds=int(self.is_fraud[inside].sum()),
             loss=cost.ratio,
             loss_chance=cost.chance_below(policy.max_segment_loss),
             fpr_ratio=1.0 + false.ratio,
-            fpr_chance=false.chance_below(policy.max_segment_fpr_ratio - 1.0),
+            fpr_chance=fpr_chance,
         )
 
 

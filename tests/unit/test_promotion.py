@@ -252,13 +252,26 @@ def test_segments_with_few_frauds_are_judged_together_or_not_at_all():
     assert (gate.outcome, gate.allows) == ("cannot judge", "promote")
 
 
-def test_false_alerts_that_move_to_one_segment_are_seen():
+def test_false_alerts_that_grow_in_a_segment_which_gains_nothing_are_seen():
+    found = duel(0.0)
+    genuine_high = ~found.is_fraud & (found.segments["amount"] == "high").to_numpy()
+    louder = np.where(genuine_high, np.minimum(1.0, found.old_scores * 1.6), found.old_scores)
+    new, old = replace(found, new_scores=louder).sides(BAR.point)
+    gate = segment_gate(segment_findings(found, new, old, POLICY), POLICY)
+    assert gate.allows == "reject"
+    assert "amount: high has" in gate.reason
+    assert "times the false alerts" in gate.reason
+
+
+def test_false_alerts_may_follow_the_fraud_into_a_segment_that_gains():
     found = duel(0.0)
     high = (found.segments["amount"] == "high").to_numpy()
     shifted = np.where(high, found.old_scores, found.old_scores * 0.5)
     new, old = replace(found, new_scores=shifted).sides(BAR.point)
-    gate = segment_gate(segment_findings(found, new, old, POLICY), POLICY)
-    assert "times the false alerts" in gate.reason
+    there, _ = segment_findings(found, new, old, POLICY)
+    assert there.fpr_ratio > POLICY.max_segment_fpr_ratio
+    assert there.loss < 0.0
+    assert there.fpr_chance == 1.0
 
 
 @pytest.mark.parametrize(
