@@ -16,7 +16,9 @@ from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
 from fraud_platform.events import microseconds
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.features.table_digest import digest as table_digest
 from fraud_platform.schemas import LABELS, TRANSACTIONS
+from fraud_platform.training_document import TrainingSetDocument
 from serving.app import create_app
 
 pytestmark = pytest.mark.xdist_group("graph")
@@ -309,6 +311,33 @@ def test_training_waits_until_labels_are_mature(branch):
         branch.run("retrain", day, assets=("training_set",))
     assert not branch.tables.path("training_set", day, "parquet").exists()
     assert branch.registry.alias("champion") == "1"
+
+
+def test_the_document_beside_the_training_set_says_what_it_was_made_of(story):
+    told = story.tables.read_document("training_set_document", LAST_DAY, TrainingSetDocument)
+    assert told.digest == story.metadata("training_set", LAST_DAY)["fraud/training_set_digest"]
+    assert told.require(story.tables.read("training_set", [LAST_DAY])) == told.digest
+    assert {part.name: part.effective_sample_size for part in told.slices} == {
+        part.name: part.rows for part in told.slices
+    }, "nothing was declined, so every row stands for itself"
+    day = date(2026, 1, 25)
+    features = story.tables.read("transaction_features", [day])
+    assert told.inputs["transaction_features"][str(day)] == table_digest(features)
+
+
+def test_no_model_learns_from_a_training_set_that_leaks(branch):
+    frauds = branch.tables.read("mature_labels", branch.tables.days("mature_labels"))
+    frauds = frauds.filter("is_fraud").select("transaction_id", leak=pl.lit(1.0))
+    for day in branch.tables.days("transaction_features"):
+        rows = branch.tables.read("transaction_features", [day])
+        told = rows.join(frauds, on="transaction_id", how="left", maintain_order="left")
+        leaking = told.with_columns(transaction_is_night="leak").drop("leak")
+        branch.tables.write("transaction_features", day, leaking)
+    result = branch.run("retrain", LAST_DAY, raise_on_error=False)
+    (failed,) = (c for c in result.get_asset_check_evaluations() if not c.passed)
+    assert failed.check_name == "the_training_set_leaks_nothing"
+    assert any("transaction_is_night" in alarm for alarm in failed.metadata["alarms"].value)
+    assert started_steps(result).isdisjoint({"xgboost_model", "lightgbm_model", "challenger"})
 
 
 def test_the_mlflow_run_of_a_failed_training_does_not_stay_open(branch):
