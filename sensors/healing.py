@@ -13,7 +13,7 @@ from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Act, Remedy, Volume, refusal, too_few
 from fraud_platform.settings import Settings
 from sensors.jobs import DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
-from sensors.label_feed import stopped_sources
+from sensors.label_feed import refusal_to_learn
 
 _NEWEST = 500
 
@@ -84,10 +84,6 @@ def label_volume(
     fresh = [day for day in tables.days("mature_labels") if not trained or day > trained[-1]]
     if not fresh:
         return dg.SkipReason("no day of labels came of age since the last training")
-    if stopped := stopped_sources(tables):
-        return dg.SkipReason(
-            f"verdicts of {', '.join(stopped)} have stopped: silence means nothing"
-        )
     labels, day = tables.read("mature_labels", fresh), fresh[-1]
     volume = Volume(days=labels["as_of_timestamp"].n_unique(), frauds=int(labels["is_fraud"].sum()))
     needed = Volume(
@@ -96,8 +92,10 @@ def label_volume(
         if first
         else settings.healing.retrain_new_frauds,
     )
-    why_not = too_few(volume, needed) or refusal(
-        Remedy.RETRAIN, day, past_acts(context.instance), settings.healing
+    why_not = (
+        refusal_to_learn(tables)
+        or too_few(volume, needed)
+        or refusal(Remedy.RETRAIN, day, past_acts(context.instance), settings.healing)
     )
     if why_not:
         return dg.SkipReason(why_not)
@@ -137,8 +135,8 @@ def _why_not(
         return "nothing to run"
     if remedy is Remedy.ROLL_BACK and registry.alias("previous_champion") is None:
         return "there is no previous champion to go back to"
-    if remedy is Remedy.RETRAIN and (stopped := stopped_sources(tables)):
-        return f"verdicts of {', '.join(stopped)} have stopped: silence means nothing"
+    if remedy is Remedy.RETRAIN and (stopped := refusal_to_learn(tables)):
+        return stopped
     return refusal(remedy, day, past, settings.healing, _first_sign(remedy, day, tables))
 
 

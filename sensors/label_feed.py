@@ -46,13 +46,16 @@ def label_feed(
     )
 
 
-def stopped_sources(tables: Tables) -> list[str]:
-    """The sources that the newest day found stopped: their silence means nothing."""
-    days = tables.days("label_arrivals")
+def refusal_to_learn(tables: Tables) -> str | None:
+    """Why nothing may be learnt from silence now, by the newest day's arrivals; None: it may."""
+    days = tables.days("label_arrivals")[-1:]
     if not days:
-        return []
-    newest = tables.read("label_arrivals", [days[-1]])
-    return newest.filter(pl.col("feed") == Feed.STOPPED.value)["label_source"].sort().to_list()
+        return None
+    newest = tables.read("label_arrivals", days)
+    stopped = newest.filter(pl.col("feed") == Feed.STOPPED.value)["label_source"].sort().to_list()
+    return (
+        f"verdicts of {', '.join(stopped)} have stopped: silence means nothing" if stopped else None
+    )
 
 
 def _tell(alerts: Alerts, row: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from fraud_platform.healing import Remedy, refusal
 from fraud_platform.settings import Settings
 from sensors.healing import past_acts
 from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
+from sensors.label_feed import refusal_to_learn
 
 
 @dg.schedule(
@@ -32,7 +33,8 @@ def weekly_retraining(
     if days[-1] in tables.days("training_set"):
         return dg.SkipReason(f"a model was already trained as of {days[-1]}")
     past = past_acts(context.instance)
-    if why_not := refusal(Remedy.RETRAIN, days[-1], past, settings.healing):
+    why_not = refusal(Remedy.RETRAIN, days[-1], past, settings.healing)
+    if why_not := refusal_to_learn(tables) or why_not:
         return dg.SkipReason(why_not)
     day = days[-1].isoformat()
     return dg.RunRequest(
