@@ -13,6 +13,7 @@ from fraud_platform.confusion import Confusion
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.evaluation_curves import RECALLS
 from fraud_platform.headlines import HEADLINES
+from fraud_platform.reliability import Reliability
 from fraud_platform.segments import Ratio, SegmentTable
 
 _UNKNOWN = "cannot judge"
@@ -139,7 +140,7 @@ def _details(report: EvaluationReport) -> Iterator[Table]:
     yield _counts(report)
     yield _money(report)
     if report.reliability is not None:
-        yield _reliability(report)
+        yield _reliability(report.reliability)
     for place in range(len(report.segments)):
         yield _segments((("", report),), place)
     for table in report.segments:
@@ -188,9 +189,7 @@ def _money(report: EvaluationReport) -> Table:
     )
 
 
-def _reliability(report: EvaluationReport) -> Table:
-    found = report.reliability
-    assert found is not None  # noqa: S101 -- asked by the caller
+def _reliability(found: Reliability) -> Table:
     slope = _number(found.slope, ".2f")
     return Table(
         "Reliability of the stated probabilities",
