@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-features bench-promotion bench-serving up lock clean
+.PHONY: help setup demo test check bench bench-features bench-learning bench-promotion bench-serving up lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,6 +45,10 @@ bench-serving: setup ## the scorer against its floor and its peers, about 4 minu
 
 bench-promotion: setup ## how often the gates promote a worse and a better model, about 2 minutes of CPU
 	@$(BIN)/python -W ignore -m benchmarks.promotion
+
+bench-learning: setup ## retraining without the truth about declines, and planted leaks, about 7 minutes of CPU
+	@$(BIN)/python -W ignore -m benchmarks.learning
+	@$(BIN)/python -W ignore -m benchmarks.leaks --seeds 1
 
 up: setup ## Dagster UI, scorer and MLflow UI on localhost
 	@$(BIN)/fraud-platform up

@@ -293,7 +293,7 @@ def _coverage(
                 "truth": value,
                 "naive": unlabelled_is_genuine[name],
                 "estimate": float(np.mean([one.value for one in each])),
-                "covered": sum(one.low <= value <= one.high for one in each),
+                "covered": sum(bool(one.low <= value <= one.high) for one in each),
                 "draws": draws,
                 "width": float(np.mean([one.high - one.low for one in each])),
             }
@@ -345,12 +345,12 @@ def _told(document: dict[str, list[dict[str, object]]]) -> Iterator[str]:
             cells = [shown.format(value) for value in (*values, sum(values) / len(values))]
             yield f"{name:<50}" + "".join(f"{cell:>9}" for cell in cells)
     yield f"\nestimates from labelled payments, nominal {_CONFIDENCE:.0%}: covered / draws"
-    yield f"{'':<36}{'covered':>10}{'truth':>10}{'estimate':>10}{'width':>10}{'naive':>10}"
+    yield f"{'':<44}{'covered':>10}{'truth':>10}{'estimate':>10}{'width':>10}{'naive':>10}"
     for (labels, name), part in coverage.group_by("labels", "estimand", maintain_order=True):
         sums = part.select("covered", "draws").sum().row(0)
         means = part.select("truth", "estimate", "width", "naive").mean().row(0)
         figures = "".join(f"{value:>10.3f}" for value in means)
-        yield f"{f'{name}, {labels} labels':<36}{sums[0] / sums[1]:>10.1%}{figures}"
+        yield f"{f'{name}, {labels} labels':<44}{sums[0] / sums[1]:>10.1%}{figures}"
 
 
 if __name__ == "__main__":

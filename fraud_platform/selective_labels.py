@@ -228,6 +228,9 @@ def estimated_share(
 def estimated_mean(values: Floats, propensity: Floats, *, confidence: float) -> Estimate:
     """Mean of a number, such as a payment's cost, over all rows that could have been labelled.
 
+    Where a few rare rows decide the mean, as large frauds do, a draw without them has too short an
+    interval: of nominal 90 %, 60 % covered the cost in `benchmarks.learning`.
+
     Args:
         values: shape (n,) over the labelled rows.
         propensity: shape (n,), the chance of each label, in (0, 1].
