@@ -52,7 +52,7 @@ _COLUMNS = Mapping(
 )
 @click.option(
     "--data",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     help="The handbook's transactions, raw, as one Parquet or CSV file.",
 )
@@ -64,14 +64,14 @@ _COLUMNS = Mapping(
     help="Choices are made on the validation folds; look at the test folds once.",
 )
 @click.option("--seed", default=ModelPolicy.seed, show_default=True, help="Of our fits.")
-@click.option("--threads", default=1, show_default=True, help="Of all fits; changes no figure.")
+@click.option("--jobs", default=2, show_default=True, help="Fits at a time; changes no figure.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
     protocol: str,
     data: Path,
     folds: str,
     seed: int,
-    threads: int,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Judge our model on public data, beside the published models and the same made again.
@@ -80,8 +80,7 @@ def evaluate(
     published: then the protocol is not theirs, and no figure of the report means anything.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    policy = ModelPolicy(seed=seed, threads=threads)
-    report = run(rows(read(data)), _FOLDS[folds], policy)
+    report = run(rows(read(data)), _FOLDS[folds], ModelPolicy(seed=seed), jobs)
     seconds = {
         "seconds": round(time.perf_counter() - started, 1),
         "cpu_seconds": round(time.process_time() - cpu_started, 1),

@@ -17,13 +17,12 @@ from fraud_platform.handbook.protocol import Cut
 _SEED = 0  # the handbook's
 
 
-def scores(model: str, cut: Cut, threads: int) -> NDArray[np.float64]:
+def scores(model: str, cut: Cut) -> NDArray[np.float64]:
     """What a baseline, fitted on the fold's first week, says of its judged rows.
 
     Args:
         model: a name of `MODELS`.
         cut: the fold's rows with `INPUTS`.
-        threads: of the fit; the answer does not depend on them.
 
     Returns:
         Probabilities, shape (rows judged,).
@@ -32,20 +31,20 @@ def scores(model: str, cut: Cut, threads: int) -> NDArray[np.float64]:
 
     learn, judged = (part.select(INPUTS).to_numpy() for part in (cut.learn, cut.judged))
     scaler = StandardScaler().fit(learn)
-    classifier = MODELS[model](threads)
+    classifier = MODELS[model]()
     classifier.fit(scaler.transform(learn), cut.learn["is_fraud"].to_numpy().astype(np.int64))
     found = classifier.predict_proba(scaler.transform(judged))[:, 1]
     return np.asarray(found, dtype=np.float64)
 
 
-def _logistic(threads: int) -> Any:
+def _logistic() -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(random_state=_SEED)
 
 
-def _tree(depth: int) -> Callable[[int], Any]:
-    def make(threads: int) -> Any:
+def _tree(depth: int) -> Callable[[], Any]:
+    def make() -> Any:
         from sklearn.tree import DecisionTreeClassifier
 
         return DecisionTreeClassifier(max_depth=depth, random_state=_SEED)
@@ -53,17 +52,17 @@ def _tree(depth: int) -> Callable[[int], Any]:
     return make
 
 
-def _forest(depth: int | None) -> Callable[[int], Any]:
-    def make(threads: int) -> Any:
+def _forest(depth: int | None) -> Callable[[], Any]:
+    def make() -> Any:
         from sklearn.ensemble import RandomForestClassifier
 
-        return RandomForestClassifier(max_depth=depth, random_state=_SEED, n_jobs=threads)
+        return RandomForestClassifier(max_depth=depth, random_state=_SEED)
 
     return make
 
 
-def _xgboost(rate: float, depth: int) -> Callable[[int], Any]:
-    def make(threads: int) -> Any:
+def _xgboost(rate: float, depth: int) -> Callable[[], Any]:
+    def make() -> Any:
         from xgboost import XGBClassifier
 
         return XGBClassifier(
@@ -72,13 +71,13 @@ def _xgboost(rate: float, depth: int) -> Callable[[int], Any]:
             tree_method="exact",
             base_score=0.5,
             random_state=_SEED,
-            n_jobs=threads,
+            n_jobs=1,
         )
 
     return make
 
 
-MODELS: dict[str, Callable[[int], Any]] = {
+MODELS: dict[str, Callable[[], Any]] = {
     published.LOGISTIC: _logistic,
     published.TREE_2: _tree(2),
     published.TREE_3: _tree(3),

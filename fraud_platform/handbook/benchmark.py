@@ -5,8 +5,8 @@ the published figures are the other modules of this package.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
-from itertools import chain
 from statistics import fmean, pstdev
 
 import numpy as np
@@ -104,23 +104,29 @@ class HandbookReport:
         return "\n\n".join([*tables, *self.alarms, *self.disproofs])
 
 
-def run(rows: pl.DataFrame, benchmarks: Sequence[Benchmark], policy: ModelPolicy) -> HandbookReport:
+def run(
+    rows: pl.DataFrame, benchmarks: Sequence[Benchmark], policy: ModelPolicy, jobs: int = 1
+) -> HandbookReport:
     """Fit and judge every model of every benchmark; what two of them share is done once.
 
     Args:
         rows: what `rows.rows` returns.
         benchmarks: which.
         policy: seed and threads of our fits; the baselines have the handbook's seed.
+        jobs: fits at the same time, in threads: the libraries let go of the interpreter.
 
     Raises:
         DataContractError: a week lacks frauds or genuine payments.
     """
-    found: dict[tuple[Fold, str], Quality] = {}
-    for fold in sorted({fold for benchmark in benchmarks for fold in benchmark.folds}):
-        parts = cut(rows, fold)
-        asked = [benchmark.models for benchmark in benchmarks if fold in benchmark.folds]
-        for model in sorted(set(chain.from_iterable(asked))):
-            found[fold, model] = _judged(model, parts, policy)
+    folds = {fold: cut(rows, fold) for each in benchmarks for fold in each.folds}
+    tasks = list(
+        dict.fromkeys(
+            (fold, model) for each in benchmarks for fold in each.folds for model in each.models
+        )
+    )
+    with ThreadPoolExecutor(jobs) as pool:
+        judged = pool.map(lambda task: _judged(task[1], folds[task[0]], policy), tasks)
+        found = dict(zip(tasks, judged, strict=True))
     return HandbookReport({each.name: _lines(each, found) for each in benchmarks})
 
 
@@ -138,7 +144,7 @@ def quality(judged: pl.DataFrame, scores: NDArray[np.float64]) -> Quality:
 def _judged(model: str, fold: Cut, policy: ModelPolicy) -> Quality:
     if model == challenger.NAME:
         return quality(fold.judged, challenger.scores(fold, policy))
-    return quality(fold.judged, baselines.scores(model, fold, policy.threads))
+    return quality(fold.judged, baselines.scores(model, fold))
 
 
 def _lines(benchmark: Benchmark, found: dict[tuple[Fold, str], Quality]) -> tuple[Line, ...]:

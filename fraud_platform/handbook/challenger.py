@@ -21,7 +21,6 @@ FEATURE_NAMES = (
     "card_outlier_count_7d",
     "card_outlier_count_14d",
     "card_seconds_since_last_outlier_14d",
-    "terminal_payment_count_30d_delayed",
     "terminal_fraud_count_30d_delayed",
     "terminal_fraud_rate_30d_delayed",
     "terminal_ordinary_fraud_count_14d_delayed",

@@ -19,6 +19,7 @@ from fraud_platform.handbook.rows import FIRST_DAY, LAST_DAY, rows
 from fraud_platform.model import ModelPolicy
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("handbook")  # one reading of the data for all tests
 
 
 def public(name: str) -> Path:
@@ -48,7 +49,18 @@ def small_world(path: Path, first: date = FIRST_DAY, per_day: int = 40) -> Path:
 
 
 def evaluated(path: Path, *more: str):
-    command = ["evaluate", "--protocol", "handbook", "--data", str(path), "--folds", "test", *more]
+    command = [
+        "evaluate",
+        "--protocol",
+        "handbook",
+        "--data",
+        str(path),
+        "--folds",
+        "test",
+        "--jobs",
+        "1",
+        *more,
+    ]
     return CliRunner().invoke(main, command)
 
 
@@ -134,3 +146,9 @@ def test_a_label_among_the_features_raises_the_alarm(handbook):
     report = run(handbook.with_columns(leak), (Benchmark("P1", CHAPTER_3, ()),), ModelPolicy())
     (alarm,) = report.alarms
     assert alarm.startswith("LEAK: fraud-platform on P1 reaches AP 1.000")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    found = evaluated(tmp_path / "nowhere.parquet")
+    assert found.exit_code == 1
+    assert "nowhere.parquet" in found.stderr
