@@ -10,11 +10,12 @@ from assets.evaluation import Comparison
 from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
-from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.adapters.model_bundle import Bundle, load_bundle
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.errors import BundleIntegrityError, NoChampionError
 from fraud_platform.promotion_gates import PromotionAnswer
+from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.settings import Settings
 
 
@@ -51,25 +52,9 @@ def champion(
 
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
-    mandate = Mandate(
-        by=f"dagster run {context.run.run_id}",
-        why=" ".join(model_comparison.verdict.reasons),
-        evidence=model_comparison.digest(),
-    )
-    proposal = None
-    if model_comparison.verdict.answer is not PromotionAnswer.PROMOTE:
-        registry.publish(mandate)  # finishes a move that was killed on its way
-    elif settings.promotion.approval_required:
-        proposal = registry.propose(model_comparison.challenger_version, mandate)
-    else:
-        registry.promote(model_comparison.challenger_version, mandate)
-    reigning = registry.champion()
-    if reigning is None:
-        raise NoChampionError(
-            f"found no champion, the gate said: {' '.join(model_comparison.verdict.reasons)}",
-            hint="approve a proposal (`fraud-platform models show`), or look at model_comparison: "
-            "more or better labels may be needed",
-        )
+    by = f"dagster run {context.run.run_id}"
+    proposal = _followed(model_comparison, by, registry, settings.promotion)
+    reigning = _reigning(model_comparison, registry)
     version = reigning.manifest.version
     return dg.MaterializeResult(
         value=Reign(
@@ -86,6 +71,31 @@ def champion(
             "fraud/average_precision": reigning.manifest.report["average_precision"],
         },
     )
+
+
+def _followed(
+    comparison: Comparison, by: str, registry: ModelRegistry, policy: PromotionPolicy
+) -> str | None:
+    """Do as the gates say; the digest of what is proposed, if a person must approve it."""
+    mandate = Mandate(by=by, why=" ".join(comparison.verdict.reasons), evidence=comparison.digest())
+    if comparison.verdict.answer is not PromotionAnswer.PROMOTE:
+        registry.publish(mandate)  # finishes a move that was killed on its way
+        return None
+    if policy.approval_required:
+        return registry.propose(comparison.challenger_version, mandate)
+    registry.promote(comparison.challenger_version, mandate)
+    return None
+
+
+def _reigning(comparison: Comparison, registry: ModelRegistry) -> Bundle:
+    found = registry.champion()
+    if found is None:
+        raise NoChampionError(
+            f"found no champion, the gate said: {' '.join(comparison.verdict.reasons)}",
+            hint="approve a proposal (`fraud-platform models show`), or look at model_comparison: "
+            "more or better labels may be needed",
+        )
+    return found
 
 
 @dg.asset_check(asset=champion, partitions_def=DAILY, blocking=True)

@@ -1,0 +1,49 @@
+"""What the asset `champion` makes of a verdict; the registry only listens."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from assets.promotion import _followed
+from fraud_platform.promotion_gates import PromotionAnswer
+from fraud_platform.promotion_policy import PromotionPolicy
+
+
+class Listener:
+    """Notes what the registry would do."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, str | None]] = []
+
+    def promote(self, version, mandate):
+        self.heard.append(("promote", version, mandate.evidence))
+
+    def propose(self, version, mandate):
+        self.heard.append(("propose", version, mandate.evidence))
+        return "digest of the proposal"
+
+    def publish(self, mandate):
+        self.heard.append(("publish", "", mandate.evidence))
+
+
+def comparison(answer: PromotionAnswer) -> SimpleNamespace:
+    verdict = SimpleNamespace(answer=answer, reasons=("Cheaper.",))
+    return SimpleNamespace(verdict=verdict, challenger_version="7", digest=lambda: "e" * 64)
+
+
+@pytest.mark.parametrize(
+    ("answer", "approval", "act", "proposal"),
+    [
+        (PromotionAnswer.PROMOTE, False, "promote", None),
+        (PromotionAnswer.PROMOTE, True, "propose", "digest of the proposal"),
+        (PromotionAnswer.SHADOW_ONLY, True, "publish", None),
+        (PromotionAnswer.REJECT, False, "publish", None),
+    ],
+)
+def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
+    answer, approval, act, proposal
+):
+    registry, policy = Listener(), PromotionPolicy(approval_required=approval)
+    assert _followed(comparison(answer), "run 1", registry, policy) == proposal
+    ((heard, _, evidence),) = registry.heard
+    assert (heard, evidence) == (act, "e" * 64)
