@@ -13,9 +13,11 @@ from fraud_platform.handbook.benchmark import (
     P1,
     P2_TEST,
     P2_VALIDATION,
+    Benchmark,
     HandbookReport,
     Line,
     quality,
+    run,
 )
 from fraud_platform.handbook.inputs import INPUTS, inputs
 from fraud_platform.handbook.protocol import TEST, VALIDATION, WEEK, Cut, Fold, cut
@@ -260,3 +262,12 @@ def test_what_was_judged_teaches_nothing() -> None:
     assert np.array_equal(
         challenger.scores(fold, ModelPolicy()), challenger.scores(turned, ModelPolicy())
     )
+
+
+def test_fits_at_the_same_time_give_the_same_report() -> None:
+    told = published.TEST[:1]  # logistic regression
+    two = Benchmark("two folds", TEST[:2], told)
+    once, again = (run(noise(days=28), (two,), ModelPolicy(), jobs) for jobs in (1, 2))
+    assert once == again
+    assert [line.origin for line in once.lines["two folds"]] == ["published", "re-made", "ours"]
+    assert len(once.lines["two folds"][-1].folds) == 2
