@@ -3,6 +3,7 @@
 What belongs here: from measurement to alarm. The measurements are `leak_probes`.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -188,7 +189,7 @@ def _of_the_clock(sample: pl.DataFrame, policy: LeakPolicy) -> Iterator[LeakAlar
 
 def _surely(area: float, frauds: int) -> float:
     """An area under ROC less two standard errors, about: few frauds are no proof of anything."""
-    return area - 2.0 * (area * (1.0 - area) / frauds) ** 0.5
+    return area - 2.0 * math.sqrt(area * (1.0 - area) / frauds)
 
 
 def _of_the_future(
