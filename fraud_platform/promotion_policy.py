@@ -17,9 +17,9 @@ class PromotionPolicy:
     """Fewest test rows on which two models are compared."""
     min_frauds: int = 50
     """Fewest frauds among them; with fewer the challenger may only watch."""
-    confidence: float = 0.995
-    """How sure it must be, one-sided, that the challenger costs less than the champion. With a few
-    hundred frauds intervals come out about a tenth too short, so this keeps what 0.99 promises."""
+    confidence: float = 0.999
+    """How sure it must be, one-sided, that the challenger costs less than the champion. Hundreds of
+    retrains are judged one after the other; none of them is to make things worse by chance."""
     margin: float = 0.01
     """How much dearer than the champion still counts as not inferior, relative to its cost."""
     promote_refresh: bool = False
