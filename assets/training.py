@@ -25,6 +25,7 @@ from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import Evidence, Lineage
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.calibration import (
     Calibration,
@@ -36,7 +37,8 @@ from fraud_platform.evaluation import EvaluationReport, evaluate
 from fraud_platform.features.engines import compute_by
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.leaks import look_for_leaks
-from fraud_platform.model import Model, fit, matrix
+from fraud_platform.model import Model, fit, matrix, study_key
+from fraud_platform.search import Trial
 from fraud_platform.settings import Settings
 from fraud_platform.training_document import TrainingSetDocument, document
 
@@ -281,7 +283,8 @@ def _trained(
     library: str, rows: pl.DataFrame, registry: ModelRegistry, settings: Settings, run: _Run
 ) -> dg.MaterializeResult[Candidate]:
     """Fit one library's model, judge it on the test slice and record both in MLflow."""
-    model = fit(library, rows, settings.model)
+    model, trials = _fitted(library, rows, settings, run.training_set_digest)
+    is_cut = len(trials) < settings.model.trials
     scored = model.scored(rows.filter(pl.col("slice") == "test"))
     report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
     calibration = _calibrated(scored, settings.calibration)
@@ -291,8 +294,9 @@ def _trained(
         code_commit=settings.code_commit,
         dagster_run_id=run.dagster_run_id,
         parent_run_id=run.mlflow_run_id,
+        is_search_cut=is_cut,
     )
-    run_id = registry.log_training(model, report, provenance)
+    run_id = registry.log_training(model, report, provenance, trials)
     return dg.MaterializeResult(
         value=Candidate(model, report, calibration, run_id),
         metadata={
@@ -300,6 +304,9 @@ def _trained(
             "fraud/auc_roc": report.auc_roc,
             f"fraud/card_precision_at_{report.k}": report.card_precision_at_k,
             "fraud/rounds": model.rounds,
+            "fraud/trials": len(trials),
+            "fraud/trials_pruned": sum(trial.is_pruned for trial in trials),
+            "fraud/is_search_cut": is_cut,
             "fraud/model_digest": model.digest,
             "fraud/calibrated_on_frauds": calibration.frauds,
             "fraud/states_probability": bool(calibration.knots),
@@ -307,6 +314,16 @@ def _trained(
             "mlflow/run_id": run_id,
         },
     )
+
+
+def _fitted(
+    library: str, rows: pl.DataFrame, settings: Settings, training_set_digest: str
+) -> tuple[Model, tuple[Trial, ...]]:
+    """The model and the trials behind it; those that an interrupted training made count."""
+    key = study_key(library, training_set_digest, settings.model)
+    with StudyStore(settings.studies_dir).study(key) as study:
+        model = fit(library, rows, settings.model, study)
+        return model, study.trials()[: settings.model.trials]
 
 
 def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:

@@ -1,12 +1,13 @@
-"""The two boosting libraries behind one face: suggest, judge, refit.
+"""The two boosting libraries behind one face: what may be searched, judge, refit.
 
 What belongs here: each library's parameters and its way of binning, stopping early and writing
-itself down. Which rows are used, and which trial wins, is `model`.
+itself down. Which trials are made, and which wins, is `search`; which rows are used is `model`.
 
 Source: bins, start values and bounds of the search follow measurements on the Fraud Detection
 Handbook's data: rare high amounts and tiny shares drown in the libraries' default of 256 bins.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -14,9 +15,23 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_platform.errors import PermanentError
+
 Parameters = dict[str, float | int | str]
+Watch = Callable[[int, float], bool]
+"""Told after each round its number, from 1, and the PR area there; True ends the fit."""
 
 _BINS = 4096
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bounds of one searched parameter, both inclusive; whole numbers if both are."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether it is drawn evenly by its logarithm."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +58,44 @@ class FitPlan:
     threads: int
     max_rounds: int
     early_stopping_rounds: int
+    directions: tuple[int, ...] = ()
+    """Per feature 1 or -1 where the score must not fall or not rise with it, else 0; () is all 0.
+    """
+
+
+def directions(
+    names: tuple[str, ...], rising: tuple[str, ...], falling: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Per feature 1 (rising), -1 (falling) or 0; () where neither names one.
+
+    Raises:
+        PermanentError: one of them is not among the names.
+
+    Examples:
+        >>> directions(("a", "b", "c"), ("c",), ("a",))
+        (-1, 0, 1)
+    """
+    told = dict.fromkeys(rising, 1) | dict.fromkeys(falling, -1)
+    if unknown := sorted(set(told) - set(names)):
+        raise PermanentError(
+            f"The policy gives directions to {unknown}; the training set has no such features.",
+            hint="correct FRAUD_MODEL__RISING and FRAUD_MODEL__FALLING.",
+        )
+    return tuple(told.get(name, 0) for name in names) if told else ()
 
 
 class Trainer(Protocol):
     """One library's part in the search."""
 
     proven: ClassVar[Parameters]
+    space: ClassVar[Mapping[str, Span]]
     version: str
 
-    def suggest(self, trial: Any) -> Parameters:
-        """Draw one parameter set from an Optuna trial."""
+    @property
+    def constraints(self) -> Parameters:
+        """The plan's directions as the library's parameter; empty where there are none."""
 
-    def judge(self, chosen: Parameters) -> tuple[int, float]:
+    def judge(self, chosen: Parameters, watch: Watch) -> tuple[int, float]:
         """Fit with early stopping; the best number of trees and the PR area there."""
 
     def refit(self, chosen: Parameters, rounds: int) -> bytes:
@@ -72,6 +113,14 @@ class XGBoostTrainer:
         "colsample_bytree": 0.6,
         "reg_lambda": 1.0,
     }
+    space: ClassVar[Mapping[str, Span]] = {
+        "learning_rate": Span(0.04, 0.2, log=True),
+        "max_depth": Span(3, 5),
+        "min_child_weight": Span(0.5, 10.0, log=True),
+        "subsample": Span(0.6, 1.0),
+        "colsample_bytree": Span(0.4, 1.0),
+        "reg_lambda": Span(0.5, 10.0, log=True),
+    }
 
     def __init__(self, plan: FitPlan) -> None:
         import xgboost
@@ -87,18 +136,13 @@ class XGBoostTrainer:
     def _judged(self) -> Any:
         return self._binned(self._plan.judged, self._learn)
 
-    def suggest(self, trial: Any) -> Parameters:
-        """Draw one parameter set from an Optuna trial."""
-        return {
-            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.2, log=True),
-            "max_depth": trial.suggest_int("max_depth", 3, 5),
-            "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 10.0, log=True),
-            "subsample": trial.suggest_float("subsample", 0.6, 1.0),
-            "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
-            "reg_lambda": trial.suggest_float("reg_lambda", 0.5, 10.0, log=True),
-        }
+    @property
+    def constraints(self) -> Parameters:
+        """The plan's directions as the library's parameter; empty where there are none."""
+        told = ",".join(map(str, self._plan.directions))
+        return {"monotone_constraints": f"({told})"} if told else {}
 
-    def judge(self, chosen: Parameters) -> tuple[int, float]:
+    def judge(self, chosen: Parameters, watch: Watch) -> tuple[int, float]:
         """Fit with early stopping; the best number of trees and the PR area there."""
         booster = self._library.train(
             self._fixed(chosen),
@@ -107,6 +151,7 @@ class XGBoostTrainer:
             evals=[(self._judged, "judged")],
             early_stopping_rounds=self._plan.early_stopping_rounds,
             verbose_eval=False,
+            callbacks=[_xgboost_callback(watch)],
         )
         return int(booster.best_iteration) + 1, float(booster.best_score)
 
@@ -130,6 +175,7 @@ class XGBoostTrainer:
     def _fixed(self, chosen: Parameters) -> dict[str, Any]:
         return {
             **chosen,
+            **self.constraints,
             "objective": "binary:logistic",
             "eval_metric": "aucpr",
             "tree_method": "hist",
@@ -152,6 +198,14 @@ class LightGBMTrainer:
         "feature_fraction": 0.6,
         "lambda_l2": 1.0,
     }
+    space: ClassVar[Mapping[str, Span]] = {
+        "learning_rate": Span(0.04, 0.2, log=True),
+        "num_leaves": Span(6, 24),
+        "min_data_in_leaf": Span(5, 60, log=True),
+        "bagging_fraction": Span(0.6, 1.0),
+        "feature_fraction": Span(0.4, 1.0),
+        "lambda_l2": Span(0.5, 10.0, log=True),
+    }
 
     def __init__(self, plan: FitPlan) -> None:
         import lightgbm
@@ -167,18 +221,13 @@ class LightGBMTrainer:
     def _judged(self) -> Any:
         return self._binned(self._plan.judged, self._learn)
 
-    def suggest(self, trial: Any) -> Parameters:
-        """Draw one parameter set from an Optuna trial."""
-        return {
-            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.2, log=True),
-            "num_leaves": trial.suggest_int("num_leaves", 6, 24),
-            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 60, log=True),
-            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.6, 1.0),
-            "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),
-            "lambda_l2": trial.suggest_float("lambda_l2", 0.5, 10.0, log=True),
-        }
+    @property
+    def constraints(self) -> Parameters:
+        """The plan's directions as the library's parameter; empty where there are none."""
+        told = ",".join(map(str, self._plan.directions))
+        return {"monotone_constraints": told} if told else {}
 
-    def judge(self, chosen: Parameters) -> tuple[int, float]:
+    def judge(self, chosen: Parameters, watch: Watch) -> tuple[int, float]:
         """Fit with early stopping; the best number of trees and the PR area there."""
         stop = self._library.early_stopping(self._plan.early_stopping_rounds, verbose=False)
         booster = self._library.train(
@@ -187,7 +236,7 @@ class LightGBMTrainer:
             num_boost_round=self._plan.max_rounds,
             valid_sets=[self._judged],
             valid_names=["judged"],
-            callbacks=[stop],
+            callbacks=[_lightgbm_callback(watch), stop],
         )
         return int(booster.best_iteration), float(booster.best_score["judged"]["average_precision"])
 
@@ -212,6 +261,7 @@ class LightGBMTrainer:
     def _fixed(self, chosen: Parameters) -> dict[str, Any]:
         return {
             **chosen,
+            **self.constraints,
             "objective": "binary",
             "metric": "average_precision",
             "bagging_freq": 1,
@@ -224,3 +274,25 @@ class LightGBMTrainer:
             "num_threads": self._plan.threads,
             "verbosity": -1,
         }
+
+
+def _xgboost_callback(watch: Watch) -> Any:
+    import xgboost
+
+    class Watching(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # has no types
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return watch(epoch + 1, float(evals_log["judged"]["aucpr"][-1]))
+
+    return Watching()
+
+
+def _lightgbm_callback(watch: Watch) -> Any:
+    import lightgbm
+
+    def watching(state: Any) -> None:
+        if watch(state.iteration + 1, float(state.evaluation_result_list[0][2])):
+            raise lightgbm.callback.EarlyStopException(
+                state.iteration, state.evaluation_result_list
+            )
+
+    return watching

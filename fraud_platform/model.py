@@ -8,8 +8,9 @@ The libraries' own settings are in `boosting`.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from fraud_platform.boosting import (
     FitPlan,
     LightGBMTrainer,
-    Parameters,
     Part,
     Trainer,
     XGBoostTrainer,
+    directions,
 )
 from fraud_platform.errors import (
     BundleIntegrityError,
@@ -31,6 +32,7 @@ from fraud_platform.errors import (
     LabelsNotMatureError,
     PermanentError,
 )
+from fraud_platform.search import Budget, Study, best, search
 from fraud_platform.training_set import feature_columns
 
 LIBRARIES = ("xgboost", "lightgbm")
@@ -59,13 +61,26 @@ class ModelPolicy:
     """Days left out before them, as between train and test; at most a third of the slice."""
     threads: int = 1
     """Threads of a fit; results do not depend on it."""
+    max_seconds: float = 0.0
+    """No further trial begins when all so far took longer, interrupted trainings included; then
+    the model depends on the clock, and its run says how many trials there were. 0: no ceiling."""
+    full_trials: int = 4
+    """Trials that are never cut short; each later one ends when it is worse than the median of
+    those before it. As many as `TRIALS`: none is cut short."""
+    rising: tuple[str, ...] = ()
+    """Features with which the score must never fall, all else equal; a JSON list."""
+    falling: tuple[str, ...] = ()
+    """Features with which it must never rise, all else equal; a JSON list."""
 
     def __post_init__(self) -> None:
         least = {"trials": 1, "seed": 0, "max_rounds": 1, "early_stopping_rounds": 1}
         least |= {"validation_days": 1, "validation_gap_days": 0, "threads": 1}
+        least |= {"max_seconds": 0, "full_trials": 1}
         for name, bound in least.items():
-            if getattr(self, name) < bound:
+            if not getattr(self, name) >= bound:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+        if both := set(self.rising) & set(self.falling):
+            raise ValueError(f"found {sorted(both)} in rising and falling, expected one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +248,12 @@ def matrix(frame: pl.DataFrame, feature_names: tuple[str, ...]) -> NDArray[np.fl
     return np.ascontiguousarray(columns.fill_null(float("nan")).to_numpy())
 
 
-def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
+def fit(
+    library: str, training_set: pl.DataFrame, policy: ModelPolicy, study: Study | None = None
+) -> Model:
     """Search parameters and rounds on the last train days, then fit on the whole train slice.
 
-    The search (Optuna's TPE, seeded, starting from one proven set) maximises the area under the
+    The search (`search.search`, starting from one proven set) maximises the area under the
     precision-recall curve on the newest days of the train slice, behind a gap like the one between
     train and test. Early stopping chooses the rounds there. Delay and test rows are never read.
 
@@ -245,34 +262,47 @@ def fit(library: str, training_set: pl.DataFrame, policy: ModelPolicy) -> Model:
         training_set: what `training_set.build` returns; its row order is part of the input. Where
             not every `weight` is 1, rows count by it, in fitting and in judging.
         policy: size and seed of the search.
+        study: where finished trials are kept, under `study_key`; those that it already has are not
+            made again. None: nothing is kept, and nothing is timed.
 
     Returns:
-        The model; the same input gives the same payload, byte for byte.
+        The model; the same input gives the same payload, byte for byte, unless `max_seconds` ended
+        the search.
 
     Raises:
         LabelsNotMatureError: the inner cut leaves a part without frauds or without genuine rows.
-        PermanentError: the library is none of `LIBRARIES`.
+        PermanentError: the library is none of `LIBRARIES`, a feature of `rising` or `falling` is
+            none of the set's, or the seconds have a ceiling and there is no study to count them.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows = training_set.filter(pl.col("slice") == "train")
     names = feature_columns(rows)
-    plan = _plan(rows, names, policy)
-    trainer = _trainer(library, plan)
-
-    def objective(trial: Any) -> float:
-        rounds, quality = trainer.judge(trainer.suggest(trial))
-        trial.set_user_attr("rounds", rounds)
-        return quality
-
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=policy.seed)
+    trainer = _trainer(library, _plan(rows, names, policy))
+    budget = Budget(
+        trials=policy.trials,
+        max_seconds=policy.max_seconds,
+        full_trials=policy.full_trials,
+        seed=policy.seed,
     )
-    study.enqueue_trial(trainer.proven)
-    study.optimize(objective, n_trials=policy.trials)
-    rounds = int(study.best_trial.user_attrs["rounds"])
-    return _refitted(library, trainer, names, study.best_params, rounds)
+    won = best(search(trainer, budget, study))
+    return _refitted(library, trainer, names, won.parameters, won.rounds)
+
+
+def study_key(library: str, training_set_digest: str, policy: ModelPolicy) -> str:
+    """Names the search that `fit` makes: SHA-256, hex, of all that a trial depends on.
+
+    The number of trials, the ceiling of seconds and the threads are left out: with more trials the
+    same search goes on.
+
+    Raises:
+        PermanentError: the library is none of `LIBRARIES`.
+    """
+    trainer = _trainer_of(library)
+    told = asdict(policy)
+    for free in ("trials", "max_seconds", "threads"):
+        del told[free]
+    versions = {name: version(name) for name in (library, "optuna", "numpy")}
+    depends = (library, training_set_digest, told, trainer.proven, trainer.space, versions)
+    return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
 def refit(
@@ -284,39 +314,50 @@ def refit(
 ) -> Model:
     """Fit on all rows with parameters and rounds that were chosen elsewhere: no search, no test.
 
+    Directions come from the policy, and from the parameters where it names none.
+
     Args:
         library: "xgboost" or "lightgbm".
         rows: `is_fraud`, the features, and any of `training_set.DESCRIPTION_COLUMNS`; their order
             is part of the input.
         chosen: the library's parameters by name.
         rounds: number of trees.
-        policy: seed and threads of the fit.
+        policy: seed, threads and directions of the fit.
 
     Raises:
         LabelsNotMatureError: the rows hold no frauds, or nothing else.
-        PermanentError: the library is none of `LIBRARIES`.
+        PermanentError: the library is none of `LIBRARIES`, or a feature of `rising` or `falling` is
+            not among the columns.
     """
     names = feature_columns(rows)
     whole = _part(rows, names, "train")
     trainer = _trainer(library, _effort(policy, names, learn=whole, judged=whole, whole=whole))
-    return _refitted(library, trainer, names, dict(chosen), rounds)
+    return _refitted(library, trainer, names, chosen, rounds)
+
+
+def _trainer_of(library: str) -> type[XGBoostTrainer] | type[LightGBMTrainer]:
+    if library not in LIBRARIES:
+        raise PermanentError(f"Unknown library {library!r}; expected one of {LIBRARIES}.")
+    return XGBoostTrainer if library == "xgboost" else LightGBMTrainer
 
 
 def _trainer(library: str, plan: FitPlan) -> Trainer:
-    if library not in LIBRARIES:
-        raise PermanentError(f"Unknown library {library!r}; expected one of {LIBRARIES}.")
-    return XGBoostTrainer(plan) if library == "xgboost" else LightGBMTrainer(plan)
+    return _trainer_of(library)(plan)
 
 
 def _refitted(
-    library: str, trainer: Trainer, names: tuple[str, ...], chosen: Parameters, rounds: int
+    library: str,
+    trainer: Trainer,
+    names: tuple[str, ...],
+    chosen: Mapping[str, float | int | str],
+    rounds: int,
 ) -> Model:
     return Model(
         library=library,
-        payload=trainer.refit(chosen, rounds),
+        payload=trainer.refit(dict(chosen), rounds),
         feature_names=names,
         library_version=trainer.version,
-        parameters=dict(chosen),
+        parameters={**chosen, **trainer.constraints},
         rounds=rounds,
     )
 
@@ -398,4 +439,5 @@ def _effort(
         threads=policy.threads,
         max_rounds=policy.max_rounds,
         early_stopping_rounds=policy.early_stopping_rounds,
+        directions=directions(names, policy.rising, policy.falling),
     )

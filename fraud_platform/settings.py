@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
     access: AccessPolicy = Field(default_factory=AccessPolicy)
 
-    @field_validator("validation", "access", "segments", mode="before")
+    @field_validator("validation", "access", "segments", "model", mode="before")
     @classmethod
     def _read_lists(cls, told: object) -> object:
         """Lists inside a policy come from the environment as JSON text."""
@@ -235,6 +235,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Model bundles by version, and the pointer to the champion's."""
         return self.home / "models"
+
+    @property
+    def studies_dir(self) -> Path:
+        """Finished trials of the searches for parameters; may be deleted while nothing trains."""
+        return self.home / "studies"
 
     @property
     def reports_dir(self) -> Path:

@@ -10,6 +10,7 @@ process is neither used nor disturbed.
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.spec import spec_digest
 from fraud_platform.model import Model
+from fraud_platform.search import CHECKPOINT_ROUNDS, Trial
 
 EXPERIMENT = "fraud"
 
@@ -44,6 +46,8 @@ class Provenance:
         code_commit: commit of the code, with a mark if the tree was dirty; None if unknown.
         dagster_run_id: the Dagster run that trained it, or None.
         parent_run_id: an MLflow run to hang this one under (dagster-mlflow's), or None.
+        is_search_cut: whether the clock ended the search (`ModelPolicy.max_seconds`): the same
+            inputs may then give another model.
     """
 
     training_set_digest: str
@@ -51,6 +55,7 @@ class Provenance:
     code_commit: str | None = None
     dagster_run_id: str | None = None
     parent_run_id: str | None = None
+    is_search_cut: bool = False
 
     def tags(self) -> dict[str, str]:
         """The tags of the run; unknown facts have none."""
@@ -61,6 +66,7 @@ class Provenance:
             "mlflow.source.git.commit": self.code_commit,
             "dagster.run_id": self.dagster_run_id,
             "mlflow.parentRunId": self.parent_run_id,
+            "fraud/is_search_cut": str(self.is_search_cut),
         }
         return {name: value for name, value in tags.items() if value is not None}
 
@@ -106,13 +112,20 @@ class ModelRegistry(ModelRoles):
             self._experiment()
         return EXPERIMENT
 
-    def log_training(self, model: Model, report: EvaluationReport, provenance: Provenance) -> str:
+    def log_training(
+        self,
+        model: Model,
+        report: EvaluationReport,
+        provenance: Provenance,
+        trials: Sequence[Trial] = (),
+    ) -> str:
         """Record one training as an MLflow run: tags, parameters, metrics, page, model file.
 
         Args:
             model: what was trained.
             report: its evaluation on the test slice.
             provenance: tags.
+            trials: of the search that found the model's parameters; each becomes a child run.
 
         Returns:
             The run's id.
@@ -129,6 +142,7 @@ class ModelRegistry(ModelRoles):
             try:
                 self._log_facts(run_id, int(run.info.start_time), model, report)
                 self._log_files(run_id, model, report)
+                self._log_trials(run_id, int(run.info.start_time), trials)
                 status = "FINISHED"
             finally:
                 client.set_terminated(run_id, status)
@@ -258,6 +272,31 @@ class ModelRegistry(ModelRoles):
         )
         self._client.set_tag(run_id, "fraud/model_digest", model.digest)
         self._client.set_tag(run_id, "fraud/library_version", model.library_version)
+
+    def _log_trials(self, run_id: str, started_ms: int, trials: Sequence[Trial]) -> None:
+        """One child run per trial, as long as the trial took; all seem to begin with the parent."""
+        from mlflow.entities import Metric, Param
+
+        for trial in trials:
+            child = self._client.create_run(
+                self._experiment(),
+                start_time=started_ms,
+                tags={"mlflow.parentRunId": run_id, "fraud/is_pruned": str(trial.is_pruned)},
+                run_name=f"trial {trial.number}",
+            )
+            ended = started_ms + round(1000 * trial.seconds)
+            numbers = {"quality": trial.quality, "rounds": trial.rounds, "seconds": trial.seconds}
+            points = [(name, value, 0) for name, value in numbers.items()]
+            points += [
+                ("quality_by_round", quality, CHECKPOINT_ROUNDS * step)
+                for step, quality in enumerate(trial.checkpoints, start=1)
+            ]
+            self._client.log_batch(
+                child.info.run_id,
+                metrics=[Metric(name, value, ended, step) for name, value, step in points],
+                params=[Param(name, str(value)) for name, value in trial.parameters.items()],
+            )
+            self._client.set_terminated(child.info.run_id, "FINISHED", end_time=ended)
 
     def _log_files(self, run_id: str, model: Model, report: EvaluationReport) -> None:
         client = self._client

@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from fraud_platform.errors import (
 from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport, evaluate
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import LIBRARIES, Model, ModelPolicy, fit, matrix
+from fraud_platform.search import Trial
 
 POLICY = ModelPolicy(trials=1, max_rounds=8, early_stopping_rounds=4)
 PROVENANCE = Provenance(
@@ -108,6 +110,36 @@ def state(registry: ModelRegistry) -> tuple[str | None, str | None, str | None]:
         registry.alias("previous_champion"),
         pointer.version if pointer else None,
     )
+
+
+def test_each_trial_is_a_run_below_the_training(registry):
+    from mlflow import MlflowClient
+
+    model, _, report = trained("xgboost", 1)
+    whole = Trial(
+        number=0,
+        parameters={"max_depth": 3, "learning_rate": 0.1},
+        rounds=12,
+        quality=0.61,
+        checkpoints=(0.5, 0.6),
+        is_pruned=False,
+        seconds=1.25,
+    )
+    cut = replace(whole, number=1, is_pruned=True)
+    run_id = registry.log_training(model, report, PROVENANCE, [whole, cut])
+    client = MlflowClient(tracking_uri=registry.tracking_uri)
+    experiment = client.get_run(run_id).info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    runs = {run.info.run_name: run for run in found}
+    assert set(runs) == {"trial 0", "trial 1"}
+    assert [runs[name].data.tags["fraud/is_pruned"] for name in sorted(runs)] == ["False", "True"]
+    first = runs["trial 0"]
+    assert first.data.params == {"max_depth": "3", "learning_rate": "0.1"}
+    assert (first.data.metrics["quality"], first.data.metrics["rounds"]) == (0.61, 12)
+    assert first.info.end_time - first.info.start_time == 1250
+    curve = client.get_metric_history(first.info.run_id, "quality_by_round")
+    assert [(point.step, point.value) for point in curve] == [(10, 0.5), (20, 0.6)]
+    assert client.get_run(run_id).data.tags["fraud/is_search_cut"] == "False"
 
 
 def test_nothing_is_there_at_first(registry):

@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud_platform.errors import (
     BundleIntegrityError,
@@ -178,6 +180,76 @@ def test_weights_of_one_change_no_byte_and_others_do(library):
     assert weighted.feature_names == NAMES
     features = matrix(rows(), NAMES)
     assert weighted.score(features).mean() > 1.2 * fitted(library).score(features).mean()
+
+
+@cache
+def directed(library: str) -> Model:
+    """`noise` may only rise and `signal`, against all it learns, only fall."""
+    return fit(library, rows(), replace(POLICY, rising=("noise",), falling=("signal",)))
+
+
+finite = st.floats(-(2.0**99), 2.0**99, width=32)
+values = st.tuples(finite, finite, finite | st.just(float("nan")))
+
+
+@both
+@given(row=values, step=st.floats(0, 2.0**99, width=32))
+def test_the_score_never_goes_against_a_direction_that_the_policy_gives(library, row, step):
+    model = directed(library)
+    more = [(row[0] + step, *row[1:]), (row[0], row[1] + step, row[2])]
+    asked, lower, higher = model.score(np.array([row, *more])).tolist()
+    assert lower <= asked <= higher
+
+
+@both
+def test_directions_take_hold_and_stand_among_the_parameters(library):
+    told = {"xgboost": "(-1,1,0)", "lightgbm": "-1,1,0"}[library]
+    assert directed(library).parameters["monotone_constraints"] == told
+    assert "monotone_constraints" not in fitted(library).parameters
+    steps = np.array([[step, 0.0, 0.0] for step in np.linspace(-3, 3, 50)])
+    # Without the direction, suspicion follows the signal.
+    assert np.ptp(fitted(library).score(steps)) > 0.3
+    assert np.diff(fitted(library).score(steps)).max() > 0
+    assert np.diff(directed(library).score(steps)).max() <= 0
+
+
+@both
+def test_a_refit_keeps_the_directions_of_the_parameters(library):
+    found = directed(library)
+    assert refit(library, rows(), found.parameters, found.rounds, POLICY) == found
+
+
+@both
+def test_a_direction_for_no_feature_is_refused(library):
+    policy = replace(POLICY, rising=("signal", "no_such"))
+    with pytest.raises(PermanentError, match="no_such"):
+        fit(library, rows(), policy)
+    with pytest.raises(PermanentError, match="no_such"):
+        refit(library, rows(), {}, 5, policy)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"trials": 0},
+        {"full_trials": 0},
+        {"max_seconds": -1.0},
+        {"max_seconds": float("nan")},
+        {"rising": ("a", "b"), "falling": ("b",)},
+    ],
+    ids=str,
+)
+def test_a_policy_that_makes_no_sense_is_refused(told):
+    with pytest.raises(ValueError, match="found"):
+        ModelPolicy(**told)
+
+
+@both
+def test_the_order_of_rows_and_columns_is_part_of_the_input(library):
+    turned = rows().select(*(n for n in rows().columns if n not in NAMES), *reversed(NAMES))
+    assert fit(library, turned, POLICY).feature_names == NAMES[::-1]
+    assert fit(library, turned, POLICY).digest != fitted(library).digest
+    assert fit(library, rows().reverse(), POLICY).digest != fitted(library).digest
 
 
 @both
