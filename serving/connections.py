@@ -51,21 +51,24 @@ class HotCycle:
 
     Attributes:
         body: what came of it so far.
-        is_whole: whether that is all.
+        more_body: whether that is not all.
         keep_alive: whether the connection stays open after the answer.
+        response_started: never seen; the whole answer is sent at once.
         response_complete: whether it was answered.
         disconnected: whether its sender has left.
         message_event: as uvicorn's, for nobody.
     """
 
-    __slots__ = ("body", "disconnected", "is_whole", "keep_alive", "response_complete")
+    __slots__ = ("body", "disconnected", "keep_alive", "more_body", "response_complete")
 
     message_event = asyncio.Event()
+    response_started = False
 
     def __init__(self, *, keep_alive: bool) -> None:
         self.body = b""
         self.keep_alive = keep_alive
-        self.is_whole = self.response_complete = self.disconnected = False
+        self.more_body = True
+        self.response_complete = self.disconnected = False
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -97,6 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._stop_waiting()
+        self._unset_keepalive_if_required()  # uvicorn leaves it when a sender resets
         if self._is_half_here():
             self._hand_over()  # which says that the rest did not come
         if self.parser is not None:
@@ -122,6 +126,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Called by the parser; what only the application needs is made when it is asked."""
+        self._stop_waiting()  # for a head, from here on, and no longer for its beginning
         self.url = b""
         self.headers = []
 
@@ -147,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if type(cycle) is not HotCycle:
             super().on_message_complete()
             return
-        cycle.is_whole = True
+        cycle.more_body = False
         self._stop_waiting()
         self._decide(cycle)
 
@@ -175,14 +180,21 @@ class BoundedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read; what is too large has a status of its own."""
-        if not self.parser.is_too_large:
+        """Refuse what cannot be read; what is too large has a status of its own.
+
+        A refusal behind requests whose answers are still to come would be taken for one of those:
+        they are answered, and then the connection is closed.
+        """
+        self._is_refused = True
+        self._stop_waiting()
+        is_idle = self._is_idle()
+        if not is_idle and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+        elif not is_idle and (self.pipeline or self.cycle.response_started):
+            self.transport.close()
+        elif not self.parser.is_too_large:
             super().send_400_response(msg)
-        elif not self._is_idle():
-            self.transport.close()  # an earlier answer is under way; nothing may come between
         else:
-            self._is_refused = True
-            self._stop_waiting()
             self.transport.write(_ANSWER)
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -194,7 +206,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_half_here(self) -> bool:
         """Whether the rest of a body is still to come before the connection can answer."""
-        return type(self.cycle) is HotCycle and not self.cycle.is_whole
+        return type(self.cycle) is HotCycle and self.cycle.more_body
 
     def _await(self, seconds: float) -> None:
         """Begin to wait; a sender that drips does not begin anew."""
@@ -232,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url, self.headers = url, headers
-        self.scope["headers"] = headers  # also for trailers, which the parser adds
+        self.scope["headers"] = headers
         self.expect_100_continue = any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in headers
         )

@@ -3,7 +3,7 @@
 httptools keeps an unfinished header for as long as it grows, and at `Upgrade:` ends the request
 with its headers, so that what follows, its body, would be read as another request. Here a head has
 a limit, and an upgrade is ignored, as RFC 9110 (7.8) lets a server: the request is read as if it
-had not asked.
+had not asked. Trailers count against the limit and are dropped.
 """
 
 from typing import Any, NoReturn, Protocol
@@ -109,6 +109,7 @@ class HeadParser:
     def on_headers_complete(self) -> None:
         """Called by httptools."""
         self._heard = True
+        self._add = _drop
         if not self._parser.should_upgrade():
             self._protocol.on_headers_complete()
 
@@ -168,6 +169,10 @@ class HeadParser:
     def _refuse(self) -> NoReturn:
         self.is_too_large = True
         raise httptools.HttpParserError("found a head that is too large")
+
+
+def _drop(trailer: tuple[bytes, bytes]) -> None:
+    """Trailers are no headers: who looked at these has let the request pass (RFC 9110, 6.5.1)."""
 
 
 def _new_parser(target: HeadParser) -> Any:

@@ -6,6 +6,7 @@ Over real sockets, on the loop and the configuration of the scorer's own servers
 import asyncio
 import json
 import socket
+import struct
 import threading
 import time
 from contextlib import closing, suppress
@@ -151,6 +152,55 @@ def test_trailers_without_end_are_refused_too(served):
         assert rest_of(sender).startswith(b"HTTP/1.1 431 ")
 
 
+def test_trailers_count_as_no_headers(tmp_path):
+    seen = []
+
+    async def note(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        seen.append(dict(scope["headers"]))
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    server = Served(Settings(home=tmp_path))
+    server.server.config.app = note
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+    with server, server.connect() as sender:
+        sender.sendall(head + b"x-api-key: secret\r\n\r\n")
+        assert sender.recv(65_536).startswith(b"HTTP/1.1 204 ")
+    assert seen == [{b"host": b"x", b"transfer-encoding": b"chunked"}]
+
+
+NONSENSE = {
+    "no HTTP": b"\0",
+    "no version": b"GET / HTTP/9.9\r\n\r\n",
+    "no end": b"GET /" + b"a" * 2 * MOST_BYTES,
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_a_refusal_is_never_taken_for_the_answer_of_the_request_before(served, name):
+    slow = b"GET /slow HTTP/1.1\r\n\r\n"
+    for before in (slow, slow + b"GET /next HTTP/1.1\r\n\r\n"):
+        with served.connect() as sender:
+            sender.sendall(before + NONSENSE[name])
+            told = rest_of(sender)
+        assert told.count(b"HTTP/1.1 ") == told.count(b"HTTP/1.1 200 ") == before.count(b"GET")
+
+
+def test_nothing_of_a_connection_that_was_reset_waits_for_a_timer(served):
+    handled = served.server.server_state.connections
+    with served.connect() as sender:
+        sender.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        one_answer(sender)
+        [mine] = handled
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    deadline = time.monotonic() + PATIENCE
+    while handled and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert mine.timeout_keep_alive_task is None
+
+
 def test_a_head_within_the_limit_and_a_body_beyond_it_are_read(served):
     body = b"b" * (5 * MOST_BYTES)
     head = b"POST /large HTTP/1.1\r\nx: %b\r\ncontent-length: %d\r\n\r\n"
@@ -194,6 +244,18 @@ def test_a_second_head_that_stops_is_let_go_but_idling_between_requests_is_not(i
         sender.sendall(b"GET /never HTTP/1.1\r\n")
         assert rest_of(sender) == b""
     assert impatient.asked == [("POST", "/a", b"{}")] * 3
+
+
+def test_a_blank_line_between_requests_buys_the_next_head_no_time(impatient):
+    with impatient.connect() as sender:
+        sender.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        one_answer(sender)
+        sender.sendall(b"\r\n")
+        time.sleep(0.1)
+        began = time.monotonic()
+        sender.sendall(b"GET /never HTTP/1.1\r\n")
+        assert rest_of(sender) == b""
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_slow_answer_is_waited_for_with_half_of_the_next_request_here(impatient):

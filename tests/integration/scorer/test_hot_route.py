@@ -341,6 +341,17 @@ def test_a_connection_goes_on_after_any_answer(both, payment):
         assert len(hot.asked) == 12
 
 
+def test_nonsense_behind_a_payment_costs_neither_its_answer_nor_another(both, payment):
+    with both() as (hot, twin):
+        for number, nonsense in enumerate([b"\0", b"GET /" + b"a" * 70_000]):
+            raw = request(payment(number)) + nonsense
+            found = hot.send(raw)
+            assert found == twin.send(raw)
+            assert status_of(found[0]) == 200
+            assert found[-1] == b"", "closed, and nothing came behind"
+        assert len(hot.asked) == 2
+
+
 def test_a_body_that_comes_late_is_the_applications(both, payment, monkeypatch):
     monkeypatch.setattr(reading.read_body, "__kwdefaults__", {"seconds": 0.6})
     raw = request(payment())
