@@ -238,10 +238,10 @@ def test_another_logs_journal_and_a_newer_format_are_refused(home, tmp_path):
 
 
 def test_a_full_disk_is_met_before_a_frame_is_written(home):
-    """RLIMIT_FSIZE in a child: allocating the next segment fails, nothing is torn."""
+    """RLIMIT_FSIZE: allocating the next segment fails, nothing is torn."""
     ledger = home.ledger()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SEGMENT - 1, hard))
     try:
         ledger.journal.prepare()
@@ -253,7 +253,7 @@ def test_a_full_disk_is_met_before_a_frame_is_written(home):
         written = fill(ledger)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, before)  # Python ignores it, and other tests rely on that
     write(ledger, range(written, written + 1))
     assert home.ids() == [f"t{number}" for number in range(written + 1)]
 
