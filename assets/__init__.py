@@ -10,6 +10,7 @@ STAGES = (
     "training",
     "evaluation",
     "promotion",
+    "backtest",
     "monitoring",
 )
 """Stages in the order of the data flow; a stage is a module here and a group in the UI."""
@@ -18,4 +19,4 @@ DATA_ENGINEERING = "team:data-engineering"
 """Owner of ingest, features and labels."""
 
 MODEL_RISK = "team:model-risk"
-"""Owner of training, evaluation, promotion and monitoring."""
+"""Owner of training, evaluation, promotion, backtest and monitoring."""

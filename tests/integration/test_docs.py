@@ -44,6 +44,7 @@ RUN_BY = {
     "make bench-serving": "tests/integration/test_benchmarks.py",
     "make test": ".ci/run",
     "make up": HERE,
+    "fraud-platform backtest": "tests/integration/test_backtest_command.py",
     "fraud-platform decisions": "tests/integration/scorer/test_decision_commands.py",
     "fraud-platform demo": "tests/e2e/test_demo.py",
     "fraud-platform evaluate": "tests/integration/test_evaluate_command.py",

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_platform.backtest import ROW_COLUMNS, BacktestPolicy, Side, backtest
@@ -196,6 +196,7 @@ def contests(draw):
     return rows, *(side(draw(SCORES), name, policy=draw(POLICIES)) for name in ("a", "b"))
 
 
+@settings(max_examples=40)
 @given(contests())
 def test_exchanging_the_sides_mirrors_the_report(contest):
     rows, ours, theirs = contest
@@ -212,6 +213,7 @@ def test_exchanging_the_sides_mirrors_the_report(contest):
         assert there.differences[name].low == pytest.approx(-back.differences[name].high)
 
 
+@settings(max_examples=40)
 @given(contests())
 def test_a_side_against_itself_changes_nothing(contest):
     rows, ours, _ = contest
@@ -221,6 +223,7 @@ def test_a_side_against_itself_changes_nothing(contest):
     assert {end for d in found.differences.values() for end in (d.low, d.high)} == {0.0}
 
 
+@settings(max_examples=40)
 @given(contests())
 def test_every_rate_and_the_money_follow_from_the_counts_of_the_report(contest):
     rows, ours, theirs = contest
@@ -241,6 +244,7 @@ def test_every_rate_and_the_money_follow_from_the_counts_of_the_report(contest):
         assert sum(told["frauds"] + told["genuine"] for told in counts.values()) == found.judged
 
 
+@settings(max_examples=40)
 @given(contests())
 def test_the_swap_set_explains_all_that_is_saved(contest):
     rows, ours, theirs = contest
