@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.stats.drift_measures import ks, psi
+
 
 @dataclass(frozen=True, kw_only=True)
 class DriftPolicy:
@@ -36,69 +38,6 @@ class DriftPolicy:
         for name in ("max_null_share_gain", "unit_tolerance"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected 0 to below 1")
-
-
-def psi(reference: NDArray[np.float64], current: NDArray[np.float64], bins: int = 10) -> float:
-    """Population stability index between two samples of one feature, less its sampling bias.
-
-    PSI is sum((c - r) * ln(c / r)) over quantile bins of the reference plus one bin for missing
-    values, where r and c are the shares of each sample in the bin. Between two samples of the same
-    distribution its mean is about (bins - 1) * (1/n + 1/m), which is taken off, so that small days
-    do not look like shifts. Empty bins count as half a row.
-
-    Args:
-        reference: shape (n,), NaN for missing.
-        current: shape (m,), NaN for missing.
-        bins: quantile bins cut on the reference.
-
-    Returns:
-        PSI >= 0, unitless; 0 means no shift beyond sampling.
-
-    Source: Yurdakul, "Statistical properties of the population stability index" (2018), for the
-    bias.
-
-    Examples:
-        >>> sample = np.arange(1000.0)
-        >>> psi(sample, sample)
-        0.0
-        >>> round(psi(sample, sample + 500), 1)
-        3.5
-    """
-    known = reference[~np.isnan(reference)]
-    cuts = np.linspace(0, 1, bins + 1)[1:-1]
-    edges = np.unique(np.quantile(known, cuts)) if len(known) else known
-    counts = [_binned(sample, edges) for sample in (reference, current)]
-    r, c = (
-        np.maximum(count, 0.5) / len(s)
-        for count, s in zip(counts, (reference, current), strict=True)
-    )
-    used = int(np.count_nonzero(counts[0] + counts[1]))
-    bias = (used - 1) * (1 / len(reference) + 1 / len(current))
-    return max(0.0, float(np.sum((c - r) * np.log(c / r))) - bias)
-
-
-def ks(reference: NDArray[np.float64], current: NDArray[np.float64]) -> float:
-    """Kolmogorov-Smirnov distance: the largest gap between the two empirical distributions.
-
-    Args:
-        reference: shape (n,); NaN are left out.
-        current: shape (m,); NaN are left out.
-
-    Returns:
-        A distance in [0, 1]; NaN when a sample has no known value.
-
-    Examples:
-        >>> ks(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
-        0.5
-    """
-    r, c = (np.sort(sample[~np.isnan(sample)]) for sample in (reference, current))
-    if not len(r) or not len(c):
-        return float("nan")
-    points = np.concatenate([r, c])
-    gaps = np.searchsorted(r, points, side="right") / len(r) - np.searchsorted(
-        c, points, side="right"
-    ) / len(c)
-    return float(np.abs(gaps).max())
 
 
 def measure(reference: pl.DataFrame, current: pl.DataFrame, policy: DriftPolicy) -> pl.DataFrame:
@@ -174,13 +113,6 @@ def unit_factor(median_reference: float, median: float, tolerance: float) -> flo
 
 def _values(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
     return frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _binned(sample: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    missing = np.isnan(sample)
-    index = np.searchsorted(edges, sample[~missing], side="right")
-    counts = np.bincount(index, minlength=len(edges) + 1)
-    return np.append(counts, missing.sum()).astype(np.float64)
 
 
 def _compared(
