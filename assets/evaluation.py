@@ -34,6 +34,8 @@ class Comparison:
     verdict: PromotionVerdict
     champion_problem: str | None = None
     """Why the champion could not be loaded and the challenger was judged without it."""
+    replacing: str | None = None
+    """Whom the registry named champion then, whether it could be loaded or not."""
 
     def digest(self) -> str:
         """SHA-256 of who was compared, on which rows, and what every gate found."""
@@ -104,6 +106,7 @@ def model_comparison(  # noqa: PLR0913 -- what an asset reads are its arguments
 def _compared(
     asking: Challenger, ground: Ground, registry: ModelRegistry, settings: Settings
 ) -> Comparison:
+    replacing = registry.alias(CHAMPION)
     champion, problem = registry.usable(CHAMPION)
     challenger, artifact = _loaded(registry, asking.version)
     against = None
@@ -121,6 +124,7 @@ def _compared(
         None if against is None else against.report,
         judge(artifact, asking.report, against, bar),
         problem,
+        replacing,
     )
 
 

@@ -12,7 +12,7 @@ from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Act, Remedy, Volume, refusal, too_few
 from fraud_platform.settings import Settings
-from sensors.jobs import DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
+from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
 from sensors.label_feed import refusal_to_learn
 
 _NEWEST = 500
@@ -61,7 +61,7 @@ def heal(
             REMEDY_TAG: remedy.value,
             DAY_TAG: day.isoformat(),
             VERSION_TAG: str(report["champion_version"]),
-            "fraud/cause": cause,
+            CAUSE_TAG: cause,
         },
     )
     return dg.SensorResult(cursor=cursor, run_requests=[request])
@@ -105,7 +105,7 @@ def label_volume(
         tags={
             REMEDY_TAG: Remedy.RETRAIN.value,
             DAY_TAG: day.isoformat(),
-            "fraud/cause": "label_volume",
+            CAUSE_TAG: "label_volume",
             "fraud/reason": f"{volume.frauds} frauds came of age, {needed.frauds} were needed",
         },
     )

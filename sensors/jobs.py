@@ -5,6 +5,7 @@ from datetime import date
 import dagster as dg
 
 from assets.timing import DAILY
+from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 
 REMEDY_TAG = "fraud/remedy"
@@ -12,6 +13,9 @@ REMEDY_TAG = "fraud/remedy"
 
 DAY_TAG = "fraud/day"
 """Tag of a run that heals: the day of data that called for it."""
+
+CAUSE_TAG = "fraud/cause"
+"""Tag of a run that heals: why."""
 
 
 def _end_mlflow_run(context: dg.HookContext, events: list[dg.DagsterEvent]) -> object:
@@ -75,7 +79,8 @@ def restore_previous_champion(
     context: dg.OpExecutionContext, registry: dg.ResourceParam[ModelRegistry]
 ) -> None:
     """Move the champion alias back to the previous champion, and say so in the graph."""
-    restored = registry.roll_back(context.run_tags.get(VERSION_TAG))
+    mandate = Mandate(by=f"dagster run {context.run_id}", why=context.run_tags.get(CAUSE_TAG, ""))
+    restored = registry.roll_back(context.run_tags.get(VERSION_TAG), mandate)
     context.log_event(
         dg.AssetMaterialization(
             "champion",

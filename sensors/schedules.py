@@ -10,7 +10,7 @@ from fraud_platform.adapters.tables import Tables
 from fraud_platform.healing import Remedy, refusal
 from fraud_platform.settings import Settings
 from sensors.healing import past_acts
-from sensors.jobs import DAY_TAG, REMEDY_TAG, monitor, retrain
+from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, monitor, retrain
 from sensors.label_feed import refusal_to_learn
 
 
@@ -30,8 +30,9 @@ def weekly_retraining(
     if read_deployment(settings.models_dir).champion is None:
         return dg.SkipReason("there is no champion yet; the label sensor trains the first one")
     days = tables.days("mature_labels")
-    if days[-1] in tables.days("training_set"):
-        return dg.SkipReason(f"a model was already trained as of {days[-1]}")
+    if not days or days[-1] in tables.days("training_set"):
+        trained = f"a model was already trained as of {days[-1]}" if days else None
+        return dg.SkipReason(trained or "no day of labels came of age yet")
     past = past_acts(context.instance)
     why_not = refusal(Remedy.RETRAIN, days[-1], past, settings.healing)
     if why_not := refusal_to_learn(tables) or why_not:
@@ -40,7 +41,7 @@ def weekly_retraining(
     return dg.RunRequest(
         run_key=f"weekly:{day}",
         partition_key=day,
-        tags={REMEDY_TAG: "retrain", DAY_TAG: day, "fraud/cause": "weekly"},
+        tags={REMEDY_TAG: "retrain", DAY_TAG: day, CAUSE_TAG: "weekly"},
     )
 
 

@@ -20,7 +20,8 @@ from fraud_platform.adapters.sealed_folder import read_regular, sha256
 from fraud_platform.errors import BundleIntegrityError, UnavailableError
 
 HISTORY = "history.jsonl"
-COMPLETE, PROPOSE, APPROVE, REJECT = "complete", "propose", "approve", "reject"
+COMPLETE, FOUND = "complete", "found"
+PROPOSE, APPROVE, REJECT = "propose", "approve", "reject"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,7 +46,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         at_us: when it was begun, microseconds since 1970 UTC; never before the line above.
         act: "promote", "roll_back", "challenge", "canary", "publish", "propose", "approve",
-            "reject", or "complete": the act of the line above was interrupted and done only now.
+            "reject", "found": the registry's aliases were moved past this file, or "complete": the
+            act of the line above was interrupted and done only now.
         version: the version it is about, or None.
         by: who.
         why: the reason given.

@@ -6,8 +6,9 @@ who, when and why, and a version gets a role only after its bundle passed its ve
 A move is written to the history first, then the registry's aliases follow, then the deployment that
 scorers read, all under one file lock. Whoever dies on the way leaves a history that is ahead of the
 deployment: the next move, or `publish`, finishes what was begun, and the history says when it came
-to pass. Nothing was begun and aliases differ: somebody moved them by hand, and `publish` follows.
-The lock holds for the processes of one machine.
+to pass. Nothing was begun and aliases differ: somebody moved them by hand. The next move records
+that as found, by nobody it knows, and `publish` follows. The lock holds for the processes of one
+machine.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest
 from fraud_platform.adapters.model_history import (
     APPROVE,
     COMPLETE,
+    FOUND,
     PROPOSE,
     REJECT,
     Entry,
@@ -52,6 +54,9 @@ CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_ch
 _ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "previous": PREVIOUS_CHAMPION}
 PLATFORM = Mandate(by="platform")
 """The mandate of a move for which nobody gave one."""
+WHOEVER = "whoever"
+"""The champion to replace may be any, or none."""
+_BY_HAND = Mandate(by="unknown", why="The registry's aliases were moved by hand.")
 
 
 class ModelRoles:
@@ -117,30 +122,52 @@ class ModelRoles:
                 hint="register one: `fraud-platform models show` names the versions.",
             )
 
-    def promote(self, version: str, mandate: Mandate = PLATFORM) -> str:
+    def promote(
+        self, version: str, mandate: Mandate = PLATFORM, *, replacing: str | None = WHOEVER
+    ) -> str:
         """Make a version the champion; the champion so far becomes `previous_champion`.
 
         Whoever was challenger no longer is: it asked to replace another champion. Promoting the
         champion moves nothing, but publishes the deployment if that is behind.
+
+        Args:
+            version: which.
+            mandate: on whose behalf.
+            replacing: the champion that it was judged against, None for none.
 
         Returns:
             The champion's version.
 
         Raises:
             BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
+            PermanentError: the champion is another by now; nothing has moved.
         """
         with self._moving() as client:
+            self._require_champion(client, version, replacing)
             self._promote(client, _act("promote", mandate, version), version)
         return version
 
-    def propose(self, version: str, mandate: Mandate) -> str:
+    def propose(
+        self, version: str, mandate: Mandate, *, replacing: str | None = WHOEVER
+    ) -> str | None:
         """Ask a person to promote a version; moves nothing. Asking again is asking once.
 
+        Args:
+            version: which.
+            mandate: on whose behalf.
+            replacing: the champion that it was judged against, None for none.
+
         Returns:
-            The digest of the proposal: the version, its manifest and the mandate's evidence.
+            The digest of the proposal: the version, its manifest and the mandate's evidence; None
+            if the version is the champion already.
+
+        Raises:
+            PermanentError: the champion is another by now.
         """
         with self._moving() as client:
             self._require_sound(client, version)
+            if self._require_champion(client, version, replacing) == version:
+                return None
             proposal = self._proposal(version, mandate.evidence)
             known = pending(self.history()).get(version)
             if known is None or known.proposal != proposal:
@@ -230,6 +257,7 @@ class ModelRoles:
         client = self._client
         with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
             self._finish(client)
+            self._note_moves_by_hand(client)
             yield client
 
     def _promote(self, client: Any, act: Entry, version: str) -> None:
@@ -285,6 +313,14 @@ class ModelRoles:
             act = msgspec.structs.replace(last, act=COMPLETE)
             self._apply(client, self._append(act, last.aliases, last.deployment))
 
+    def _note_moves_by_hand(self, client: Any) -> None:
+        """Record roles that are not as the last entry left them."""
+        entries, deployed = self.history(), self._deployed()
+        found = aliases_of(client, REGISTERED_MODEL)
+        told = entries[-1].aliases if entries else found
+        if deployed is not None and any(told.get(a) != found.get(a) for a in _ROLES.values()):
+            self._append(_act(FOUND, _BY_HAND), found, deployed)
+
     def _apply(self, client: Any, entry: Entry) -> None:
         found = aliases_of(client, REGISTERED_MODEL)
         for alias in _ROLES.values():
@@ -333,6 +369,17 @@ class ModelRoles:
         """Refuse before anything is recorded: the bundle is damaged, or MLflow does not know it."""
         load_bundle(self._models_dir / version)
         client.get_model_version(REGISTERED_MODEL, version)
+
+    def _require_champion(self, client: Any, version: str, replacing: str | None) -> str | None:
+        """The champion of now: whom the version was judged against, or the version itself."""
+        champion = aliases_of(client, REGISTERED_MODEL).get(CHAMPION)
+        if replacing != WHOEVER and champion not in (replacing, version):
+            raise PermanentError(
+                f"Version {version} was judged against {replacing or 'no champion'}; the champion "
+                f"is {champion or 'none'} by now.",
+                hint="compare them again: materialize model_comparison and what follows.",
+            )
+        return champion
 
     def _proposal(self, version: str, evidence: str | None) -> str:
         manifest = manifest_digest(self._models_dir / version)

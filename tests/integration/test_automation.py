@@ -152,5 +152,9 @@ def test_a_roll_back_does_not_ask_for_a_catalogue_of_a_day_without_training(bran
     assert branch.run("retrain", LAST_DAY).success
     branch.registry.promote("2")
     automation = Automation(branch.definitions, branch.instance)
-    assert branch.run("roll_back", OLD_DAY, tags={"fraud/version": "2"}).success
+    tags = {"fraud/version": "2", "fraud/cause": "errors_rose"}
+    rolled_back = branch.run("roll_back", OLD_DAY, tags=tags)
+    assert rolled_back.success
+    told = branch.registry.history()[-1]
+    assert (told.by, told.why) == (f"dagster run {rolled_back.run_id}", "errors_rose")
     assert automation.tick() == {}

@@ -404,6 +404,29 @@ def test_the_command_line_tells_the_history_and_answers_proposals(registry, ask)
     assert '"why": "seen"' in ask("history", "--json")
 
 
+def test_a_verdict_about_another_champion_neither_promotes_nor_proposes(registry):
+    one, two, three = registered(registry, 3)
+    registry.promote(one, replacing=None)
+    registry.promote(two, replacing=one)
+    for act in (registry.promote, registry.propose):
+        with pytest.raises(PermanentError, match=f"against {one}; the champion is {two}"):
+            act(three, Mandate(by="run"), replacing=one)
+    assert registry.promote(two, replacing=one) == two, "the same act again changes nothing"
+    assert registry.propose(two, Mandate(by="run"), replacing=one) is None
+    assert [entry.act for entry in registry.history()] == ["promote", "promote"]
+
+
+def test_aliases_that_were_moved_by_hand_are_found_and_told(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry._client.set_registered_model_alias("fraud", "champion", two)
+    registry.publish(Mandate(by="anna"))
+    _, found, published = registry.history()
+    assert (found.act, found.by, found.aliases["champion"]) == ("found", "unknown", two)
+    assert found.deployment.champion.version == one, "scorers follow only what is published"
+    assert (published.by, published.deployment.champion.version) == ("anna", two)
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing may catch it."""
 

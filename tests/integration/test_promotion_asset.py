@@ -13,22 +13,25 @@ class Listener:
     """Notes what the registry would do."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str, str | None]] = []
+        self.heard: list[tuple[str, str | None, str, str | None]] = []
 
-    def promote(self, version, mandate):
-        self.heard.append(("promote", version, mandate.evidence))
+    def promote(self, version, mandate, replacing):
+        self.heard.append(("promote", replacing, mandate.why, mandate.evidence))
 
-    def propose(self, version, mandate):
-        self.heard.append(("propose", version, mandate.evidence))
+    def propose(self, version, mandate, replacing):
+        self.heard.append(("propose", replacing, mandate.why, mandate.evidence))
         return "digest of the proposal"
 
     def publish(self, mandate):
-        self.heard.append(("publish", "", mandate.evidence))
+        self.heard.append(("publish", None, mandate.why, mandate.evidence))
 
 
 def comparison(answer: PromotionAnswer) -> SimpleNamespace:
     verdict = SimpleNamespace(answer=answer, reasons=("Cheaper.",))
-    return SimpleNamespace(verdict=verdict, challenger_version="7", digest=lambda: "e" * 64)
+    digest = "e" * 64
+    return SimpleNamespace(
+        verdict=verdict, challenger_version="7", replacing="6", digest=lambda: digest
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,5 +48,6 @@ def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
 ):
     registry, policy = Listener(), PromotionPolicy(approval_required=approval)
     assert _followed(comparison(answer), "run 1", registry, policy) == proposal
-    ((heard, _, evidence),) = registry.heard
-    assert (heard, evidence) == (act, "e" * 64)
+    moves = act != "publish"
+    told = ("6", "Cheaper.", "e" * 64) if moves else (None, "", None)
+    assert registry.heard == [(act, *told)], "a verdict is no reason for what it did not ask for"
