@@ -260,7 +260,7 @@ class BacktestReport:
                 "fraud" if sample.is_fraud else "genuine",
                 f"{sample.score:.4f}",
                 f"{sample.score_against:.4f}",
-                ", ".join(sample.reasons),
+                "; ".join(sample.reasons),
             )
             for transition in self.transitions
             for sample in transition.samples

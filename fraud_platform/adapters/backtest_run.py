@@ -112,4 +112,4 @@ def _side(contender: Contender, scores: NDArray[np.float64], features: NDArray[n
 
 def _texts(contributions: list[float]) -> tuple[str, ...]:
     codes = strongest_reasons(contributions, _CODES, limit=_REASONS)
-    return tuple(f"{code} {_TEXTS[code]}" if code in _TEXTS else code for code in codes)
+    return tuple(f"{code} {_TEXTS[code].rstrip('.')}" if code in _TEXTS else code for code in codes)

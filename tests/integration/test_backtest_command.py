@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from fraud_platform.adapters.deployment import Deployment, write_deployment
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.cli import main
+from fraud_platform.decision import strongest_reasons
 from fraud_platform.definitions import build_definitions
-from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.features.spec import FEATURE_NAMES, FEATURES
 from fraud_platform.labels import OUTCOME_COLUMNS, LabelPolicy, mature_by_day
+from fraud_platform.model import matrix
 from fraud_platform.schemas import LABELS
 from fraud_platform.settings import Settings
 from tests.small_bundles import pointer_to, trained, write_small_bundle
@@ -170,6 +172,33 @@ def test_thresholds_may_be_spelt_out_as_false_positive_rates(run, kept):
     assert cuts["review"] not in (0.1, 0.3)
     assert cuts["review"] <= cuts["decline"]
     assert found["candidate"]["numbers"]["false_positive_rate"] <= 0.1
+
+
+def test_the_reasons_of_a_sample_are_those_of_its_own_payment(run, kept):
+    words = ("--candidate", "1", "--against", "1", *PERIOD, "--json", "--policy")
+    runs = [told(run(kept, *words, cuts)) for cuts in ("review=0,decline=0", "review=2,decline=2")]
+    parts = [part for found in runs for part in found["swap_set"]]
+    samples = [sample for part in parts for sample in part["samples"]]
+    features = payments()[1].select("transaction_id", *FEATURE_NAMES)
+    for sample in samples:
+        row = features.filter(pl.col("transaction_id") == sample["transaction_id"])
+        shares = trained(1).explain(matrix(row, FEATURE_NAMES)).contributions[0]
+        codes = strongest_reasons(shares, [one.reason_code for one in FEATURES], limit=3)
+        assert [reason.split()[0] for reason in sample["reasons"]] == list(codes)
+    assert len({tuple(sample["reasons"]) for sample in samples}) > 1
+
+
+def test_features_in_another_order_change_nothing(run, kept, home):
+    for path in (home / "tables" / "transaction_features").iterdir():
+        pl.read_parquet(path).reverse().write_parquet(path)
+    words = ("--candidate", "2", "--against", "1", *PERIOD, "--json")
+    assert told(run(home, *words)) == told(run(kept, *words))
+
+
+def test_a_payment_without_features_is_refused(run, home):
+    path = Tables(home / "tables").path("transaction_features", date(2026, 1, 15), "parquet")
+    pl.read_parquet(path)[1:].write_parquet(path)
+    refused(run(home, "--candidate", "2", *PERIOD), "found features of 479 of 480 payments")
 
 
 def test_a_champion_against_itself_changes_nothing(run, kept):

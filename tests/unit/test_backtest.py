@@ -111,6 +111,29 @@ def test_thresholds_as_false_positive_rates_are_set_on_the_judged_payments():
     assert found.candidate.thresholds == Thresholds(0.4, 0.9)
 
 
+def test_a_false_positive_rate_is_one_of_the_payments_stood_for():
+    scores = [0.9, 0.7, 0.6, 0.4]
+    rows = payments([100] * 4, [True, False, False, False], propensities=[1.0, 0.25, 1.0, 1.0])
+    policy = OutcomePolicy(review_fpr=0.5, decline_fpr=0.01)
+    found = ran(rows, side(scores, policy=policy), side(scores))
+    assert found.candidate.thresholds.review == 0.9, "the second stands for four of six"
+
+
+def test_a_sample_is_explained_at_its_own_place_among_all_payments():
+    rows = payments([100, 200, 300], [None, True, False])
+    found = ran(rows, side([0.9, 0.9, 0.1]), side([0.1, 0.1, 0.1]))
+    (sample,) = (one for transition in found.transitions for one in transition.samples)
+    told = (sample.transaction_id, sample.amount_minor, sample.score, sample.reasons)
+    assert told == ("t1", 200, 0.9, ("P1",))
+
+
+def test_samples_are_in_the_order_of_time():
+    rows = payments([100] * 3, [True] * 3, hours=[5, 1, 3])
+    found = ran(rows, side([0.9] * 3), side([0.1] * 3))
+    (shown,) = (transition.samples for transition in found.transitions if transition.samples)
+    assert [one.transaction_id for one in shown] == ["t1", "t2", "t0"]
+
+
 def test_the_first_rule_that_fits_decides_and_names_itself_as_a_reason():
     rules = (
         Rule(name="tiny", outcome=Outcome.APPROVE, amount_below_minor=500),
