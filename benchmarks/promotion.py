@@ -106,6 +106,7 @@ def verdict_on(mature: Scores, newest: Scores) -> tuple[PromotionVerdict, float]
             train_frauds=reports[0].frauds,
             test_rows=mature.rows.height,
             test_frauds=reports[0].frauds,
+            test_fraud_cards=reports[0].fraud_cards,
             embargo_days=7,
             youngest_days=7.0,
         ),

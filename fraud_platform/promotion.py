@@ -124,7 +124,7 @@ def _against(report: EvaluationReport, rivals: Rivals, bar: Bar) -> list[GateRep
     duel, policy = rivals.duel, bar.policy
     new, old = duel.sides(bar.point)
     return [
-        data_gate(rivals.data, bar.maturity_days, policy),
+        data_gate(rivals.data, bar.maturity_days, policy, bar.point.min_fraud_cards),
         backtest_gate(gains(duel, new, old, policy.confidence), report.reliability, policy),
         segment_gate(segment_findings(duel, new, old, policy), policy),
         replay_gate(rivals.replayed, rivals.mature, policy),

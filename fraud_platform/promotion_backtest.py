@@ -166,7 +166,7 @@ def gains(duel: Duel, new: Side, old: Side, confidence: float) -> Gains:
 
     def statistic(weights: NDArray[np.float64]) -> Sequence[float]:
         ours, theirs = new.worth(weights), old.worth(weights)
-        saved = 1.0 - ours[0] / theirs[0] if theirs[0] > 0.0 else 0.0
+        saved = 1.0 - ours[0] / theirs[0] if theirs[0] > 0.0 else -float(ours[0] > 0.0)
         return [saved, ours[1] - theirs[1], ours[2] - theirs[2]]
 
     found = intervals(
@@ -258,9 +258,10 @@ class SegmentFinding:
         frauds: rows that are fraud.
         loss: how much dearer the challenger is there, relative; NaN while unknown.
         loss_chance: p-value of "no dearer than the policy's bound".
-        fpr_ratio: false alerts of the challenger per one of the champion; NaN while unknown.
-        fpr_chance: p-value of "no more than the policy's bound"; 1 where too few false alerts are
-            seen, or where the segment is surely cheaper for them.
+        fpr_ratio: false alerts of the challenger per one of the champion; infinite where only the
+            challenger has some, NaN where neither has.
+        fpr_chance: p-value of "no more than the policy's bound"; 1 where both have too few false
+            alerts to tell, or where the segment is surely cheaper for them.
     """
 
     name: str
@@ -307,17 +308,23 @@ class _Pair:
         cards = self.cards.filter(pl.Series(inside))
         cost = change(cards, self.cost[0][inside], self.cost[1][inside])
         false = change(cards, self.false[0][inside], self.false[1][inside])
-        fpr_chance = false.chance_below(policy.max_segment_fpr_ratio - 1.0)
+        struck, before = (int(np.sum(side[inside] > 0.0)) for side in self.false)
+        fpr_ratio, most = 1.0 + false.ratio, policy.max_segment_fpr_ratio
+        fpr_chance = false.chance_below(most - 1.0)
+        if struck and not before:
+            # Each of these cards had, at the bound, this chance to be the challenger's alone.
+            alone = int(cards.filter(pl.Series(self.false[0][inside] > 0.0)).n_unique())
+            fpr_ratio, fpr_chance = math.inf, (most / (1.0 + most)) ** alone
         pays_off = math.isfinite(cost.ratio) and cost.chance_below(0.0) > 1.0 - _LEVEL
         # Where fraud moves to, alerts must follow; there the segment itself is cheaper for it.
-        if pays_off or int(np.sum(self.false[1][inside] > 0.0)) < _MIN_FALSE_ALERTS:
+        if pays_off or max(struck, before) < _MIN_FALSE_ALERTS:
             fpr_chance = 1.0
         return SegmentFinding(
             name=name,
             frauds=int(self.is_fraud[inside].sum()),
             loss=cost.ratio,
             loss_chance=cost.chance_below(policy.max_segment_loss),
-            fpr_ratio=1.0 + false.ratio,
+            fpr_ratio=fpr_ratio,
             fpr_chance=fpr_chance,
         )
 

@@ -106,6 +106,7 @@ class DataFacts:
         train_frauds: frauds among them.
         test_rows: rows of the test slice.
         test_frauds: frauds among them.
+        test_fraud_cards: cards that have any of those.
         embargo_days: whole days without rows of either between the last train and first test day.
         youngest_days: age of the newest test row at `as_of`, days.
     """
@@ -114,6 +115,7 @@ class DataFacts:
     train_frauds: int
     test_rows: int
     test_frauds: int
+    test_fraud_cards: int
     embargo_days: int
     youngest_days: float
 
@@ -130,6 +132,7 @@ def data_facts(training_set: pl.DataFrame, as_of: datetime) -> DataFacts:
         train_frauds=int(train["is_fraud"].sum()),
         test_rows=test.height,
         test_frauds=int(test["is_fraud"].sum()),
+        test_fraud_cards=test.filter("is_fraud")["card_id"].n_unique(),
         embargo_days=(first - last).days - 1,
         youngest_days=(as_of - newest).total_seconds() / _SECONDS_A_DAY,
     )
@@ -155,8 +158,18 @@ def artifact_gate(facts: ArtifactFacts) -> GateReport:
     )
 
 
-def data_gate(facts: DataFacts, maturity_days: int, policy: PromotionPolicy) -> GateReport:
-    """G1: labels of age, a time split with embargo, and enough rows and frauds to compare on."""
+def data_gate(
+    facts: DataFacts, maturity_days: int, policy: PromotionPolicy, min_fraud_cards: int
+) -> GateReport:
+    """G1: labels of age, a time split with embargo, and enough rows and frauds to compare on.
+
+    Args:
+        facts: counts of the training set.
+        maturity_days: age at which a label is mature.
+        policy: fewest rows and frauds.
+        min_fraud_cards: fewest cards among those with fraud. The backtest's intervals come from
+            draws of cards: frauds on a handful of them make intervals that are far too short.
+    """
     numbers = {name: float(value) for name, value in vars(facts).items()}
     if facts.youngest_days < maturity_days:
         return failed(
@@ -172,9 +185,11 @@ def data_gate(facts: DataFacts, maturity_days: int, policy: PromotionPolicy) -> 
             f"{policy.min_embargo_days}.",
             numbers,
         )
-    found = f"{facts.test_frauds} frauds among {facts.test_rows:,} mature test rows"
-    if facts.test_rows < policy.min_rows or facts.test_frauds < policy.min_frauds:
-        least = f"{policy.min_frauds} among {policy.min_rows:,}"
+    found = f"{facts.test_frauds} frauds on {facts.test_fraud_cards} cards among "
+    found += f"{facts.test_rows:,} mature test rows"
+    too_few = facts.test_rows < policy.min_rows or facts.test_frauds < policy.min_frauds
+    if too_few or facts.test_fraud_cards < min_fraud_cards:
+        least = f"{policy.min_frauds} on {min_fraud_cards} among {policy.min_rows:,}"
         return cannot_judge("data", f"{found}; a comparison needs {least}.", numbers)
     return passed("data", f"{found}, {facts.embargo_days} days after the last train day.", numbers)
 
@@ -264,12 +279,16 @@ def replay_gate(replayed: Alerts, mature: Alerts, policy: PromotionPolicy) -> Ga
     within = abs(replayed.ratio - 1.0) <= policy.max_alert_change
     if within or chance >= NOT_CHANCE:
         return passed("replay", f"{found}: the alert rate stays.", numbers)
-    change = f"alerts change by {replayed.ratio - 1.0:+.0%}"
+    change = f"alerts change {_step(replayed.ratio)}"
     if _is_explained(replayed, mature, policy.max_alert_change):
-        why = f"as on the mature rows ({known - 1.0:+.0%})"
+        why = f"as on the mature rows ({_step(known)})"
         return passed("replay", f"{found}: {change}, {why}.", numbers)
-    why = f"which the mature rows ({known - 1.0:+.0%}) do not explain"
+    why = f"which the mature rows ({_step(known)}) do not explain"
     return failed("replay", f"{found}: {change}, {why}.", numbers, PromotionAnswer.SHADOW_ONLY)
+
+
+def _step(ratio: float) -> str:
+    return "from none" if math.isnan(ratio) else f"by {ratio - 1.0:+.0%}"
 
 
 def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:

@@ -37,6 +37,7 @@ DATA = DataFacts(
     train_frauds=500,
     test_rows=20_000,
     test_frauds=200,
+    test_fraud_cards=120,
     embargo_days=7,
     youngest_days=7.0,
 )
@@ -189,12 +190,13 @@ def test_only_what_is_surely_cheaper_and_ranks_no_worse_is_promoted(found, allow
         ({}, "promote"),
         ({"test_frauds": 49}, "shadow_only"),
         ({"test_rows": 999}, "shadow_only"),
+        ({"test_fraud_cards": 19}, "shadow_only"),
         ({"embargo_days": 0}, "reject"),
         ({"youngest_days": 6.9}, "reject"),
     ],
 )
 def test_the_data_must_be_mature_apart_and_enough(changes, allows):
-    assert data_gate(replace(DATA, **changes), 7, POLICY).allows == allows
+    assert data_gate(replace(DATA, **changes), 7, POLICY, 20).allows == allows
 
 
 def test_the_floor_is_reached_exactly_at_the_floor():
@@ -222,7 +224,9 @@ def test_too_few_payments_to_replay_let_a_challenger_only_watch():
 
 
 def test_a_champion_without_alerts_explains_none():
-    assert replay_gate(alerts(100, 0, 0), alerts(10, 0, 0), POLICY).allows == "shadow_only"
+    found = replay_gate(alerts(100, 0, 0), alerts(10, 0, 0), POLICY)
+    assert found.allows == "shadow_only"
+    assert found.reason.endswith("from none, which the mature rows (from none) do not explain.")
 
 
 def test_a_segment_that_pays_for_the_rest_rejects_the_challenger():
@@ -261,6 +265,25 @@ def test_false_alerts_that_grow_in_a_segment_which_gains_nothing_are_seen():
     assert gate.allows == "reject"
     assert "amount: high has" in gate.reason
     assert "times the false alerts" in gate.reason
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_false_alerts_are_seen_in_a_segment_where_the_champion_has_next_to_none(share):
+    found = duel(0.0)
+    high = (found.segments["amount"] == "high").to_numpy()
+    rare = np.random.default_rng(3).random(high.size) < share
+    quiet = np.where(high & ~found.is_fraud & ~rare, 0.0, found.old_scores)
+    new, old = replace(found, old_scores=quiet).sides(BAR.point)
+    there = segment_findings(found, new, old, POLICY)[0]
+    assert there.fpr_ratio > 5.0
+    assert there.fpr_chance < 0.01
+
+
+def test_a_model_that_costs_something_is_dearer_than_one_that_costs_nothing():
+    found = duel(0.0)
+    perfect = replace(found, old_scores=np.where(found.is_fraud, 1.0, 0.0))
+    free = replace(BAR.point, money=replace(BAR.point.money, review_cost_minor=0))
+    assert gains(perfect, *perfect.sides(free), 0.999).saved.high < 0.0
 
 
 def test_false_alerts_may_follow_the_fraud_into_a_segment_that_gains():
