@@ -1,5 +1,6 @@
 """The asset graph over real parts: what each run leaves behind, and what stops it."""
 
+import shutil
 import sqlite3
 import struct
 from datetime import UTC, date, datetime, timedelta
@@ -286,15 +287,20 @@ def test_both_trainings_hang_under_one_mlflow_run_which_ended_with_dagsters(stor
     experiment = client.get_experiment_by_name("fraud").experiment_id
     runs = client.search_runs([experiment])
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    children = [run for run in runs if run is not parent]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert {run.data.params["library"] for run in children} == {"xgboost", "lightgbm"}
+
+    def below(run_id):
+        return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == run_id]
+
+    trainings = below(parent.info.run_id)
+    assert sorted(run.data.params["library"] for run in trainings) == ["lightgbm", "xgboost"]
+    assert [len(below(run.info.run_id)) for run in trainings] == [story.settings.model.trials] * 2
     assert parent.info.status == "FINISHED"
     (retrain,) = (r for r in story.instance.get_runs() if r.job_name == "retrain")
     assert parent.data.tags["dagster_run_id"] == retrain.run_id
 
 
 def test_training_again_gives_the_same_models_and_an_equal_challenger_may_only_watch(story, branch):
+    shutil.rmtree(branch.settings.studies_dir)  # or the trials would not be made again
     assert branch.run("retrain", LAST_DAY).success
     for library in ("xgboost", "lightgbm"):
         again = branch.metadata(f"{library}_model", LAST_DAY)["fraud/model_digest"]

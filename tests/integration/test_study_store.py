@@ -79,6 +79,14 @@ def test_two_trainings_at_once_make_each_trial_once(tmp_path):
     assert sorted(made) == [0, TRIALS]
 
 
+@both
+def test_a_search_that_the_clock_ended_is_one_of_fewer_trials(library, tmp_path):
+    with StudyStore(tmp_path).study("s") as study:
+        hurried = fit(library, rows(), replace(policy(1), max_seconds=1e-9), study)
+        assert len(study.trials()) == 1
+    assert hurried == fit(library, rows(), replace(policy(1), trials=1))
+
+
 def test_a_trial_comes_back_as_it_was_with_whole_numbers_whole(tmp_path):
     with StudyStore(tmp_path).study("s") as study:
         study.add(TRIAL)

@@ -106,6 +106,10 @@ def test_more_trials_leave_the_first_ones_as_they_were():
     assert search(Hill(), replace(BUDGET, trials=5), Kept(list(ALL))) == ALL[:5]
 
 
+def test_no_two_trials_are_the_same():
+    assert len({tuple(trial.parameters.values()) for trial in ALL}) == len(ALL)
+
+
 def test_another_seed_makes_other_trials():
     assert search(Hill(), replace(BUDGET, seed=2), None)[1:] != ALL[1:]
 
