@@ -86,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_refused = False
         self._idle_since = 0.0
+        self._begun: Any = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take one more connection, or none."""
@@ -103,6 +104,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # uvicorn leaves it when a sender resets
         if self._is_half_here():
             self._hand_over()  # which says that the rest did not come
+        if self._begun is not None:  # uvicorn tells only the newest, which may wait behind it
+            self._begun.disconnected = True
+            self._begun.message_event.set()
         if self.parser is not None:
             self.parser.close()
         super().connection_lost(exc)
@@ -199,6 +203,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._begun = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _is_idle(self) -> bool:
         """Whether no answer is under way."""

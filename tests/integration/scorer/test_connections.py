@@ -201,6 +201,19 @@ def test_nothing_of_a_connection_that_was_reset_waits_for_a_timer(served):
     assert mine.timeout_keep_alive_task is None
 
 
+def test_an_answer_for_a_connection_that_was_reset_is_dropped_also_before_others(served, caplog):
+    with served.connect() as sender:
+        sender.sendall(b"GET /slow HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
+        time.sleep(0.2)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    deadline = time.monotonic() + PATIENCE
+    while not served.asked and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert [path for _, path, _ in served.asked] == ["/slow"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_a_head_within_the_limit_and_a_body_beyond_it_are_read(served):
     body = b"b" * (5 * MOST_BYTES)
     head = b"POST /large HTTP/1.1\r\nx: %b\r\ncontent-length: %d\r\n\r\n"
