@@ -1,6 +1,5 @@
 """Verdicts as they became known, the truth once it is old enough, and whether verdicts come."""
 
-import base64
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -21,9 +20,10 @@ from assets.timing import (
     end_of,
     start_of,
 )
+from fraud_platform.adapters.delay_chart import delay_chart
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.page import markdown_chart
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.delay_plot import delay_plot
 from fraud_platform.label_arrivals import Feed, arrival_table, judge_arrivals
 from fraud_platform.label_delays import (
     ANY,
@@ -182,12 +182,12 @@ def label_delays(
     found = {day: _curves(labels, day, policy) for day in days_of(list(context.partition_keys))}
     for day, curves in found.items():
         context.add_asset_metadata(_delay_metadata(curves, policy), partition_key=str(day))
-    newest = list(found.values())[-1]
+    # Only the newest day of a range has a picture: what a result tells, it tells for every day.
+    newest = max(found)
+    picture = {"fraud/plot": _picture(found[newest], policy)}
+    context.add_asset_metadata(picture, partition_key=str(newest))
     frames = [delay_frame(curves, day) for day, curves in found.items()]
-    return dg.MaterializeResult(
-        value=pl.concat(frames).with_columns(partition_day="day"),
-        metadata={"fraud/plot": _picture(newest, policy)},
-    )
+    return dg.MaterializeResult(value=pl.concat(frames).with_columns(partition_day="day"))
 
 
 @dg.asset(
@@ -282,9 +282,8 @@ def _delay_metadata(curves: Mapping[str, DelayCurve], policy: LabelPolicy) -> di
 def _picture(curves: Mapping[str, DelayCurve], policy: LabelPolicy) -> dg.MetadataValue:
     if not curves:
         return dg.MetadataValue.text("no source has enough fraud verdicts for a curve yet")
-    svg = delay_plot(curves, maturity_days=policy.maturity_days)
-    data = base64.b64encode(svg.encode()).decode()
-    return dg.MetadataValue.md(f"![share known by age](data:image/svg+xml;base64,{data})")
+    chart = delay_chart(curves, maturity_days=policy.maturity_days)
+    return dg.MetadataValue.md(markdown_chart(chart))
 
 
 def _payments(tables: Tables, day: date) -> pl.DataFrame:

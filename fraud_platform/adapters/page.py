@@ -77,8 +77,15 @@ class Page:
     def markdown(self) -> str:
         """The same as Markdown, pictures inside as data addresses."""
         sections = [*map(_markdown_table, self.tables)]
-        sections.insert(1, "\n".join(map(_markdown_chart, self.charts)))
+        sections.insert(1, "\n".join(map(markdown_chart, self.charts)))
         return "\n\n".join((*map(_plain, self.paragraphs), *sections)) + "\n"
+
+
+def markdown_chart(chart: Chart) -> str:
+    """A picture inside a data address, told in words to who cannot see it."""
+    coded = base64.b64encode(chart.svg().encode()).decode()
+    told = _plain(f"{chart.title}. {chart.description}")
+    return f"![{told}](data:image/svg+xml;base64,{coded})"
 
 
 def _html_table(table: Table) -> str:
@@ -108,14 +115,8 @@ def _markdown_table(table: Table) -> str:
     )
 
 
-def _markdown_chart(chart: Chart) -> str:
-    coded = base64.b64encode(chart.svg().encode()).decode()
-    alternative = _plain(f"{chart.title}. {chart.description}").replace("]", ")").replace("[", "(")
-    return f"![{alternative}](data:image/svg+xml;base64,{coded})"
-
-
 def _plain(text: str) -> str:
-    """Text that no Markdown reader takes for markup or a new cell."""
-    for mark in "\\`*_|":
+    """Text that no Markdown reader takes for markup, a link or a new cell."""
+    for mark in "\\`*_|[]~#":
         text = text.replace(mark, f"\\{mark}")
     return escape(text, quote=False).replace("\n", " ")

@@ -12,8 +12,16 @@ from html import escape
 
 _WIDTH, _HEIGHT = 460, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 68
-_STYLES = (("#1f4e79", ""), ("#c0562b", "7 3"), ("#5b6770", "2 3"))
-_TICKS = 5
+_STYLES = (
+    ("#1f4e79", ""),
+    ("#c0562b", "7 3"),
+    ("#5b6770", "2 3"),
+    ("#3d7a3d", "10 3 2 3"),
+    ("#7a4a91", "4 2"),
+    ("#9a7b1c", "12 4"),
+    ("#8c2d4f", "6 2 2 2 2 2"),
+)
+_TICKS, _LEGEND_LINE = 5, 18
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Line:
         y: as many values.
         low: lower edge of the band; empty: no band.
         high: its upper edge.
-        style: which of the three styles.
+        style: which of the seven styles; 2 is dotted.
     """
 
     name: str
@@ -98,10 +106,11 @@ class Chart:
 
     def svg(self) -> str:
         """A standalone SVG document."""
-        drawn = "".join((*self._axes(), *map(self._line, self.lines), *self._legend()))
+        legend, height = self._legend()
+        drawn = "".join((*self._axes(), *map(self._line, self.lines), *legend))
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-            f'width="{_WIDTH}" height="{_HEIGHT}" role="img" font-family="sans-serif" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+            f'width="{_WIDTH}" height="{height}" role="img" font-family="sans-serif" '
             f'font-size="11"><title>{escape(self.title)}</title>'
             f"<desc>{escape(self.description)}</desc>"
             f'<rect width="100%" height="100%" fill="#fff"/>{drawn}</svg>'
@@ -147,18 +156,21 @@ class Chart:
         pairs = zip(x, y, strict=True)
         return " ".join(f"{self._x(a):.1f},{self._y(b):.1f}" for a, b in pairs)
 
-    def _legend(self) -> list[str]:
-        parts, x = [], _LEFT
+    def _legend(self) -> tuple[list[str], int]:
+        """The names of the lines, in as many rows as they need, and the height of the picture."""
+        parts, x, y = [], _LEFT, _HEIGHT - 14
         for line in (line for line in self.lines if line.name):
             colour, dashes = _STYLES[line.style]
-            y = _HEIGHT - 14
+            width = 47 + 6 * len(line.name)
+            if x > _LEFT and x + width > _WIDTH:
+                x, y = _LEFT, y + _LEGEND_LINE
             parts.append(
                 f'<path d="M{x} {y}h24" stroke="{colour}" stroke-width="1.8" '
                 f'stroke-dasharray="{dashes}"/>'
             )
             parts.append(_text(x + 29, y + 4, line.name, anchor="start"))
-            x += 47 + 6 * len(line.name)
-        return parts
+            x += width
+        return parts, y + 14
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 11) -> str:

@@ -84,13 +84,17 @@ def test_the_same_report_gives_the_same_bytes():
 
 def test_markdown_holds_the_pictures_and_keeps_a_cell_a_cell():
     told = comparison_markdown(
-        REPORT, None, verdict=["a|b <i>"], tables=[Table("gates", "", ("g", "r"), (("x|y", "1"),))]
+        REPORT,
+        None,
+        verdict=["a|b <i>", "[x](http://y)"],
+        tables=[Table("gates", "", ("g", "r"), (("x|y", "1"),))],
     )
     pictures = re.findall(r"data:image/svg\+xml;base64,([^)]+)\)", told)
     assert len(pictures) == 5
     ElementTree.fromstring(base64.b64decode(pictures[0]))  # noqa: S314 -- our own
     assert "a\\|b &lt;i&gt;" in told
     assert "| x\\|y | 1 |" in told
+    assert "\\[x\\](http://y)" in told, "the name of a segment makes no link"
 
 
 def test_a_comparison_shows_both_models_beside_each_other():

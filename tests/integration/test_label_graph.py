@@ -152,7 +152,8 @@ def test_the_delay_curve_of_each_day_is_a_table_and_a_picture(labelled, small_wo
     rows = labelled.tables.read("label_delays", [LAST_DAY])
     assert set(rows["label_source"]) == {"any", "chargeback"}
     shown = labelled.metadata("label_delays", LAST_DAY)
-    assert shown["fraud/plot"].startswith("![share known by age](data:image/svg+xml;base64,")
+    assert shown["fraud/plot"].startswith("![Frauds known by age.")
+    assert "fraud/plot" not in labelled.metadata("label_delays", LAST_DAY - timedelta(days=1))
     assert shown["fraud/delays"].splitlines()[2].startswith("| any |")
     assert 0 < shown["fraud/known_at_maturity"] < 1
 

@@ -1,5 +1,4 @@
 from datetime import UTC, datetime, timedelta
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import polars as pl
@@ -7,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud_platform.delay_plot import delay_plot
 from fraud_platform.label_delays import (
     ANY,
     DELAY_COLUMNS,
@@ -233,10 +231,3 @@ def test_the_table_for_people_does_not_speak_beyond_the_horizon(curves):
     assert lines[0].endswith("| known after 7 d | known after 120 d |")
     assert lines[-1].startswith("| chargeback | 60 |")
     assert lines[-1].endswith("| 0.0% (0.0% to 0.0%) | cannot tell |")
-
-
-def test_the_picture_is_one_document_that_names_every_source(curves):
-    drawn = ET.fromstring(delay_plot(curves, maturity_days=7))  # noqa: S314 -- our own text
-    texts = [node.text for node in drawn.iter() if node.tag.endswith("text")]
-    assert {"any (60)", "analyst (40)", "chargeback (60)", "maturity"} <= set(texts)
-    assert sum(node.tag.endswith("polyline") for node in drawn.iter()) == 3
