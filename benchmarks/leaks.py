@@ -154,6 +154,10 @@ PLANTS: dict[str, tuple[str, Callable[[Clean], pl.DataFrame]]] = {
 }
 """Each leak, the alarm that must fire, and how it is planted."""
 
+_EQUALLY_LONG = {"days to the verdict": "label-derived values"}
+"""The alarm that does as well where every verdict takes equally long, as in the public benchmark:
+no time is left to correlate with, but the constant is its class."""
+
 
 def looked_at(of: Clean, rows: pl.DataFrame | None = None) -> LeakReport:
     """All alarms on a clean set, or on the same set with a leak."""
@@ -179,7 +183,9 @@ def main(arguments: list[str]) -> int:
         for plant, (alarm, planted) in PLANTS.items():
             found = looked_at(of, planted(of))
             fired = {each.name for each in found.alarms}
-            lines.append(_line(name, plant, found, right=alarm in fired))
+            lines.append(
+                _line(name, plant, found, right=bool(fired & {alarm, _EQUALLY_LONG.get(plant)}))
+            )
     if asked.json:
         print(json.dumps({"rows": lines}, indent=1))  # noqa: T201 -- a program's output
     else:

@@ -28,25 +28,24 @@ from fraud_platform.model import Model, ModelPolicy, fit
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.selective_labels import (
     Action,
-    Estimate,
     ExplorationPolicy,
-    estimated_mean,
-    estimated_share,
     explore,
     training_weights,
 )
 from fraud_platform.simulation.scenarios import Scenario, inject
 from fraud_platform.simulation.world import World, simulate
+from fraud_platform.survey import Costs, Estimate, estimated_cost, estimated_share
 
 _OLD, _LIVE, _DRIFT, _LEARNT, _JUDGED, _END = 10, 31, 38, 55, 69, 83
 _MATURITY = timedelta(days=14)
 _FINAL = timedelta(days=60)  # no chargeback of the simulation comes later
 _AUDIT_TAKES = timedelta(days=2)
-_EXPLORATION = ExplorationPolicy(pass_rate=0.02, pass_floor=0.005, audit_rate=0.1)
+_EXPLORATION = ExplorationPolicy(pass_rate=0.02, pass_floor=0.005, audit_rate=0.065)
 _MONEY = MoneyPolicy()
 _DECLINE_FPR, _FPR, _CONFIDENCE = 0.02, 0.05, 0.9
 _MAX_WEIGHT = 50.0
 _MODEL = ModelPolicy(trials=1)
+_OURS = "ours + old data"
 _PAYMENTS_ONLY = tuple(feature for feature in FEATURES if feature.stream is Stream.PAYMENTS)
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -83,7 +82,7 @@ def _of_world(job: tuple[int, int, int]) -> tuple[list[dict[str, object]], list[
         {"seed": seed, "arm": name, **_judged(life, name, scores)}
         for name, (_, scores) in candidates.items()
     ]
-    ours, scores = candidates["ours: + passed and audited, weighed, + old data"]
+    ours, scores = candidates[_OURS]
     return arms, list(_coverage(life, ours, scores, draws, seed))
 
 
@@ -208,17 +207,17 @@ def _candidates(life: Life) -> Iterator[tuple[str, tuple[Model, Floats]]]:
     naive = label & approved
     ways = {
         "naive: unlabelled = genuine": (life.approved, recent, yes, naive),
-        "naive + old data": (life.approved, recent | past, yes, naive),
         "passed only": (life.approved, recent, approved, label),
+        "ours: passed only + explored, weighed": (life.explored, recent, known, label),
+        "naive + old data": (life.approved, recent | past, yes, naive),
         "passed only + old data": (life.approved, recent | past, approved, label),
-        "passed and audited, weighed": (life.explored, recent, known, label),
-        "ours: + passed and audited, weighed, + old data": (
+        _OURS: (life.explored, recent | past, known, label),
+        "true labels + old data (nobody has them)": (
             life.explored,
             recent | past,
-            known,
-            label,
+            yes,
+            pl.col("is_fraud"),
         ),
-        "true labels (nobody has them)": (life.explored, recent | past, yes, pl.col("is_fraud")),
     }
     held = life.old.scored(life.approved)["score"].to_numpy()
     judged = (truth["day"] >= _JUDGED).to_numpy()
@@ -241,8 +240,8 @@ def _judged(life: Life, name: str, scores: Floats) -> dict[str, float]:
     test = life.truth.filter(pl.col("day") >= _JUDGED)
     is_fraud = test["is_fraud"].to_numpy()
     declined = scores >= threshold_at_fpr(is_fraud, scores, _FPR)
-    cost = 1000 * _costs(test, declined).mean()
-    explores = "audited" in name
+    cost = 1000 * _cost(test, declined, is_fraud)
+    explores = name.startswith("ours")
     return {
         "recall": recall_at_fpr(is_fraud, scores, _FPR),
         "cost": cost + (_exploration_cost(life.truth) if explores else 0.0),
@@ -250,12 +249,16 @@ def _judged(life: Life, name: str, scores: Floats) -> dict[str, float]:
     }
 
 
-def _costs(rows: pl.DataFrame, declined: Flags) -> Floats:
+def _costs(rows: pl.DataFrame, declined: Flags) -> Costs:
     """Cost of each payment, minor units: a missed fraud's amount, or a false decline."""
-    is_fraud = rows["is_fraud"].to_numpy()
     lost = rows["amount_minor"].to_numpy() * _MONEY.fraud_loss_share
-    disturbed = np.where(declined, float(_MONEY.false_decline_minor), 0.0)
-    return np.where(is_fraud, np.where(declined, 0.0, lost), disturbed)
+    disturbed = float(_MONEY.false_decline_minor)
+    return Costs(np.where(declined, 0.0, lost), np.where(declined, disturbed, 0.0))
+
+
+def _cost(rows: pl.DataFrame, declined: Flags, is_fraud: Flags) -> float:
+    costs = _costs(rows, declined)
+    return float(np.where(is_fraud, costs.if_fraud, costs.if_genuine).mean())
 
 
 def _exploration_cost(truth: pl.DataFrame) -> float:
@@ -305,26 +308,26 @@ def _estimands(rows: pl.DataFrame, alerted: Flags, is_fraud: Flags) -> dict[str,
         "fraud rate among declined": float(is_fraud[declined].mean()),
         "recall": float(alerted[is_fraud].mean()),
         "precision": float(is_fraud[alerted].mean()),
-        "cost per payment": float(_costs(rows, alerted).mean()),
+        "cost per payment": _cost(rows, alerted, is_fraud),
     }
 
 
 def _estimates(told: pl.DataFrame, alerted: Flags) -> dict[str, Estimate]:
-    known = told["is_known"] & (told["propensity"] > 0)
-    rows, alerted = told.filter(known), alerted[known.to_numpy()]
+    had_a_chance = told["propensity"] > 0
+    rows, alerted = told.filter(had_a_chance), alerted[had_a_chance.to_numpy()]
     is_fraud, chance = rows["label"].to_numpy(), rows["propensity"].to_numpy()
-    declined = rows["declined"].to_numpy()
-    costs = _costs(rows.with_columns(is_fraud=pl.col("label")), alerted)
+    declined, known = rows["declined"].to_numpy(), rows["is_known"].to_numpy()
     shares = {
         "fraud rate among declined": (is_fraud, declined),
         "recall": (alerted, is_fraud),
         "precision": (is_fraud, alerted),
     }
     found = {
-        name: estimated_share(part, whole, chance, confidence=_CONFIDENCE)
+        name: estimated_share(part[known], whole[known], chance[known], confidence=_CONFIDENCE)
         for name, (part, whole) in shares.items()
     }
-    return found | {"cost per payment": estimated_mean(costs, chance, confidence=_CONFIDENCE)}
+    cost = estimated_cost(_costs(rows, alerted), is_fraud, known, chance, confidence=_CONFIDENCE)
+    return found | {"cost per payment": cost}
 
 
 def _told(document: dict[str, list[dict[str, object]]]) -> Iterator[str]:

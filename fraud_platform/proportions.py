@@ -34,6 +34,35 @@ def clopper_pearson(hits: float, trials: float, confidence: float) -> tuple[floa
     return low, high
 
 
+def jeffreys(hits: float, trials: float, confidence: float) -> tuple[float, float]:
+    """An interval that holds the truth about as often as told: shorter than the exact one.
+
+    Counts may be effective ones, hence fractions.
+
+    Args:
+        hits: successes, 0 <= hits <= trials.
+        trials: draws, more than 0.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), both in [0, 1].
+
+    Source: Brown, Cai and DasGupta, Statistical Science 16 (2001).
+
+    Examples:
+        >>> [round(bound, 4) for bound in jeffreys(0, 30, 0.9)]
+        [0.0, 0.0615]
+        >>> [round(bound, 3) for bound in jeffreys(10, 100, 0.95)]
+        [0.053, 0.17]
+    """
+    from scipy.special import betaincinv
+
+    tail, missed = (1.0 - confidence) / 2, max(trials - hits, 0.0)
+    low = float(betaincinv(hits + 0.5, missed + 0.5, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 0.5, missed + 0.5, 1 - tail)) if missed > 0 else 1.0
+    return low, high
+
+
 def effective_size(weights: NDArray[np.float64]) -> float:
     """How many equally weighted rows would say as much: (sum of weights)^2 / sum of squares.
 

@@ -17,7 +17,7 @@ from fraud_platform.errors import DataContractError
 from fraud_platform.features.spec import spec_digest
 from fraud_platform.features.table_digest import digest as table_digest
 from fraud_platform.labels import LabelPolicy
-from fraud_platform.selective_labels import effective_sample_size
+from fraud_platform.proportions import effective_size
 from fraud_platform.training_set import TrainingPolicy, digest, feature_columns
 
 
@@ -130,7 +130,7 @@ def _described(part: pl.DataFrame) -> SliceDocument:
         rows=part.height,
         frauds=int(part["is_fraud"].sum()),
         weighted_frauds=float(part.filter("is_fraud")["weight"].sum()),
-        effective_sample_size=effective_sample_size(part["weight"].to_numpy()),
+        effective_sample_size=effective_size(part["weight"].to_numpy()),
         amount_minor=int(part["amount_minor"].sum()),
     )
 

@@ -50,7 +50,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         review_threshold: lowest score that is reviewed.
         decline_threshold: lowest score that is declined.
         trained_as_of: the moment whose knowledge it was trained on, ISO 8601 with zone.
-        training_set_digest: `training_set.digest` of the rows.
+        training_set_digest: digest of the training set's document.
         run_id: the registry's run.
         report: `EvaluationReport.to_dict` on the test slice.
     """

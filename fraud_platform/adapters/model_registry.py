@@ -41,7 +41,7 @@ class Provenance:
     """Where a training run came from; becomes the run's tags.
 
     Attributes:
-        training_set_digest: `training_set.digest` of its rows.
+        training_set_digest: digest of the training set's document.
         trained_as_of: ISO 8601 with zone.
         code_commit: commit of the code, with a mark if the tree was dirty; None if unknown.
         dagster_run_id: the Dagster run that trained it, or None.

@@ -5,13 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud_platform.errors import DataContractError
+from fraud_platform.proportions import effective_size
 from fraud_platform.selective_labels import (
     Action,
     ExplorationPolicy,
-    effective_sample_size,
-    estimated_mean,
-    estimated_share,
     explore,
     training_weights,
 )
@@ -59,6 +56,14 @@ def test_the_days_limits_are_never_exceeded(pass_rate, audit_rate, amount, expos
         assert found.audit_propensity == 0.0
 
 
+@given(rates, st.integers(0, 10**7), st.integers(0, 10**7))
+def test_a_larger_payment_is_audited_at_least_as_often(rate, one, other):
+    policy = ExplorationPolicy(audit_rate=rate)
+    small, large = sorted((one, other))
+    assert rate <= policy.audit_chance(small) <= policy.audit_chance(large) <= 1.0
+    assert explore(policy, "t", large, **TODAY).audit_propensity == policy.audit_chance(large)
+
+
 @given(rates, rates)
 def test_a_higher_rate_only_adds_to_what_passes(one, other):
     low, high = sorted((one, other))
@@ -69,10 +74,12 @@ def test_a_higher_rate_only_adds_to_what_passes(one, other):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pass_floor": 0.5}, {"audit_rate": 1.5}, {"audits_per_day": -1}], ids=str
+    "wrong",
+    [{"pass_floor": 0.5}, {"audit_rate": 1.5}, {"audits_per_day": -1}, {"audit_amount_minor": 0}],
+    ids=str,
 )
 def test_a_policy_out_of_bounds_is_refused(wrong):
-    with pytest.raises(ValueError, match="found pass_"):
+    with pytest.raises(ValueError, match=r"found (pass|audit)_"):
         replace(POLICY, **wrong)
 
 
@@ -81,50 +88,4 @@ def test_weights_have_mean_one_and_keep_within_the_clip_of_each_other(propensity
     weights = training_weights(np.array(propensity), max_weight=max_weight)
     assert weights.mean() == pytest.approx(1)
     assert weights.max() <= weights.min() * max_weight * (1 + 1e-9)
-    assert 1 - 1e-9 <= effective_sample_size(weights) <= len(propensity) * (1 + 1e-9)
-
-
-def survey(seed):
-    """4,000 payments, a tenth of them declined and known with chance 0.1; their truth."""
-    random = np.random.default_rng(seed)
-    declined = random.random(4000) < 0.1
-    fraud = random.random(4000) < np.where(declined, 0.4, 0.01)
-    caught = random.random(4000) < np.where(fraud, 0.7, 0.02)
-    cost = np.where(fraud, random.gamma(2, 3000, 4000), 0.0)
-    chance = np.where(declined, 0.1, 1.0)
-    return declined, fraud, caught, cost, chance, random.random(4000) < chance
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    covered = {"declined": 0, "recall": 0, "precision": 0, "cost": 0}
-    for seed in range(400):
-        declined, fraud, caught, cost, chance, known = survey(seed)
-        for name, part, whole in (
-            ("declined", fraud, declined),
-            ("recall", caught, fraud),
-            ("precision", fraud, caught),
-        ):
-            found = estimated_share(part[known], whole[known], chance[known], confidence=0.9)
-            covered[name] += found.low <= np.mean(part[whole]) <= found.high
-        money = estimated_mean(cost[known], chance[known], confidence=0.9)
-        covered["cost"] += money.low <= cost.mean() <= money.high
-    print(covered)
-    assert all(0.85 <= count / 400 <= 0.95 for count in covered.values()), covered
-
-
-def test_what_is_known_throughout_has_no_uncertainty():
-    whole = np.ones(4, dtype=bool)
-    found = estimated_share(whole, whole, np.ones(4), confidence=0.9)
-    assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)
-
-
-def test_all_of_a_few_is_not_called_certain():
-    whole = np.ones(9, dtype=bool)
-    found = estimated_share(whole, whole, np.full(9, 0.05), confidence=0.9)
-    assert found.low < 0.8
-
-
-@pytest.mark.parametrize("propensity", [0.0, 1.5])
-def test_a_row_without_a_chance_cannot_be_estimated_from(propensity):
-    with pytest.raises(DataContractError, match=r"chances in \(0, 1\]"):
-        estimated_mean(np.ones(2), np.array([1.0, propensity]), confidence=0.9)
+    assert 1 - 1e-9 <= effective_size(weights) <= len(propensity) * (1 + 1e-9)
