@@ -9,11 +9,13 @@ import asyncio
 import logging
 import resource
 import time
+from collections.abc import Sized
 from functools import partial
 from typing import Any
 
 import httptools
 import msgspec
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.head_parser import MOST_BYTES, HeadParser
@@ -71,6 +73,21 @@ class HotCycle:
         self.response_complete = self.disconnected = False
 
 
+class _Flow(FlowControl):
+    """Reads on only when no request waits for its turn.
+
+    uvicorn's reads on with each answer, so that what came in between waits in memory, without end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection; `bounded` says how many there may be, and who answers payments."""
 
@@ -91,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take one more connection, or none."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self.connection_limit:
             self.connections.discard(self)
             self._tell()

@@ -214,6 +214,25 @@ def test_an_answer_for_a_connection_that_was_reset_is_dropped_also_before_others
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+def test_who_sends_faster_than_it_is_answered_is_read_no_further(served):
+    longest = []
+    answer = served.server.config.app
+
+    async def note(scope, receive, send):
+        longest.extend(len(one.pipeline) for one in served.server.server_state.connections)
+        await answer(scope, receive, send)
+
+    served.server.config.loaded_app = note
+    count, piece = 4_000, b"GET /a HTTP/1.1\r\nx: %b\r\n\r\n" % (b"a" * 1_000)
+    with served.connect() as sender:
+        thread = threading.Thread(target=sender.sendall, args=(piece * count,))
+        thread.start()
+        answers(sender, count)
+        thread.join()
+    assert len(served.asked) == len(longest) == count
+    assert max(longest) < 2 * 2**18 / len(piece)  # one read of the loop
+
+
 def test_a_head_within_the_limit_and_a_body_beyond_it_are_read(served):
     body = b"b" * (5 * MOST_BYTES)
     head = b"POST /large HTTP/1.1\r\nx: %b\r\ncontent-length: %d\r\n\r\n"
