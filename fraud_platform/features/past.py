@@ -67,9 +67,8 @@ class Ring:
 
     `sums[i]` is the total amount of all payments before place i, dropped ones included, so the sum
     of places a..b-1 is `sums[b] - sums[a]`; the same for the two words of the squares, which are
-    there if `is_squared`. `kept[slot]`
-    are the amounts of places edges[2 * slot]..edges[2 * slot + 1]-1 in ascending order: whatever
-    windows were asked for last.
+    there if `is_squared`. `kept[slot]` are the amounts of places
+    edges[2 * slot]..edges[2 * slot + 1]-1 in ascending order: whatever windows were asked for last.
     """
 
     __slots__ = (
