@@ -63,7 +63,7 @@ def stability_index(counts: Counts) -> float:
     each sample in the bin; empty bins count as half a row. Between samples of n and m rows of one
     distribution n m / (n + m) PSI is about chi-square with b - 1 degrees of freedom, so the mean
     (b - 1) (1/n + 1/m) is taken off. What is left has mean 0 without a shift, whatever the sizes,
-    as long as bins hold five rows or more.
+    where bins hold fifty rows; at ten rows a bin 6 % of what is taken off remains, at five 12 %.
 
     Args:
         counts: see `binned` and `categorised`; each sample has at least one row.

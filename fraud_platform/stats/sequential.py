@@ -36,7 +36,8 @@ def share_evidence(
 
     Three uses: adverse events that fall on the canary (share from `canary_share`); rows that only
     the new model flags among rows that only one flags (share 1/2, McNemar's test at any time);
-    frauds that audits find in one of two samples among all they find.
+    frauds that audits find in one of two samples of equal size among all they find (share 1/2). If
+    all rows are there at once, as in a replay, `paired.mcnemar` finds more.
 
     Args:
         hits: 0 <= hits <= trials; shape (...) or one number.

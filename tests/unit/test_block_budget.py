@@ -14,7 +14,7 @@ from fraud_platform.stats.block_budget import (
     fpr_bound,
     lowest_threshold,
 )
-from tests.error_rates import keeps, within
+from tests.error_rates import at_least, keeps, within
 
 shares = st.floats(0.01, 0.3)
 audits = st.integers(0, 60).flatmap(lambda n: st.builds(Audits, st.integers(0, n), st.just(n)))
@@ -50,7 +50,10 @@ def test_a_threshold_from_a_window_blocks_too_much_as_rarely_as_promised(window)
 
 def test_equal_scores_only_make_the_threshold_safer():
     rng, budget, risk = np.random.default_rng(7), 0.049, 0.1
-    blocks, scores = allowed_blocks(500, budget, risk), rng.integers(0, 50, (4_000, 500)) / 50
+    blocks, scores = (
+        allowed_blocks(500, budget, risk),
+        rng.integers(0, 50, (at_least(4_000), 500)) / 50,
+    )
     thresholds = [lowest_threshold(row, blocks) for row in scores]
     tails = [np.mean(np.arange(50) / 50 >= threshold) for threshold in thresholds]
     assert keeps(np.array(tails) > budget, risk / 2)
@@ -65,7 +68,7 @@ def test_the_threshold_is_the_lowest_that_few_enough_scores_reach(scores, data):
 
 @pytest.mark.parametrize("truth", [0.05, 0.3, 0.6, 0.95])
 def test_the_audited_fraud_share_overstates_as_rarely_as_promised(truth):
-    rng, runs = np.random.default_rng(8), 2_000
+    rng, runs = np.random.default_rng(8), at_least(2_000)
     # The two checks before were in the middle of an attack: nearly all that was blocked was fraud.
     attack = [Audits(38, 40), Audits(39, 40)]
     last = [Audits(int(fraud), 40) for fraud in rng.binomial(40, truth, runs)]
@@ -74,7 +77,8 @@ def test_the_audited_fraud_share_overstates_as_rarely_as_promised(truth):
 
 
 def test_the_fpr_keeps_its_bound_as_often_as_promised_with_window_and_audits_both_by_chance():
-    rng, policy, risk, truth, runs = np.random.default_rng(9), FprPolicy(), 0.1, 0.4, 1_000
+    rng, policy, risk, truth = np.random.default_rng(9), FprPolicy(), 0.1, 0.4
+    runs = at_least(1_000)
     fpr = np.empty(runs)
     for run in range(runs):
         checks = [Audits(int(k), 40) for k in rng.binomial(40, truth, 3)]

@@ -6,9 +6,9 @@ from hypothesis.extra import numpy as hnp
 
 from fraud_platform.errors import DataContractError
 from fraud_platform.stats.cbpe import audit_ratio, expected_confusion
-from tests.error_rates import keeps, within
+from tests.error_rates import at_least, keeps, within
 
-RUNS = 2_000
+RUNS = at_least(2_000)
 THRESHOLD = 0.3
 
 chances_of_rows = hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(0, 1))

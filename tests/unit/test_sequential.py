@@ -12,7 +12,7 @@ from fraud_platform.stats.sequential import (
     obrien_fleming,
     share_evidence,
 )
-from tests.error_rates import keeps, within
+from tests.error_rates import at_least, keeps, within
 
 RUNS = 10_000
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
@@ -54,6 +54,12 @@ def test_a_hit_is_evidence_and_a_miss_is_not(hits, misses, share):
     )
 
 
+@given(st.floats(0.01, 0.99), st.floats(0.1, 10), st.floats(1e-6, 0.1))
+def test_the_share_of_events_on_the_canary_is_that_of_its_expected_ones(traffic, ratio, rate):
+    canary, control = traffic * ratio * rate, (1 - traffic) * rate
+    assert canary_share(traffic, ratio) == pytest.approx(canary / (canary + control))
+
+
 def test_discordant_audits_are_decided_within_a_few_hundred_looks():
     # Precision .30 against .10 on rows that only one model blocks: of the frauds found in equal
     # samples, three of four are then the better model's.
@@ -65,8 +71,8 @@ def test_discordant_audits_are_decided_within_a_few_hundred_looks():
 
 
 def test_equal_precision_is_decided_as_rarely_as_promised():
-    rng = np.random.default_rng(3)
-    found = np.stack([rng.random((RUNS // 2, 200)) < 0.2 for _ in range(2)]).cumsum(axis=2)
+    rng, runs = np.random.default_rng(3), at_least(5_000)
+    found = np.stack([rng.random((runs, 200)) < 0.2 for _ in range(2)]).cumsum(axis=2)
     over = share_evidence(found[0], found.sum(axis=0), 0.5) >= -np.log(0.01)
     assert keeps(over.any(axis=1), 0.01)
 
@@ -79,8 +85,8 @@ def test_the_exact_mcnemar_test_agrees_with_scipy(only_new, only_old):
 
 
 def test_a_mean_of_nothing_is_called_something_as_rarely_as_promised():
-    rng, alpha, ever = np.random.default_rng(4), 0.05, np.zeros(4_000, dtype=bool)
-    sums = rng.normal(size=(4_000, 500)).cumsum(axis=1)
+    rng, alpha, runs = np.random.default_rng(4), 0.05, at_least(4_000)
+    ever, sums = np.zeros(runs, dtype=bool), rng.normal(size=(runs, 500)).cumsum(axis=1)
     for count in range(1, 501):
         # The evidence grows with the distance from 0: one look-up per step is exact.
         lowest = _smallest_convincing_mean(count, alpha)
