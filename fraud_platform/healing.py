@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
-from fraud_platform.performance import wilson_interval
+from fraud_platform.proportions import wilson
 
 
 class Remedy(StrEnum):
@@ -125,7 +125,7 @@ def too_many_alerts(evidence: Evidence, policy: HealingPolicy) -> bool:
     """Whether the alert rate is surely above the tolerated multiple of the expected one."""
     if not evidence.expected_alert_rate or not evidence.rows:
         return False
-    low, _ = wilson_interval(evidence.alerts, evidence.rows, policy.confidence)
+    low, _ = wilson(evidence.alerts, evidence.rows, policy.confidence)
     return low > policy.max_alert_rate_ratio * evidence.expected_alert_rate
 
 
@@ -133,7 +133,7 @@ def too_much_missed_fraud(evidence: Evidence, policy: HealingPolicy) -> bool:
     """Whether missed fraud is surely above the tolerated multiple of the expected one."""
     if evidence.expected_recall is None or evidence.mature_frauds < policy.min_frauds:
         return False
-    low, _ = wilson_interval(evidence.missed_frauds, evidence.mature_frauds, policy.confidence)
+    low, _ = wilson(evidence.missed_frauds, evidence.mature_frauds, policy.confidence)
     return low > min(0.95, policy.max_missed_fraud_ratio * (1 - evidence.expected_recall))
 
 

@@ -20,7 +20,7 @@ import polars as pl
 
 from fraud_platform.label_delays import DelayCurve, delay_curves, first_frauds
 from fraud_platform.labels import LabelPolicy
-from fraud_platform.performance import wilson_interval
+from fraud_platform.proportions import wilson
 from fraud_platform.schemas import UTC_MICROSECONDS
 
 
@@ -124,7 +124,7 @@ def _judged(
     expected = curve.frauds / before * window
 
     def share_of(count: int) -> tuple[float, float]:
-        low, high = wilson_interval(count, count + curve.frauds, policy.arrival_confidence)
+        low, high = wilson(count, count + curve.frauds, policy.arrival_confidence)
         return low / (1 - low) * before / window, high / (1 - high) * before / window
 
     low, high = share_of(arrived)

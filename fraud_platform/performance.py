@@ -3,9 +3,6 @@
 Counts, from which every rate follows. Ranking metrics for the promotion gate are `evaluation`.
 """
 
-import math
-from statistics import NormalDist
-
 import polars as pl
 
 PERFORMANCE_COLUMNS: dict[str, pl.DataType] = {
@@ -57,27 +54,3 @@ def outcomes_by_day(
     return counted.select(
         pl.col(name).cast(dtype) for name, dtype in PERFORMANCE_COLUMNS.items()
     ).sort("day")
-
-
-def wilson_interval(hits: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, two-sided.
-
-    Args:
-        hits: successes, 0 <= hits <= trials.
-        trials: draws, at least 1.
-        confidence: in (0, 1).
-
-    Returns:
-        (low, high), both in [0, 1].
-
-    Source: Wilson, JASA 22 (1927).
-
-    Examples:
-        >>> [round(bound, 3) for bound in wilson_interval(10, 100, 0.95)]
-        [0.055, 0.174]
-    """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share, spread = hits / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
