@@ -137,9 +137,10 @@ def decline(platform, transaction_id):
             "SELECT seq, event_us FROM transactions WHERE transaction_id = ?", (transaction_id,)
         ).fetchone()
         connection.execute(
-            "INSERT INTO decisions VALUES"
-            " (?, 'd1', ?, 0, ?, ?, 'decline', 0.9, '[]', NULL, NULL, 'normal', '[]', 'champion',"
-            " 0, '1', 'm', 'p', 'f', x'', 10, 0)",
+            "INSERT INTO decisions (transaction_id, decision_id, seq, seen_seq, event_us,"
+            " decided_us, decision, reasons, mode, missing, arm, is_late, policy_digest,"
+            " feature_spec_digest, features, latency_us, expires_us) VALUES (?, 'd1', ?, 0, ?, ?, 'decline', '[]',"
+            " 'normal', '[]', 'champion', 0, 'p', 'f', x'', 10, 0)",
             (transaction_id, *found, found[1]),
         )
     connection.close()
