@@ -139,8 +139,9 @@ def decline(platform, transaction_id):
         connection.execute(
             "INSERT INTO decisions (transaction_id, decision_id, seq, seen_seq, event_us,"
             " decided_us, decision, reasons, mode, missing, arm, is_late, policy_digest,"
-            " feature_spec_digest, features, latency_us, expires_us) VALUES (?, 'd1', ?, 0, ?, ?, 'decline', '[]',"
-            " 'normal', '[]', 'champion', 0, 'p', 'f', x'', 10, 0)",
+            " feature_spec_digest, features, latency_us, expires_us) VALUES"
+            " (?, 'd1', ?, 0, ?, ?, 'decline', '[]', 'normal', '[]', 'champion', 0, 'p', 'f', x'',"
+            " 10, 0)",
             (transaction_id, *found, found[1]),
         )
     connection.close()
