@@ -104,7 +104,8 @@ def estimated_cost(
     the money at stake was lost, once among payments that fraud makes dearer and once among those
     that it makes cheaper. Each share has Jeffreys' interval for its effective rows, so that a draw
     without any of the few large frauds that decide the sum does not look certain; the two are
-    added by their own distances (MOVER). Rows that were sure to be known count as they are.
+    added by their own distances (MOVER). Rows that were sure to be known count as they are; money
+    of which no row was drawn counts half, with all of it as the interval.
 
     Args:
         costs: of each payment, either way.
@@ -114,7 +115,7 @@ def estimated_cost(
         confidence: of the interval, in (0, 1).
 
     Raises:
-        DataContractError: no known row where money is at stake, or a propensity outside (0, 1].
+        DataContractError: no known row, or a propensity outside (0, 1].
 
     Source:
         As `estimated_share`; drawing by amount and
@@ -127,7 +128,7 @@ def estimated_cost(
         >>> found.low, found.value, round(found.high)
         (25.0, 25.0, 109)
     """
-    _refuse_unfounded(known.size, propensity)
+    _refuse_unfounded(int(np.count_nonzero(known)), propensity)
     sure = known & (propensity == 1.0)
     told = np.where(is_fraud, costs.if_fraud, costs.if_genuine)
     total = float(told[sure].sum() + np.minimum(costs.if_fraud, costs.if_genuine)[~sure].sum())
@@ -154,9 +155,11 @@ def _share(
 ) -> tuple[float, float, float]:
     """Weighted share of drawn rows with Jeffreys' interval: low, estimate, high.
 
-    The effective rows come from the weights alone: few rows tell no variance of their own.
+    The effective rows come from the weights alone: few rows tell no variance of their own. Without
+    rows it is half, and anything is possible.
     """
-    _refuse_unfounded(inside.size, propensity)
+    if not inside.size:
+        return 0.0, 0.5, 1.0
     share = float(weights @ inside / weights.sum())
     rows = float(weights.sum()) ** 2 / float((1.0 - propensity) @ weights**2)
     low, high = jeffreys(share * rows, rows, confidence)

@@ -79,8 +79,10 @@ def test_a_row_without_a_chance_cannot_be_estimated_from(propensity):
         estimated_share(rows, rows, chance, confidence=0.9)
 
 
-def test_money_at_stake_of_which_nothing_is_known_cannot_be_estimated():
-    nobody = np.zeros(2, dtype=bool)
-    costs = Costs(np.ones(2), np.zeros(2))
+def test_money_of_which_no_row_was_drawn_may_all_be_lost_or_none():
+    known, chance = np.array([True, False]), np.array([1.0, 0.5])
+    costs = Costs(np.array([10.0, 4.0]), np.zeros(2))
+    found = estimated_cost(costs, known, known, chance, confidence=0.9)
+    assert (found.low, found.value, found.high) == (5.0, 6.0, 7.0)
     with pytest.raises(DataContractError, match="found 0 rows"):
-        estimated_cost(costs, nobody, nobody, np.full(2, 0.5), confidence=0.9)
+        estimated_cost(costs, known, np.zeros(2, dtype=bool), chance, confidence=0.9)
