@@ -33,7 +33,7 @@ from fraud_platform.label_delays import (
     delay_table,
     first_frauds,
 )
-from fraud_platform.labels import OUTCOME_COLUMNS, LabelPolicy, frauds_called_genuine, mature_by_day
+from fraud_platform.labels import LabelPolicy, frauds_called_genuine, mature_by_day
 from fraud_platform.settings import Settings
 
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
@@ -243,12 +243,7 @@ def every_label_source_still_speaks(
 def _outcomes(event_log: EventLog, days: list[date]) -> pl.DataFrame:
     """What was decided about the payments that come of age on these days."""
     first, last = (day - timedelta(days=MATURITY_DAYS) for day in (days[0], days[-1]))
-    known = event_log.outcomes(start_of(first), end_of(last))
-    # The log has no propensities yet: until it has, a decline had no chance to get a label.
-    return known.select(
-        pl.col(name).cast(dtype) if name in known.columns else pl.lit(None, dtype).alias(name)
-        for name, dtype in OUTCOME_COLUMNS.items()
-    )
+    return event_log.outcomes(start_of(first), end_of(last))
 
 
 def _mature_metadata(rows: pl.DataFrame, transactions: int) -> dict[str, Any]:

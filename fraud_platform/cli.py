@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from fraud_platform.audit_commands import audits
 from fraud_platform.backtest_commands import backtest
 from fraud_platform.decision_commands import decisions
 from fraud_platform.errors import FraudPlatformError
@@ -219,6 +220,7 @@ main.add_command(mirror)
 main.add_command(keys)
 main.add_command(load)
 main.add_command(evaluate)
+main.add_command(audits)
 main.add_command(backtest)
 main.add_command(models)
 

@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from fraud_platform.errors import DataContractError
-from fraud_platform.events import IN_DOUBT
+from fraud_platform.events import IN_DOUBT, Decision
+from fraud_platform.selective_labels import PASSED, Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ NO_MODEL = "R00"
 STATE_IN_DOUBT = IN_DOUBT
 LARGE_AMOUNT = "R02"
 SET_ASIDE = "R03"
+LET_THROUGH = "R04"
 UNEXPLAINED = "R97"
 UNUSABLE_SCORE = "R98"
 NOTHING_STANDS_OUT = "R99"
@@ -95,11 +97,16 @@ GENERAL_REASONS: Mapping[str, str] = {
     STATE_IN_DOUBT: "What is known about this card or terminal is in doubt; a person must look.",
     LARGE_AMOUNT: "The amount is too large to wait for a person.",
     SET_ASIDE: "The model is set aside for now; a person must look.",
+    LET_THROUGH: "Let through at random, to learn what declining costs.",
     UNEXPLAINED: "The model suspects it, but its reasons could not be verified.",
     UNUSABLE_SCORE: "The model gave no usable score; a person must look.",
     NOTHING_STANDS_OUT: "No single fact stands out; several small ones add up.",
 }
 """Reason code -> text, for reasons that belong to no feature."""
+
+
+_DECISION, _SCORE = map(Decision._fields.index, ("decision", "score"))
+_AFTER, _LAST = map(Decision._fields.index, ("probability", "pass_propensity"))
 
 
 def decide(score: float | None, thresholds: Thresholds | None) -> Outcome:
@@ -187,12 +194,33 @@ def strongest_reasons(
     return chosen or (NOTHING_STANDS_OUT,)
 
 
-def policy_digest(policy: DecisionPolicy, thresholds: Thresholds | None) -> str:
-    """The name of the rule that decided: SHA-256 over the policy and the thresholds, hex.
+def explored(decision: Decision, drawn: Drawn, policy: DecisionPolicy) -> Decision:
+    """A model's decision with what was drawn for it: what is let through is approved, and says so.
+
+    Args:
+        decision: what the model alone would have decided.
+        drawn: what `selective_labels.Explorer` drew.
+        policy: the decision policy in force.
+    """
+    told: tuple[Any, ...] = decision  # `_replace` would take twice as long
+    if drawn.explored == PASSED:
+        reasons = (LET_THROUGH, *decision.reasons)[: policy.max_reasons]
+        first = (*told[:_DECISION], str(Outcome.APPROVE), told[_SCORE], reasons)
+        return Decision._make((*first, *told[_AFTER:_LAST], *drawn))
+    return Decision._make((*told[:_LAST], *drawn))
+
+
+def policy_digest(
+    policy: DecisionPolicy,
+    thresholds: Thresholds | None,
+    exploration: Mapping[str, object] | None = None,
+) -> str:
+    """The name of the rule that decided: SHA-256 over everything that it consists of, hex.
 
     Args:
         policy: the decision policy in force.
         thresholds: the champion's cuts, or None without a champion.
+        exploration: `selective_labels.Explorer.document`, or None where nothing is drawn.
 
     Returns:
         64 hex digits; equal exactly when every field is equal.
@@ -206,6 +234,7 @@ def policy_digest(policy: DecisionPolicy, thresholds: Thresholds | None) -> str:
     document = {
         "policy": asdict(policy),
         "thresholds": None if thresholds is None else asdict(thresholds),
+        **({} if exploration is None else {"exploration": exploration}),
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -132,9 +132,11 @@ class _Models:
 
     def __init__(self, settings: Settings) -> None:
         from fraud_platform.adapters.deployment import Deployment, read_deployment
+        from fraud_platform.adapters.exploration_key import known_explorer
         from fraud_platform.adapters.model_bundle import list_manifests
 
         self._dir, self._policy = settings.models_dir, settings.decision
+        self._explorer = known_explorer(settings.exploration_key_path, settings.exploration)
         self._held: OrderedDict[tuple[str | None, str], Resident | str] = OrderedDict()
         try:
             self._deployment = read_deployment(settings.models_dir)
@@ -180,7 +182,7 @@ class _Models:
         if path is None:
             return f"its model is gone: version {version}, model {digest[:12]}"
         try:
-            return resident_of(load_bundle(path), self._policy)
+            return resident_of(load_bundle(path), self._policy, self._explorer)
         except (FraudPlatformError, OSError) as error:
             return f"the bundle of version {path.name} is refused: {error}"
 

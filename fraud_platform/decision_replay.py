@@ -22,6 +22,7 @@ from fraud_platform.decision import (
     STATE_IN_DOUBT,
     DecisionPolicy,
     decide_without_score,
+    explored,
     is_usable,
     policy_digest,
 )
@@ -31,6 +32,7 @@ from fraud_platform.features.state import FeatureState
 from fraud_platform.model import Model
 from fraud_platform.modes import Mode
 from fraud_platform.native_score import ROWS
+from fraud_platform.selective_labels import NOT_DRAWN, Explorer, Spent
 
 Vector = tuple[float | None, ...]
 
@@ -52,12 +54,14 @@ class Asked(NamedTuple):
         read_at: the position of the log at which its features are read.
         transaction: what was decided on.
         decision: the record.
+        spent: what exploration had spent before it on the day of the decision.
     """
 
     seq: int
     read_at: int
     transaction: Transaction
     decision: Decision
+    spent: Spent = Spent()
 
 
 class Page(NamedTuple):
@@ -104,6 +108,8 @@ class Judge(Protocol):
     def model(self) -> Model: ...  # noqa: D102 -- the model itself, for the way around serving
     @property
     def policy_digest(self) -> str: ...  # noqa: D102 -- names policy and thresholds
+    @property
+    def explorer(self) -> Explorer | None: ...  # noqa: D102 -- draws at random, if anything does
 
     def verdicts(self, features: NDArray[np.float64], arm: str) -> Sequence[Judged]:
         """What the scorer says about rows, shape (n, k)."""
@@ -185,7 +191,7 @@ def compared(case: Case, judgement: Judgement | str | None, policy: DecisionPoli
     if isinstance(judgement, str):
         found.gaps.append(judgement)
     elif judgement is not None:
-        _compare_score(found, decision, judgement, policy)
+        _compare_score(found, case.asked, judgement, policy)
     elif decision.arm == "none":
         _compare_bands(found, case.asked, policy)
     return found
@@ -237,10 +243,10 @@ def _compare_features(found: Finding, case: Case) -> None:
 
 
 def _compare_score(
-    found: Finding, decision: Decision, judgement: Judgement, policy: DecisionPolicy
+    found: Finding, asked: Asked, judgement: Judgement, policy: DecisionPolicy
 ) -> None:
     """What the model named by the record makes of the recorded vector."""
-    verdict, score = judgement.verdict, judgement.score
+    decision, verdict, score = asked.decision, judgement.verdict, judgement.score
     found.same("model_version", decision.model_version, judgement.judge.version)
     found.same("score", decision.score, score if is_usable(score) else None)
     found.same("score as served", decision.score, verdict.score)
@@ -248,8 +254,13 @@ def _compare_score(
         found.same("probability", decision.probability, verdict.probability)
         found.same("expected_fpr", decision.expected_fpr, verdict.expected_fpr)
     if _is_of(judgement.judge.policy_digest, decision, found):
-        found.same("decision", decision.decision, str(verdict.outcome))
-        found.same("reasons", decision.reasons, verdict.reasons)
+        told = decision._replace(decision=str(verdict.outcome), reasons=verdict.reasons)
+        explorer, drawn = judgement.judge.explorer, NOT_DRAWN
+        if explorer is not None:
+            drawn = explorer.draw(told.decision, asked.transaction, asked.spent)
+        told = explored(told, drawn, policy)
+        for name in ("decision", "reasons", *drawn._fields):
+            found.same(name, getattr(decision, name), getattr(told, name))
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
 
 
@@ -263,6 +274,8 @@ def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None
         outcome, reasons = decide_without_score(amount, str(cause), policy)
         found.same("decision", decision.decision, str(outcome))
         found.same("reasons", decision.reasons, reasons)
+        for name, nothing in NOT_DRAWN._asdict().items():
+            found.same(name, getattr(decision, name), nothing)
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
 
 

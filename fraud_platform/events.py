@@ -120,3 +120,6 @@ class Decision(NamedTuple):
     features: tuple[float | None, ...]  # in the order of FEATURE_NAMES
     latency_us: int
     expires_us: int  # nobody should act on the answer later, microseconds UTC
+    pass_propensity: float | None = None  # chance to be let through; None: not to be declined
+    audit_propensity: float | None = None  # chance of an audit, had it not been let through
+    explored: str | None = None  # passed | audited, at random

@@ -190,6 +190,9 @@ DECISIONS = Table(
         "features": pl.List(pl.Float64()),  # in the order of FEATURE_NAMES; null where undefined
         "latency_us": pl.Int64(),  # from the parsed request to the computed decision, microseconds
         "expires_timestamp": UTC_MICROSECONDS,  # nobody should act on the answer later
+        "pass_propensity": pl.Float64(),  # chance to be let through; null: not to be declined
+        "audit_propensity": pl.Float64(),  # chance of an audit, had it not been let through
+        "explored": pl.String(),  # passed | audited, at random; null: neither
     },
     required=(
         "transaction_id",

@@ -242,6 +242,11 @@ class Settings(BaseSettings):
         return self.home / "studies"
 
     @property
+    def exploration_key_path(self) -> Path:
+        """The secret that exploration draws with; lost, no earlier draw can be proven."""
+        return self.home / "exploration.key"
+
+    @property
     def reports_dir(self) -> Path:
         """Reports that people open."""
         return self.home / "reports"

@@ -20,6 +20,7 @@ from litestar.types import ControllerRouterHandler
 
 from fraud_platform.adapters.drain import readable
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.exploration_key import explorer_at
 from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
@@ -27,6 +28,7 @@ from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.audit import Audit
+from serving.audit_queue import read_audits
 from serving.batch import decide_payments
 from serving.children import Child
 from serving.context import Edge, Scorer
@@ -34,6 +36,7 @@ from serving.decisions import decide_payment, read_decision
 from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
+from serving.exploration import count_audits, show_exposure
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.hot_route import HotDecisions
@@ -95,6 +98,7 @@ def assemble(scorer: Scorer) -> ScorerApp:
             explain_decision,
             record_labels,
             read_models,
+            read_audits,
             live,
             ready,
             metrics,
@@ -164,13 +168,14 @@ def build_scorer(
     children: tuple[Child, ...] = (),
     door: OwnerSocket | None = None,
 ) -> Scorer:
-    """The parts of one scorer, not started yet; nothing is opened."""
+    """The parts of one scorer, not started yet; only the key of exploration is read, if any."""
     counted = Metrics()
     champion = Residents(
         settings.models_dir,
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
+        explorer=explorer_at(settings.exploration_key_path, settings.exploration),
     )
     counted.registry.register(ModelMetrics(champion))
     counted.registry.register(MirrorMetrics(settings.log_path))
@@ -187,6 +192,7 @@ def build_scorer(
             queue_limit=settings.queue_limit,
         )
     )
+    show_exposure(counted, engine, clock)
     stance = StanceWatch(
         settings.mode_path,
         settings.modes,
@@ -261,6 +267,9 @@ def _lasting(scorer: Scorer) -> list[Named]:
         ("the watch over the mode", scorer.stance.run()),
         *((f"keeping {child.name} running", child.run()) for child in scorer.children),
     ]
+    if scorer.settings.exploration.is_on:
+        counting = count_audits(scorer.settings.log_path, scorer.metrics)
+        found.append(("the count of open audits", counting))
     seconds = scorer.settings.state_check_seconds
     if seconds:
         audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)

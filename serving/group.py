@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fraud_platform.adapters.journal_frames import LabelKey, ShadowScore
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_writer import Recorded
-from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT, UNUSABLE_SCORE
+from fraud_platform.decision import SET_ASIDE, STATE_IN_DOUBT, UNUSABLE_SCORE, explored
 from fraud_platform.errors import (
     FraudPlatformError,
     IdempotencyConflictError,
@@ -27,6 +27,7 @@ from fraud_platform.events import Decision, Label, Transaction, TransactionEvent
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
 from fraud_platform.modes import Mode
+from fraud_platform.selective_labels import NOT_DRAWN, Explorer, day_of
 from serving.ruling import CHAMPION_ARM, NO_ARM, Ruling, Verdict
 from serving.stance import Stance
 
@@ -217,8 +218,11 @@ class Group:
             matrix = np.array([plan.features for plan in plans], dtype=np.float64)
             verdicts = self._verdicts(plans, matrix)
             now_us = self._clock()
+            explorer = self._ruling.explorer
             for plan, verdict, features in zip(plans, verdicts, matrix, strict=True):
                 decision = self._decision(plan, verdict, now_us)
+                if explorer is not None and verdict.arm != NO_ARM:
+                    decision = self._explored(decision, plan.request.transaction, explorer)
                 self._ledger.append_decision(decision, features.tobytes())
                 decided[decision.transaction_id] = decision
         self.decided = tuple(decided.values())
@@ -293,6 +297,14 @@ class Group:
             max(0, decided_us - plan.request.received_us),
             decided_us + self._ruling.policy.valid_seconds * 1_000_000,
         )
+
+    def _explored(self, decision: Decision, payment: Transaction, explorer: Explorer) -> Decision:
+        """The decision, unless chance wants to know what the payment is; one after the other."""
+        spent = self._ledger.spent(day_of(decision.decided_us))
+        drawn = explorer.draw(decision.decision, payment, spent)
+        if drawn is NOT_DRAWN:
+            return decision
+        return explored(decision, drawn, self._ruling.policy)
 
     def _is_doubtful(self, transaction: Transaction) -> bool:
         keys = (transaction.card_id, transaction.terminal_id)

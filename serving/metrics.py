@@ -15,6 +15,7 @@ from fraud_platform.decision import Outcome
 from fraud_platform.events import Decision
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
+from fraud_platform.selective_labels import AUDITED, PASSED
 from serving.group import DecisionResult, Result
 from serving.histogram import GroupHistogram
 from serving.stance import Stance
@@ -77,6 +78,21 @@ class Metrics:
         self._count_journal(registry)
         self._count_models(registry)
         self._count_state(registry)
+        self._count_exploration(registry)
+
+    def _count_exploration(self, registry: CollectorRegistry) -> None:
+        explored = Counter(
+            "fraud_explored", "Payments drawn at random", ["action"], registry=registry
+        )
+        self._explored = {action: explored.labels(action) for action in (PASSED, AUDITED)}
+        self.exposure = Gauge(
+            "fraud_exploration_exposure_minor",
+            "Amounts let through on this UTC day, minor units",
+            registry=registry,
+        )
+        self.audits_open = Gauge(
+            "fraud_audits_open", "Payments that wait for an audit", registry=registry
+        )
 
     def _count_journal(self, registry: CollectorRegistry) -> None:
         self.journal_sync = Histogram(
@@ -155,6 +171,8 @@ class Metrics:
         self._score.observe([d.score for d in taken if d.score is not None])
         for kind, count in Tally((d.decision, d.mode, d.arm) for d in taken).items():
             self._decisions[kind].inc(count)
+        for action, count in Tally(d.explored for d in taken if d.explored).items():
+            self._explored[action].inc(count)
 
     def refused(self, code: str, count: int = 1) -> None:
         """Count refused requests."""

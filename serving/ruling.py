@@ -34,6 +34,7 @@ from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURES, spec_digest
 from fraud_platform.model import Model
 from fraud_platform.native_score import NativeScorer
+from fraud_platform.selective_labels import Explorer
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -94,10 +95,11 @@ class Resident:
         thresholds: its cuts.
         calibration: what its scores mean.
         policy: the decision policy in force.
-        policy_digest: names policy and thresholds.
+        policy_digest: names policy, thresholds and what is drawn at random.
         scorer: scores for the thread that decides.
         shadow_scorer: scores for the thread that shadows.
         explainer: reasons for the thread that decides.
+        explorer: draws what is let through or audited at random; None: nothing is.
     """
 
     version: str
@@ -109,6 +111,7 @@ class Resident:
     scorer: NativeScorer = field(compare=False)
     shadow_scorer: NativeScorer = field(compare=False)
     explainer: FastExplainer = field(compare=False)
+    explorer: Explorer | None = None
 
     def verdicts(self, features: NDArray[np.float64], arm: str) -> list[Verdict]:
         """Outcomes for a matrix of feature rows, shape (n, k), n >= 1."""
@@ -202,6 +205,11 @@ class Ruling:
         """The SHA-256 of the deciding model's file, or None."""
         return None if self.champion is None else self.champion.model.digest
 
+    @property
+    def explorer(self) -> Explorer | None:
+        """Draws what is let through or audited at random; None: nothing is."""
+        return None if self.champion is None else self.champion.explorer
+
     @cached_property
     def rules_digest(self) -> str:
         """Names the rule for payments that no model judges."""
@@ -292,8 +300,15 @@ def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:
     return Ruling(policy, resident_of(bundle, policy))
 
 
-def resident_of(bundle: Bundle, policy: DecisionPolicy) -> Resident:
+def resident_of(
+    bundle: Bundle, policy: DecisionPolicy, explorer: Explorer | None = None
+) -> Resident:
     """A verified bundle, ready to decide: the fast way checked, every path taken once.
+
+    Args:
+        bundle: the bundle.
+        policy: the decision policy in force.
+        explorer: what overrules it at random; named in the policy's digest.
 
     Raises:
         DataContractError: the manifest's thresholds make no sense.
@@ -307,10 +322,11 @@ def resident_of(bundle: Bundle, policy: DecisionPolicy) -> Resident:
         thresholds,
         bundle.calibration,
         policy,
-        policy_digest(policy, thresholds),
+        policy_digest(policy, thresholds, None if explorer is None else explorer.document),
         NativeScorer(model, check),
         NativeScorer(model, check),
         FastExplainer(model, check),  # explains through the library once, too
+        explorer,
     )
     resident.verdicts(check[:1], CHAMPION_ARM)
     resident.explainer.explain(check[:1], model.score(check[:1]))

@@ -142,7 +142,11 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
         float | None, Meta(description="Share of genuine payments that score at least this")
     ]
     reasons: Annotated[
-        list[ReasonOut], Meta(description="Of a review or decline, strongest first, at most four")
+        list[ReasonOut],
+        Meta(
+            description="Of a review or decline, strongest first, at most four; R04 first where a "
+            "decline was let through at random"
+        ),
     ]
     mode: Annotated[
         Literal["normal", "degraded", "rules_only", "sandbox"],
@@ -165,6 +169,13 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
         bool, Meta(description="Whether the decision was recorded before this request")
     ]
     latency_us: int
+    explored: Annotated[
+        Literal["passed", "audited"] | UnsetType,
+        Meta(
+            description="Where chance had a hand in it: let through although the model would have "
+            "declined it, or put up for audit. For your own analysis: nothing for the card holder"
+        ),
+    ] = UNSET
 
 
 class DecisionOutcome(Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
@@ -333,6 +344,7 @@ def decision_out(decision: Decision, texts: Mapping[str, str], *, replayed: bool
         expires_at=moment_of(decision.expires_us),
         replayed=replayed,
         latency_us=decision.latency_us,
+        explored=decision.explored or UNSET,  # type: ignore[arg-type]  # the log holds these two
     )
 
 

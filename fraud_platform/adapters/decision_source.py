@@ -20,6 +20,7 @@ from fraud_platform.decision_replay import Asked, Page
 from fraud_platform.events import Decision, Transaction, microseconds
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import LATENESS, LOOKBACK
+from fraud_platform.selective_labels import Spent, day_of
 
 _PAGE = 2_000
 """Events, and about as many decisions, in memory at a time."""
@@ -104,6 +105,7 @@ class DecisionSource:
         self._file = LogFile(path)
         self.extent = self._measure()
         self._strays = self._overtaken()
+        self._spending = self._explored()
 
     def state(self, log: EventLog, snapshots: StateSnapshots | None) -> FeatureRings:
         """What the fold begins with: the newest snapshot before the first decision, or nothing."""
@@ -176,7 +178,28 @@ class DecisionSource:
             rows = connection.execute(straight, arguments).fetchall()
             for _, stray in self._strays[first:last]:
                 rows += connection.execute(strayed, {"stray": stray}).fetchall()
-        return sorted(map(_asked, rows), key=lambda one: (one.read_at, one.seq))
+        found = [one._replace(spent=self._spent_before(one)) for one in map(_asked, rows)]
+        return sorted(found, key=lambda one: (one.read_at, one.seq))
+
+    def _explored(self) -> dict[int, list[tuple[int, Spent]]]:
+        """What exploration had spent behind each position where it spent something, by day."""
+        query = (
+            "SELECT d.seq, d.decided_us, d.explored, t.amount_minor FROM decisions d"
+            " JOIN transactions t USING (transaction_id) WHERE d.explored IS NOT NULL"
+            " ORDER BY d.seq"
+        )
+        found: dict[int, list[tuple[int, Spent]]] = {}
+        with self._file.snapshot() as connection:
+            for seq, decided_us, explored, amount_minor in connection.execute(query):
+                spending = found.setdefault(day_of(decided_us), [])
+                before = spending[-1][1] if spending else Spent()
+                spending.append((seq, before.after(explored, amount_minor)))
+        return found
+
+    def _spent_before(self, asked: Asked) -> Spent:
+        spending = self._spending.get(day_of(asked.decision.decided_us), [])
+        place = bisect_left(spending, (asked.seq,))
+        return spending[place - 1][1] if place else Spent()
 
     def _horizon_us(self) -> int | None:
         """The oldest payment that a window could see at the first position, microseconds."""

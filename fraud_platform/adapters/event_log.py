@@ -165,12 +165,15 @@ class EventLog:
         ).select(*DECISIONS.columns)
 
     def outcomes(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """What was decided (transaction_id, decision) on transactions of [start, end).
+        """What was decided on transactions of [start, end), as `labels.OUTCOME_COLUMNS`.
 
-        The part of `decisions` that says which labels can become known, at a tenth of its cost.
+        The part of `decisions` that says which labels can become known, at a tenth of its cost. An
+        audit of an approved payment is left out: its label becomes known anyway.
         """
         query = (
-            "SELECT transaction_id, decision FROM decisions WHERE event_us >= ? AND event_us < ?"
+            "SELECT transaction_id, decision, pass_propensity, CASE WHEN pass_propensity IS NULL"
+            " THEN NULL ELSE audit_propensity END AS audit_propensity FROM decisions"
+            " WHERE event_us >= ? AND event_us < ?"
         )
         return self._frame(query, start, end)
 

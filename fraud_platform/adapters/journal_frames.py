@@ -21,8 +21,9 @@ from fraud_platform.adapters.log_writer import Decided, Recorded, decision_of
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.events import Decision, Label, Transaction
 
-FORMAT = 1
-"""Of header and payloads; a reader refuses a larger one."""
+FORMAT = 2
+"""Of header and payloads; a reader refuses a larger one. Decisions of format 1 end before what
+exploration says of them: they are read with nulls there."""
 LARGEST = 1 << 22
 """A frame is never longer than this, bytes."""
 
@@ -140,8 +141,11 @@ Record = DecisionRecord | LabelRecord | tuple[ShadowScore, ...]
 
 _TYPES = get_type_hints(Decision) | {"features": bytes, "reasons": str, "missing": str}
 _STORED: Any = tuple[tuple(_TYPES[name] for name in Decision._fields)]  # type: ignore[misc]  # made of the fields at hand
+_LATER = ("pass_propensity", "audit_propensity", "explored")
+_FORMAT_1: Any = tuple[tuple(_TYPES[name] for name in Decision._fields if name not in _LATER)]  # type: ignore[misc]  # as above
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECISION = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _STORED])
+_DECISION_1 = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _FORMAT_1])
 _LABEL = msgspec.msgpack.Decoder(Label)
 _SHADOW = msgspec.msgpack.Decoder(tuple[ShadowScore, ...])
 _HEADER = msgspec.msgpack.Decoder(Header)
@@ -232,7 +236,7 @@ def read_record(found: Frame, file: str) -> Record | None:
         JournalDamagedError: the checksum holds, and yet the payload is not what its kind says.
     """
     if found.kind == Kind.DECISION:
-        transaction, received_us, source, row = _read(_DECISION, found, file)
+        transaction, received_us, source, row = _read_decision(found, file)
         return DecisionRecord(Decided(found.seq, transaction, received_us, source), row)
     if found.kind == Kind.LABEL:
         return LabelRecord(found.seq, _read(_LABEL, found, file))
@@ -309,6 +313,14 @@ def scattered(data: bytes, salt: int, base: int = 0) -> Iterator[Frame]:
         else:
             yield found
             offset = found.end - base
+
+
+def _read_decision(found: Frame, file: str) -> Any:
+    try:
+        return _DECISION.decode(found.payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        *first, row = _read(_DECISION_1, found, file)
+        return (*first, (*row, *[None] * len(_LATER)))
 
 
 def _read(decoder: Any, found: Frame, file: str) -> Any:

@@ -43,6 +43,7 @@ from fraud_platform.errors import (
     UnknownTransactionError,
 )
 from fraud_platform.events import Decision, Event, Label, LabelEvent, Transaction
+from fraud_platform.selective_labels import Spent, day_of
 
 OWNER_LOCK = "owner.lock"
 """Held by the one process that may write the journal, for its whole life."""
@@ -50,6 +51,7 @@ TAIL_LIMIT = 200_000
 """Records that may be in memory because they are not drained."""
 BYTES_LIMIT = 1 << 30
 """Journal that may be undrained, bytes."""
+_NOTHING = Spent()
 _RECOVERY_SECONDS = 0.5
 """How long a recovery waits for the append lock: a drain looks at a torn tail again and again."""
 
@@ -62,6 +64,9 @@ class DrainedLog(Sink, Protocol):
 
     def held(self, transaction_ids: Sequence[str]) -> set[str]:
         """Those of these ids, one or more, that the tables have."""
+
+    def spent(self) -> dict[int, Spent]:
+        """What exploration has spent, by UTC day of the decisions."""
 
     def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
         """All verdicts on a transaction, each with its position."""
@@ -112,7 +117,7 @@ class Ledger:
         self._salt = self.journal.salt
         self._segment_bytes = segment_bytes
         self._is_open = False
-        self._forget(Drained(Position(1, 0), 0))
+        self._forget(Drained(Position(1, 0), 0), {})
 
     @property
     def tail(self) -> int:
@@ -148,7 +153,7 @@ class Ledger:
             try:
                 recovery = recover(self._disk, self._log)
                 self.journal.begin(recovery.position.segment)
-                self._forget(self._log.drained())
+                self._forget(self._log.drained(), self._log.spent())
             finally:
                 self._append_lock.release()
         return recovery
@@ -202,6 +207,7 @@ class Ledger:
         """Forget the group, if one is open: its positions were never taken."""
         if self._is_open:
             self.last_seq = self._before_group
+            self._spent |= self._spent_before
             self._close()
 
     def recorded(self, transaction_id: str) -> Recorded | None:
@@ -237,9 +243,17 @@ class Ledger:
             packed: `log_writer.pack` of its features, by whoever has it already.
         """
         undecided = self._undecided.pop(decision.transaction_id)
+        if decision.explored is not None:
+            day = day_of(decision.decided_us)
+            self._spent_before.setdefault(day, spent := self.spent(day))
+            self._spent[day] = spent.after(decision.explored, undecided.transaction.amount_minor)
         frame = decision_frame(DecisionRecord(undecided, row_of(decision, packed)), self._salt)
         self._taken[decision.transaction_id] = self._frames[undecided.seq] = frame
         self._entries.append((undecided.seq, decision.transaction_id))
+
+    def spent(self, day: int) -> Spent:
+        """What exploration has spent on a UTC day, this group's share included."""
+        return self._spent.get(day, _NOTHING)
 
     def append_label(self, label: Label) -> tuple[LabelEvent, bool]:
         """Take one verdict into the group; the same verdict again is a no-op.
@@ -383,13 +397,15 @@ class Ledger:
         self._told: dict[str, dict[LabelKey, int]] = {}  # by transaction
         self._frames: dict[int, bytes] = {}
         self._shadows: list[ShadowScore] = []
+        self._spent_before: dict[int, Spent] = {}  # where this group has changed it
 
-    def _forget(self, now: Drained) -> None:
+    def _forget(self, now: Drained, spent: dict[int, Spent]) -> None:
         """Start from the tables: all of the log is in them."""
         self._drained = now.position
         self.last_seq = now.last_seq
         self.durable_seq = now.last_seq
         self._before_group = now.last_seq
+        self._spent = spent
         # As bytes: the garbage collector has nothing to look at, and few are ever asked for.
         self._tail: dict[str, bytes] = {}
         self._labels: dict[str, dict[LabelKey, int]] = {}  # by transaction

@@ -18,6 +18,7 @@ from fraud_platform.adapters.log_sink import LogRows
 from fraud_platform.adapters.log_writer import Recorded
 from fraud_platform.errors import LogUnavailableError
 from fraud_platform.events import Event
+from fraud_platform.selective_labels import Spent
 
 JOURNAL_FOLDER = "journal"
 """The journal of a log stands beside its file."""
@@ -43,7 +44,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     reasons TEXT NOT NULL, probability REAL, expected_fpr REAL, mode TEXT NOT NULL,
     missing TEXT NOT NULL, arm TEXT NOT NULL, is_late INTEGER NOT NULL, model_version TEXT,
     model_digest TEXT, policy_digest TEXT NOT NULL, feature_spec_digest TEXT NOT NULL,
-    features BLOB NOT NULL, latency_us INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT;
+    features BLOB NOT NULL, latency_us INTEGER NOT NULL, expires_us INTEGER NOT NULL,
+    pass_propensity REAL, audit_propensity REAL, explored TEXT) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (event_us);
 CREATE TABLE IF NOT EXISTS rejections (
     partition_us INTEGER NOT NULL, received_us INTEGER NOT NULL, source TEXT NOT NULL,
@@ -73,9 +75,17 @@ _LATER_COLUMNS = {
         "missing": "TEXT NOT NULL DEFAULT '[]'",
         "arm": "TEXT NOT NULL DEFAULT 'none'",
         "expires_us": "INTEGER NOT NULL DEFAULT 0",
+        "pass_propensity": "REAL",
+        "audit_propensity": "REAL",
+        "explored": "TEXT",
     },
 }
-"""Columns that a log of the first version lacks; its rows get nulls, or what says "not told"."""
+"""Columns that older logs lack; their rows get nulls, or what says "not told"."""
+
+_EXPLORED = (
+    "CREATE INDEX IF NOT EXISTS decisions_explored ON decisions (seq) WHERE explored IS NOT NULL"
+)
+"""Few are: what is spent, and what waits for an audit, is asked again and again."""
 
 
 def _widen(connection: sqlite3.Connection) -> None:
@@ -140,6 +150,14 @@ class LogFile:
         query = f"SELECT transaction_id FROM transactions WHERE transaction_id IN ({marks})"  # noqa: S608 -- no input in it
         with self._translated():
             return {name for (name,) in self._connection().execute(query, ids)}
+
+    def spent(self) -> dict[int, Spent]:
+        """What exploration has spent, by UTC day of the decisions; days without any are left out.
+
+        Days as `selective_labels.day_of` counts them.
+        """
+        with self._translated():
+            return log_sink.spent(self._connection())
 
     def labels_of(self, transaction_id: str) -> dict[LabelKey, int]:
         """All verdicts on a transaction that the file has, each with its position."""
@@ -208,6 +226,7 @@ class LogFile:
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_SCHEMA)
             _widen(connection)
+            connection.execute(_EXPLORED)
             log_writer.identify(connection)
         except sqlite3.Error:
             connection.close()

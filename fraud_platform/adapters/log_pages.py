@@ -33,7 +33,7 @@ DECISION_COLUMNS = (
     *("seq", "transaction_id", "decision_id", "seen_seq", "event_us", "decided_us", "decision"),
     *("score", "reasons", "probability", "expected_fpr", "mode", "missing", "arm", "is_late"),
     *("model_version", "model_digest", "policy_digest", "feature_spec_digest", "features"),
-    *("latency_us", "expires_us"),
+    *("latency_us", "expires_us", "pass_propensity", "audit_propensity", "explored"),
 )
 SHADOW_COLUMNS = ("seq", "transaction_id", "model_version", "model_digest", "score", "decision")
 COLUMNS = {
@@ -45,7 +45,7 @@ COLUMNS = {
 """What a page holds of each table, in this order."""
 
 _UNTOLD = {"missing": "'[]'", "arm": "'none'", "expires_us": "0"}
-"""What a column says that a log of the first version lacks; any other says NULL."""
+"""What a column says that an older log lacks; any other says NULL."""
 _MARKED = 100
 _MARK = (
     "SELECT seq, transaction_id, event_us, card_id, terminal_id, amount_minor, currency,"

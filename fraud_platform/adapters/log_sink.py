@@ -19,6 +19,7 @@ from fraud_platform.adapters.journal_frames import (
 )
 from fraud_platform.adapters.log_writer import LogWriter
 from fraud_platform.errors import JournalDamagedError
+from fraud_platform.selective_labels import Spent, day_of
 
 
 class LogRows:
@@ -116,6 +117,19 @@ def seals(connection: sqlite3.Connection) -> list[Seal]:
         f"SELECT {', '.join(Seal._fields)} FROM segments ORDER BY number"  # noqa: S608 -- names are ours
     )
     return [Seal(*row) for row in rows]
+
+
+def spent(connection: sqlite3.Connection) -> dict[int, Spent]:
+    """What exploration has spent, by UTC day of the decisions."""
+    found: dict[int, Spent] = {}
+    rows = connection.execute(
+        "SELECT d.decided_us, d.explored, t.amount_minor FROM decisions d"
+        " JOIN transactions t USING (transaction_id) WHERE d.explored IS NOT NULL"
+    )
+    for decided_us, explored, amount_minor in rows:
+        day = day_of(decided_us)
+        found[day] = found.get(day, Spent()).after(explored, amount_minor)
+    return found
 
 
 def labels_of(connection: sqlite3.Connection, transaction_id: str) -> dict[LabelKey, int]:

@@ -36,7 +36,10 @@ _TIMES = {
     "expires_us": "expires_timestamp",
 }
 _INTEGERS = {"seq", "seen_seq", "amount_minor", "latency_us"}
-_FLOATS = {"latitude", "longitude", "score", "probability", "expected_fpr"}
+_FLOATS = {
+    *("latitude", "longitude", "score", "probability", "expected_fpr"),
+    *("pass_propensity", "audit_propensity"),
+}
 
 
 class UnstorableError(ValueError):

@@ -45,6 +45,7 @@ RUN_BY = {
     "make test": ".ci/run",
     "make up": HERE,
     "fraud-platform backtest": "tests/integration/test_backtest_command.py",
+    "fraud-platform audits": "tests/integration/scorer/test_exploring_scorer.py",
     "fraud-platform decisions": "tests/integration/scorer/test_decision_commands.py",
     "fraud-platform demo": "tests/e2e/test_demo.py",
     "fraud-platform evaluate": "tests/integration/test_evaluate_command.py",

@@ -32,6 +32,7 @@ from fraud_platform.events import (
     Transaction,
     TransactionEvent,
 )
+from fraud_platform.selective_labels import Spent
 
 SECTOR = 512
 SEGMENT = 2_048
@@ -315,6 +316,17 @@ class SimSink:
         self._check("sink read")
         return self.known.keys() & transaction_ids
 
+    def spent(self) -> dict[int, Spent]:
+        self._check("sink read")
+        return {0: self.spent_now()}
+
+    def spent_now(self) -> Spent:
+        found = Spent()
+        for name in self.known.values():
+            if name.decision is not None and name.decision.explored:
+                found = found.after(name.decision.explored, name.transaction.amount_minor)
+        return found
+
     def labels_of(self, transaction_id: str) -> dict[Any, int]:
         return {key: seq for key, seq in self.labels.items() if key[0] == transaction_id}
 
@@ -374,6 +386,7 @@ class Scorer:
         self.unsynced: Any = None
         self.has_fault = True
         self.state = 0
+        self.spent = Spent()
 
     def recover(self) -> None:
         """Start anew from the tables; whoever waits is told to try again."""
@@ -383,12 +396,18 @@ class Scorer:
         self.stands.clear()
         self.unsynced = None
         self.state = fold(self.world.sink.events)
+        self.spent = self.world.sink.spent_now()
+        self.expect_spent()
         self.has_fault = False
+
+    def expect_spent(self) -> None:
+        """What exploration has spent is what the recorded decisions say, at any time."""
+        _expect(self.ledger.spent(0) == self.spent, "the day's spending is not what is recorded")
 
     def group(self) -> None:
         """Settle some requests in one group."""
         chance, world = self.world.random, self.world
-        before = self.state, self.last
+        before = self.state, self.last, self.spent
         self.ledger.begin()
         try:
             for event in self.ledger.foreign(self.last):
@@ -397,10 +416,13 @@ class Scorer:
             position = self.ledger.commit()
         except LogUnavailableError:
             # Nothing happened, or (the journal is broken) nobody knows what.
-            self.state, self.last = before
+            self.state, self.last, self.spent = before
+            self.ledger.rollback()
+            self.expect_spent()
             raise
         finally:
             self.ledger.rollback()
+        self.expect_spent()
         if position is not None:
             self.unsynced = position
             for seq in range(world.known_seq + 1, self.ledger.last_seq + 1):
@@ -451,9 +473,11 @@ class Scorer:
                 answers += self._label()
             else:
                 answers += self._take(transaction, planned)
-        for name, (seq, _) in planned.items():
+        for name, (seq, payment) in planned.items():
             decision = self.world.decide(name, seq)
             self.ledger.append_decision(decision)
+            if decision.explored:
+                self.spent = self.spent.after(decision.explored, payment.amount_minor)
             answers.append((seq, "decision", decision))
         if planned and self.world.random.random() < 0.3:
             seq, transaction = next(iter(planned.values()))
@@ -535,7 +559,7 @@ class World:
         return Decision(
             *(name, f"dec_{seq}", seq, seq - 1, 1, 2, "approve", self.random.random(), ("r",)),
             *(0.1, None, "normal", (), "champion", False, str(self.model), "m", "p", "f"),
-            *((0.5, None), 7, 9),
+            *((0.5, None), 7, 9, 0.5, 0.25, self.random.choice((None, "passed", "audited"))),
         )
 
     def some_id(self) -> str:

@@ -1,7 +1,7 @@
 """What a replay compares: each rule by a small case, the order of reading by random logs."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from fraud_platform.decision import (
     STATE_IN_DOUBT,
     UNUSABLE_SCORE,
     DecisionPolicy,
+    explored,
     policy_digest,
 )
 from fraud_platform.decision_replay import (
@@ -36,12 +37,14 @@ from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.native_score import ROWS
 from fraud_platform.replay_report import Tally
+from fraud_platform.selective_labels import ExplorationPolicy, Explorer, Spent
 
 T0 = 1_772_323_200_000_000  # 2026-03-01
 HOUR = 3_600_000_000
 POLICY = DecisionPolicy(rules_decline_from_minor=5_000)
 VECTOR = tuple(float(place) for place in range(1, len(FEATURE_NAMES) + 1))
 PAYMENT = Transaction("t", T0, "card", "terminal", 4_000, "EUR")
+NOTHING = Spent()
 
 
 class Verdict(NamedTuple):
@@ -69,6 +72,7 @@ class Judge:
     version: str = "1"
     verdict: Verdict | None = SURE
     policy_digest: str = "p" * 64
+    explorer: Explorer | None = None
     calls: tuple[int, ...] = ()
 
     @cached_property
@@ -120,8 +124,10 @@ def banded(**changes) -> Decision:
     return decision(**{**told, "policy_digest": policy_digest(POLICY, None), **changes})
 
 
-def found(record: Decision, *, judge=None, features=None, is_late=False, payment=PAYMENT):
-    asked = Asked(3, 2, payment, record)
+def found(
+    record: Decision, *, judge=None, features=None, is_late=False, payment=PAYMENT, spent=NOTHING
+):
+    asked = Asked(3, 2, payment, record, spent)
     case = Case(asked, features or record.features, is_late)
     judgement = None
     if record.model_digest is not None:
@@ -188,6 +194,50 @@ def test_a_missing_judge_is_a_gap_and_the_features_are_compared_all_the_same():
     record = decision(features=(7.0, *VECTOR[1:]))
     finding = compared(Case(Asked(3, 2, PAYMENT, record), VECTOR, False), "it is gone", POLICY)
     assert (fields(finding), finding.gaps) == ([FEATURE_NAMES[0]], ["it is gone"])
+
+
+DECLINED = Judge(verdict=Verdict(outcome="decline"))
+
+
+def exploring(**rates):
+    return replace(DECLINED, explorer=Explorer(ExplorationPolicy(**rates), b"key"))
+
+
+def drawn(judge, spent=NOTHING):
+    """The record that a scorer would write of the payment."""
+    told = decision(decision="decline")
+    return explored(told, judge.explorer.draw("decline", PAYMENT, spent), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("rates", "outcome", "what"),
+    [
+        ({"pass_rate": 1.0}, "approve", "passed"),
+        ({"audit_rate": 1.0}, "decline", "audited"),
+        ({"pass_rate": 1e-9}, "decline", None),
+    ],
+    ids=str,
+)
+def test_what_was_drawn_is_drawn_again(rates, outcome, what):
+    judge = exploring(**rates)
+    record = drawn(judge)
+    assert (record.decision, record.explored) == (outcome, what)
+    assert fields(found(record, judge=judge)) == []
+    forged = record._replace(pass_propensity=0.5, explored=None if what else "audited")
+    assert fields(found(forged, judge=judge)) == ["pass_propensity", "explored"]
+
+
+def test_a_pass_that_nobody_drew_is_found_out():
+    record = drawn(exploring(pass_rate=1.0))
+    assert {"decision", "reasons", "explored"} <= set(fields(found(record, judge=DECLINED)))
+
+
+def test_a_pass_beyond_the_ceiling_is_found_out():
+    judge, spent = exploring(pass_rate=1.0, pass_ceiling_minor=4_000), Spent(1)
+    assert fields(found(drawn(judge), judge=judge)) == []
+    beyond = fields(found(drawn(judge), judge=judge, spent=spent))
+    assert beyond == ["decision", "reasons", "pass_propensity", "explored"]
+    assert fields(found(drawn(judge, spent), judge=judge, spent=spent)) == []
 
 
 @pytest.mark.parametrize("cause", [NO_MODEL, STATE_IN_DOUBT, SET_ASIDE])

@@ -390,6 +390,7 @@ ROUTES = [
     ("GET", "/v1/decisions/t0/explanation", {"explain"}),
     ("POST", "/v1/labels", {"label"}),
     ("GET", "/v1/models", {"read", "admin"}),
+    ("GET", "/v1/audits", {"read", "label"}),
     ("GET", "/metrics", {"read", "admin"}),
 ]
 OPEN = ["/", "/schema", "/schema/openapi.json", "/health/live", "/health/ready"]

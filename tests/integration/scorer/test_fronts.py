@@ -260,6 +260,7 @@ TABLE: list[tuple[str, str, Any]] = [
     ("DELETE", DECISIONS + "/{}1", None),
     ("OPTIONS", DECISIONS, None),
     ("GET", "/v1/models", None),
+    ("GET", "/v1/audits?limit=5", None),
     ("GET", "/schema/openapi.json", None),
     ("GET", "/health/live", None),
     ("GET", "/nothing/here?x=1", None),
