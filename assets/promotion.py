@@ -77,12 +77,15 @@ def _followed(
     comparison: Comparison, by: str, registry: ModelRegistry, policy: PromotionPolicy
 ) -> str | None:
     """Do as the gates say; the digest of what is proposed, if a person must approve it."""
-    if comparison.verdict.answer is not PromotionAnswer.PROMOTE:
+    mandate = Mandate(by=by, why=" ".join(comparison.verdict.reasons), evidence=comparison.digest())
+    version, replacing = comparison.challenger_version, comparison.replacing
+    if comparison.verdict.answer is PromotionAnswer.REJECT:
+        registry.dismiss(version, mandate)
+        return None
+    if comparison.verdict.answer is PromotionAnswer.SHADOW_ONLY:
         # Finishes a move that was killed on its way, for which this verdict is no reason.
         registry.publish(Mandate(by=by))
         return None
-    mandate = Mandate(by=by, why=" ".join(comparison.verdict.reasons), evidence=comparison.digest())
-    version, replacing = comparison.challenger_version, comparison.replacing
     if policy.approval_required:
         return registry.propose(version, mandate, replacing=replacing)
     registry.promote(version, mandate, replacing=replacing)

@@ -45,9 +45,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         at_us: when it was begun, microseconds since 1970 UTC; never before the line above.
-        act: "promote", "roll_back", "challenge", "canary", "publish", "propose", "approve",
-            "reject", "found": the registry's aliases were moved past this file, or "complete": the
-            act of the line above was interrupted and done only now.
+        act: "promote", "roll_back", "challenge", "dismiss", "canary", "publish", "propose",
+            "approve", "reject", "found": the registry's aliases were moved past this file, or
+            "complete": the act of the line above was interrupted and done only now.
         version: the version it is about, or None.
         by: who.
         why: the reason given.

@@ -99,6 +99,19 @@ class ModelRoles:
             aliases = {**aliases_of(client, REGISTERED_MODEL), CHALLENGER: version}
             self._move(client, _act("challenge", mandate, version), aliases)
 
+    def dismiss(self, version: str, mandate: Mandate = PLATFORM) -> None:
+        """Let a rejected version no longer score along, nor decide for a canary's cards.
+
+        If it is not the challenger, this is `publish`.
+        """
+        with self._moving() as client:
+            aliases = dict(aliases_of(client, REGISTERED_MODEL))
+            is_challenger = aliases.get(CHALLENGER) == version
+            if is_challenger:
+                del aliases[CHALLENGER]
+            act = "dismiss" if is_challenger else "publish"
+            self._move(client, _act(act, mandate, version if is_challenger else None), aliases)
+
     def set_canary(self, share: float, mandate: Mandate = PLATFORM) -> None:
         """Let the challenger decide on a share of the cards; 0 ends the canary.
 

@@ -416,6 +416,19 @@ def test_a_verdict_about_another_champion_neither_promotes_nor_proposes(registry
     assert [entry.act for entry in registry.history()] == ["promote", "promote"]
 
 
+def test_a_dismissed_challenger_scores_no_more_and_gets_no_cards(registry):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.set_challenger(two)
+    registry.set_canary(0.5)
+    registry.dismiss(one)
+    assert roles(registry) == (one, two, None, 0.5), "it was not the challenger: nothing moved"
+    registry.dismiss(two, Mandate(by="run", why="a leak"))
+    assert roles(registry) == (one, None, None, 0.0)
+    last = registry.history()[-1]
+    assert (last.act, last.version, last.why) == ("dismiss", two, "a leak")
+
+
 def test_aliases_that_were_moved_by_hand_are_found_and_told(registry):
     one, two = registered(registry, 2)
     registry.promote(one)
@@ -585,14 +598,6 @@ def test_what_moves_nothing_is_not_in_the_history(registry):
     registry.promote(one)
     registry.publish()
     assert [entry.act for entry in registry.history()] == ["promote"]
-
-
-def test_a_move_by_hand_is_followed_and_told_apart(registry):
-    one, two = registered(registry, 2)
-    registry.promote(one)
-    registry._client.set_registered_model_alias("fraud", "champion", two)
-    assert registry.publish(BERT) == two
-    assert [(entry.act, entry.by) for entry in registry.history()][-1] == ("publish", "bert")
 
 
 STEPS = ("set_registered_model_alias", "delete_registered_model_alias", "write_deployment")

@@ -22,6 +22,9 @@ class Listener:
         self.heard.append(("propose", replacing, mandate.why, mandate.evidence))
         return "digest of the proposal"
 
+    def dismiss(self, version, mandate):
+        self.heard.append(("dismiss", None, mandate.why, mandate.evidence))
+
     def publish(self, mandate):
         self.heard.append(("publish", None, mandate.why, mandate.evidence))
 
@@ -40,7 +43,7 @@ def comparison(answer: PromotionAnswer) -> SimpleNamespace:
         (PromotionAnswer.PROMOTE, False, "promote", None),
         (PromotionAnswer.PROMOTE, True, "propose", "digest of the proposal"),
         (PromotionAnswer.SHADOW_ONLY, True, "publish", None),
-        (PromotionAnswer.REJECT, False, "publish", None),
+        (PromotionAnswer.REJECT, False, "dismiss", None),
     ],
 )
 def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
@@ -48,6 +51,7 @@ def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
 ):
     registry, policy = Listener(), PromotionPolicy(approval_required=approval)
     assert _followed(comparison(answer), "run 1", registry, policy) == proposal
-    moves = act != "publish"
-    told = ("6", "Cheaper.", "e" * 64) if moves else (None, "", None)
-    assert registry.heard == [(act, *told)], "a verdict is no reason for what it did not ask for"
+    against = "6" if act in ("promote", "propose") else None
+    # A verdict is no reason for what it did not ask for.
+    told = ("", None) if act == "publish" else ("Cheaper.", "e" * 64)
+    assert registry.heard == [(act, against, *told)]
