@@ -21,6 +21,12 @@ from fraud_platform.adapters.log_writer import LogWriter
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.selective_labels import Spent, day_of
 
+SPENT = (
+    "SELECT d.decided_us, d.explored, t.amount_minor FROM decisions d"
+    " CROSS JOIN transactions t USING (transaction_id) WHERE d.explored IS NOT NULL"
+)
+"""Asked at each start. CROSS JOIN: SQLite begins with the decisions, by the index of the few."""
+
 
 class LogRows:
     """One write transaction of the event log that the journal is drained in.
@@ -122,11 +128,7 @@ def seals(connection: sqlite3.Connection) -> list[Seal]:
 def spent(connection: sqlite3.Connection) -> dict[int, Spent]:
     """What exploration has spent, by UTC day of the decisions."""
     found: dict[int, Spent] = {}
-    rows = connection.execute(
-        "SELECT d.decided_us, d.explored, t.amount_minor FROM decisions d"
-        " JOIN transactions t USING (transaction_id) WHERE d.explored IS NOT NULL"
-    )
-    for decided_us, explored, amount_minor in rows:
+    for decided_us, explored, amount_minor in connection.execute(SPENT):
         day = day_of(decided_us)
         found[day] = found.get(day, Spent()).after(explored, amount_minor)
     return found

@@ -14,7 +14,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from fraud_platform.adapters import log_sink
+from fraud_platform.adapters.audit_queue import open_audits
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.log_file import LogFile
 from fraud_platform.errors import DataContractError, LogUnavailableError, UnknownTransactionError
 from fraud_platform.events import (
     Decision,
@@ -328,3 +331,27 @@ def test_a_log_of_an_older_version_gets_the_columns_it_lacks(tmp_path):
     assert decision == a_decision(payment, seq)._replace(
         probability=None, expected_fpr=None, missing=(), arm="none", expires_us=0
     )
+
+
+def test_a_log_of_before_exploration_gets_its_columns_and_nothing_drawn(tmp_path):
+    path = tmp_path / "old.db"
+    log, payment = EventLog(path), a_payment("a")
+    with log.writing() as writer:
+        seq = writer.append_transaction(payment, received_us=9, source="scorer")
+        writer.append_decision(a_decision(payment, seq))
+    log.close()
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("DROP INDEX decisions_explored")
+        for name in ("pass_propensity", "audit_propensity", "explored"):
+            older.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
+    assert open_audits(path) == []
+    assert EventLog(path).decision("a") == a_decision(payment, seq)
+    assert LogFile(path).spent() == {}
+
+
+def test_what_is_spent_is_asked_of_the_few_that_were_drawn(tmp_path):
+    """It is asked at each start: it must not read all decisions."""
+    LogFile(tmp_path / "log.db").spent()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as tables:
+        plan = tables.execute(f"EXPLAIN QUERY PLAN {log_sink.SPENT}").fetchall()
+    assert any("decisions_explored" in str(row) for row in plan), plan
