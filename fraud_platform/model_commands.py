@@ -118,7 +118,9 @@ def roll_back(version: str | None, by: str, reason: str) -> None:
 @_REASON
 def canary(share: float, by: str, reason: str) -> None:
     """Let the challenger decide on SHARE of the cards, between 0 and 1; 0 ends it."""
-    _moved(get_settings(), lambda registry: registry.set_canary(share, Mandate(by=by, why=reason)))
+    settings, mandate = get_settings(), Mandate(by=by, why=reason)
+    asked = settings.promotion.approval_required
+    _moved(settings, lambda found: found.set_canary(share, mandate, needs_proposal=asked))
 
 
 def _moved(settings: Settings, move: Callable[[ModelRegistry], object]) -> None:

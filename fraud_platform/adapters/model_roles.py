@@ -112,22 +112,28 @@ class ModelRoles:
             act = "dismiss" if is_challenger else "publish"
             self._move(client, _act(act, mandate, version if is_challenger else None), aliases)
 
-    def set_canary(self, share: float, mandate: Mandate = PLATFORM) -> None:
+    def set_canary(
+        self, share: float, mandate: Mandate = PLATFORM, *, needs_proposal: bool = False
+    ) -> None:
         """Let the challenger decide on a share of the cards; 0 ends the canary.
 
         Args:
             share: in [0, 1].
             mandate: on whose behalf.
+            needs_proposal: whether another must have proposed to promote the challenger.
 
         Raises:
-            PermanentError: the share is none.
+            PermanentError: the share is none, or the challenger may not decide yet.
             NotReadyError: there is no challenger.
         """
         if not 0.0 <= share <= 1.0:
             raise PermanentError(f"found a canary share of {share}; expected one in [0, 1].")
         with self._moving() as client:
             aliases = aliases_of(client, REGISTERED_MODEL)
-            act = _act("canary", mandate, aliases.get(CHALLENGER))
+            challenger = aliases.get(CHALLENGER)
+            if needs_proposal and share and challenger is not None:
+                self._proposed_by_another(challenger, mandate)
+            act = _act("canary", mandate, challenger)
             found = self._move(client, act, aliases, canary_share=share)
         if share and found.challenger is None:
             raise NotReadyError(
@@ -199,13 +205,7 @@ class ModelRoles:
             BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
         """
         with self._moving() as client:
-            proposed = self._proposed(version)
-            if proposed.by == mandate.by:
-                raise PermanentError(
-                    f"{mandate.by} proposed version {version}; another must approve it."
-                )
-            if self._proposal(version, proposed.evidence) != proposed.proposal:
-                raise PermanentError(f"Version {version} is no longer what was proposed.")
+            proposed = self._proposed_by_another(version, mandate)
             self._promote(client, _act(APPROVE, mandate, version, proposed.proposal), version)
         return version
 
@@ -397,6 +397,16 @@ class ModelRoles:
     def _proposal(self, version: str, evidence: str | None) -> str:
         manifest = manifest_digest(self._models_dir / version)
         return hashlib.sha256(f"{version}\n{manifest}\n{evidence}".encode()).hexdigest()
+
+    def _proposed_by_another(self, version: str, mandate: Mandate) -> Entry:
+        proposed = self._proposed(version)
+        if proposed.by == mandate.by:
+            raise PermanentError(
+                f"{mandate.by} proposed version {version}; another must approve it."
+            )
+        if self._proposal(version, proposed.evidence) != proposed.proposal:
+            raise PermanentError(f"Version {version} is no longer what was proposed.")
+        return proposed
 
     def _proposed(self, version: str) -> Entry:
         found = pending(self.history()).get(version)

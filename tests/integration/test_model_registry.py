@@ -429,6 +429,22 @@ def test_a_dismissed_challenger_scores_no_more_and_gets_no_cards(registry):
     assert (last.act, last.version, last.why) == ("dismiss", two, "a leak")
 
 
+def test_where_a_person_must_approve_a_canary_needs_what_another_proposed(
+    registry, ask, monkeypatch
+):
+    one, two = registered(registry, 2)
+    registry.promote(one)
+    registry.set_challenger(two)
+    monkeypatch.setenv("FRAUD_PROMOTION__APPROVAL_REQUIRED", "true")
+    with pytest.raises(AssertionError, match="Nobody proposed"):  # of the exit code
+        ask("canary", "0.5", "--by", "anna")
+    registry.propose(two, Mandate(by="anna"))
+    with pytest.raises(AssertionError, match="anna proposed"):
+        ask("canary", "0.5", "--by", "anna")
+    assert "on 50.0% of the cards" in ask("canary", "0.5", "--by", "bert")
+    assert "on 0.0% of the cards" in ask("canary", "0", "--by", "anna"), "ending it needs nobody"
+
+
 def test_aliases_that_were_moved_by_hand_are_found_and_told(registry):
     one, two = registered(registry, 2)
     registry.promote(one)
