@@ -4,9 +4,6 @@ Thin: it finds bundles and past payments, lets `backtest` count and prints.
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fraud_platform.errors import FraudPlatformError
+from fraud_platform.errors import PermanentError
 from fraud_platform.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -58,7 +55,7 @@ class _Asked:
 @click.option(
     "--capacity",
     type=click.IntRange(min=1),
-    help="Reviews that people can do in a day.  [the k of card precision@k]",
+    help="Reviews that people can do in a day; default: FRAUD_EVALUATION__CARDS_PER_DAY.",
 )
 @click.option(
     "--samples",
@@ -76,18 +73,14 @@ def backtest(**options: object) -> None:
     decide on the same payments, from the features that the tables keep.
 
     A policy file has review and decline (scores), or review_fpr and decline_fpr (shares of the
-    genuine payments), and rules: each a name, an outcome (approve, review, decline) and any of
-    amount_from_minor, amount_below_minor and score_from. The first rule that fits decides.
-
-    Exit code 2 if the question cannot be answered.
+    genuine payments), and rules: each has a name, an outcome (approve, review, decline) and any of
+    amount_from_minor, amount_below_minor (minor units, such as cents) and score_from. The first
+    rule that fits decides.
     """
     asked = _Asked(**options)  # type: ignore[arg-type]  # click made each option what it says
-    with _answerable():
-        report = _run(asked, get_settings())
-        if asked.out is not None:
-            from fraud_platform.adapters.backtest_page import backtest_page
-
-            asked.out.write_text(backtest_page(report), "utf-8")
+    report = _run(asked, get_settings())
+    if asked.out is not None:
+        _write_page(report, asked.out)
     click.echo(json.dumps(report.to_dict(), indent=1) if asked.as_json else report.to_markdown())
 
 
@@ -121,11 +114,13 @@ def _run(asked: _Asked, settings: Settings) -> "BacktestReport":
     return run_backtest(past, challenger, Contender(bundle=against), policy)
 
 
-@contextmanager
-def _answerable() -> Iterator[None]:
-    """What the platform refuses to answer ends the command as a wrong option does."""
+def _write_page(report: "BacktestReport", path: Path) -> None:
+    from fraud_platform.adapters.backtest_page import backtest_page
+
     try:
-        yield
-    except FraudPlatformError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        path.write_text(backtest_page(report), "utf-8")
+    except OSError as error:
+        raise PermanentError(
+            f"found no way to write {path}: {error.strerror}",
+            hint="name a file in a folder that exists and may be written: --out report.html",
+        ) from error

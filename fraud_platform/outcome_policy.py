@@ -3,6 +3,7 @@
 What belongs here: the policy of one side of a `backtest`. The one in force is `decision`.
 """
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -81,7 +82,7 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             score, fpr = getattr(self, name), getattr(self, f"{name}_fpr")
             if score is not None and fpr is not None:
                 raise ValueError(f"found both {name} and {name}_fpr, expected one of them")
-            if score is not None and not score >= 0.0:
+            if score is not None and not 0.0 <= score < math.inf:
                 raise ValueError(f"found {name}={score}, expected a score, at least 0")
             if fpr is not None and not 0.0 < fpr < 1.0:
                 raise ValueError(f"found {name}_fpr={fpr}, expected between 0 and 1")

@@ -31,7 +31,8 @@ def read_policy(told: str) -> OutcomePolicy:
     is_inline = "=" in told and not Path(told).exists()
     document = _spelt_out(told) if is_inline else _read(Path(told))
     try:
-        return msgspec.convert(document, OutcomePolicy, strict=not is_inline)
+        # Not strict: 1e-3 is a text to YAML 1.1, and so is everything on a command line.
+        return msgspec.convert(document, OutcomePolicy, strict=False)
     except msgspec.ValidationError as error:
         raise PermanentError(f"{told} is no policy: {error}", hint=_HINT) from error
 
@@ -43,10 +44,19 @@ def _spelt_out(told: str) -> dict[str, str]:
 
 def _read(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text("utf-8"))
+        content = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PermanentError(f"found no readable policy at {path}: {error}", hint=_HINT) from error
-    except yaml.YAMLError as error:
+    try:
+        return msgspec.json.decode(content)  # YAML does not take JSON that is indented by tabs
+    except msgspec.DecodeError:
+        return _read_yaml(content, path)
+
+
+def _read_yaml(content: str, path: Path) -> object:
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
         raise PermanentError(
             f"found neither JSON nor YAML in {path}: {error}", hint=_HINT
         ) from error

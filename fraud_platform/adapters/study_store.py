@@ -8,7 +8,7 @@ same model, is `search`.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -71,12 +71,17 @@ class StudyStore:
         Raises:
             UnavailableError: the disk refuses.
         """
-        with locked(self._folder / f"{key}.lock"):
+        lock = self._folder / f"{key}.lock"
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(lock))
+            except OSError as error:
+                raise UnavailableError(f"{lock} cannot be locked: {error.strerror}.") from error
             yield StudyFile(self._folder / f"{key}.json")
 
 
 def _read(path: Path) -> tuple[Trial, ...]:
-    """The trials of a file; none if it is absent or damaged: they can be made again."""
+    """The trials of a file; none if it is absent, damaged or of another version of the code."""
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
@@ -84,6 +89,13 @@ def _read(path: Path) -> tuple[Trial, ...]:
     except OSError as error:
         raise UnavailableError(f"{path} cannot be read: {error.strerror}.") from error
     if digest.decode("ascii", "replace") != sha256(content):
-        logging.getLogger(__name__).warning(f"{path} is damaged: its trials are made again.")
-        return ()
-    return msgspec.json.decode(content, type=tuple[Trial, ...])
+        return _made_again(path, "is damaged")
+    try:
+        return msgspec.json.decode(content, type=tuple[Trial, ...])
+    except msgspec.DecodeError:
+        return _made_again(path, "was written by another version")
+
+
+def _made_again(path: Path, what: str) -> tuple[Trial, ...]:
+    logging.getLogger(__name__).warning(f"{path} {what}: its trials are made again.")
+    return ()

@@ -11,13 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.policy_file import read_policy
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.cli import main
 from fraud_platform.decision import strongest_reasons
 from fraud_platform.definitions import build_definitions
+from fraud_platform.errors import PermanentError
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES
 from fraud_platform.labels import OUTCOME_COLUMNS, LabelPolicy, mature_by_day
 from fraud_platform.model import matrix
+from fraud_platform.outcome_policy import OutcomePolicy
 from fraud_platform.schemas import LABELS
 from fraud_platform.settings import Settings
 from tests.small_bundles import pointer_to, trained, write_small_bundle
@@ -127,7 +130,7 @@ def told(done):
 
 
 def refused(done, *texts):
-    assert done.exit_code == 2, done.output
+    assert done.exit_code == 1, done.output
     assert all(text in done.stderr for text in ("Hint: ", *texts)), done.stderr
 
 
@@ -251,8 +254,42 @@ def test_what_cannot_be_answered_says_why_and_what_to_do(run, kept, words, text)
     refused(run(kept, *words), text)
 
 
+def test_json_with_tabs_and_short_numbers_is_a_policy(tmp_path):
+    path = tmp_path / "policy.json"
+    path.write_text('{\n\t"review_fpr": 1e-3,\n\t"decline": 0.9\n}')
+    assert read_policy(str(path)) == OutcomePolicy(review_fpr=0.001, decline=0.9)
+
+
+def test_yaml_may_write_a_share_without_a_point(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text("review_fpr: 1e-3")
+    assert read_policy(str(path)) == OutcomePolicy(review_fpr=0.001)
+
+
+def test_yaml_makes_no_objects(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(f"review: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+    with pytest.raises(PermanentError, match="neither JSON nor YAML"):
+        read_policy(str(path))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_page_that_cannot_be_written_is_refused_in_words(run, kept, tmp_path):
+    page = tmp_path / "gone" / "report.html"
+    refused(run(kept, "--candidate", "2", *PERIOD, "--out", str(page)), "found no way to write")
+
+
 @pytest.mark.parametrize(
-    "text", ["review: [", "3", '{"rules": [{"name": "a", "outcome": "block"}]}'], ids=str
+    "text",
+    [
+        "review: [",
+        "review: 2026-06-31",
+        "review: .inf",
+        "review: .nan",
+        "3",
+        '{"rules": [{"name": "a", "outcome": "block"}]}',
+    ],
+    ids=str,
 )
 def test_a_file_that_is_no_policy_is_refused(run, kept, tmp_path, text):
     path = tmp_path / "policy.json"

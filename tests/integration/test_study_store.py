@@ -1,3 +1,5 @@
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fraud_platform.adapters.sealed_folder import sha256
 from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.errors import UnavailableError
 from fraud_platform.model import LIBRARIES, ModelPolicy, fit, study_key
@@ -113,6 +116,43 @@ def test_a_damaged_study_is_made_again(damage, tmp_path, caplog):
     (tmp_path / "s.json").write_bytes(whole.replace(b'"rounds":12', b'"rounds":13'))
     with StudyStore(tmp_path).study("s") as study:
         assert study.trials() == ()
+
+
+def test_a_study_of_other_code_is_made_again(tmp_path, caplog):
+    content = b'[{"number":0,"params":{}}]'
+    (tmp_path / "s.json").write_bytes(f"{sha256(content)}\n".encode() + content)
+    with StudyStore(tmp_path).study("s") as study:
+        assert study.trials() == ()
+    assert "another version" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "studies").write_text("a file")
+    with (
+        pytest.raises(UnavailableError, match="cannot be locked"),
+        StudyStore(tmp_path / "studies").study("s"),
+    ):
+        pass
+
+
+def test_a_full_disk_ends_the_training_and_keeps_what_was_finished(tmp_path):
+    with StudyStore(tmp_path).study("s") as study:
+        study.add(TRIAL)
+        before, limits = (
+            (tmp_path / "s.json").read_bytes(),
+            resource.getrlimit(resource.RLIMIT_FSIZE),
+        )
+        kept = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
+        try:
+            with pytest.raises(UnavailableError, match="cannot be written"):
+                study.add(replace(TRIAL, number=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, kept)
+        assert study.trials() == (TRIAL,)
+    with StudyStore(tmp_path).study("s") as study:
+        assert study.trials() == (TRIAL,)
 
 
 def test_a_disk_that_refuses_says_so(tmp_path):
