@@ -17,7 +17,7 @@ import msgspec
 
 from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.sealed_folder import read_regular, sha256
-from fraud_platform.errors import BundleIntegrityError, UnavailableError
+from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
 
 HISTORY = "history.jsonl"
 COMPLETE, FOUND = "complete", "found"
@@ -38,6 +38,10 @@ class Mandate:
     by: str
     why: str = ""
     evidence: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.by.strip():
+            raise PermanentError("Found a move by nobody; expected a name.", hint="say --by NAME.")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

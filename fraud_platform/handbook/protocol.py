@@ -47,7 +47,7 @@ CHAPTER_3 = (Fold(date(2018, 7, 25)),)
 TEST = tuple(Fold(date(2018, 7, 25) + week * WEEK) for week in range(4))
 """P2: judged once, with everything chosen before."""
 VALIDATION = tuple(Fold(date(2018, 7, 11) - week * WEEK) for week in range(4))
-"""P2: the folds on which everything is chosen; they end where `TEST` is judged from."""
+"""P2: the folds on which everything is chosen; the last day of them is before `TEST` is judged."""
 
 
 @dataclass(frozen=True)

@@ -416,6 +416,12 @@ def test_a_verdict_about_another_champion_neither_promotes_nor_proposes(registry
     assert [entry.act for entry in registry.history()] == ["promote", "promote"]
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_nobody_moves_nothing(name):
+    with pytest.raises(PermanentError, match="by nobody"):
+        Mandate(by=name)
+
+
 def test_a_dismissed_challenger_scores_no_more_and_gets_no_cards(registry):
     one, two = registered(registry, 2)
     registry.promote(one)

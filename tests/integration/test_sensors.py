@@ -556,6 +556,12 @@ def test_weekly_retraining_skips_a_day_it_was_trained_as_of(on_disk):
     assert tick.skip_message == "a model was already trained as of 2026-01-10"
 
 
+def test_weekly_retraining_of_a_model_from_elsewhere_waits_for_labels(on_disk):
+    reigns(on_disk)
+    tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
+    assert tick.skip_message == "no day of labels came of age yet"
+
+
 def test_weekly_retraining_keeps_the_cooldown(on_disk):
     reigns(on_disk)
     come_of_age(on_disk, 1, 1)
