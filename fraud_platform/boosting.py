@@ -121,6 +121,14 @@ class XGBoostTrainer:
         "colsample_bytree": Span(0.4, 1.0),
         "reg_lambda": Span(0.5, 10.0, log=True),
     }
+    fixed: ClassVar[Parameters] = {
+        "objective": "binary:logistic",
+        "eval_metric": "aucpr",
+        "tree_method": "hist",
+        "max_bin": _BINS,
+        "base_score": 0.5,  # an estimated start value costs precision on rare frauds
+        "verbosity": 0,
+    }
 
     def __init__(self, plan: FitPlan) -> None:
         import xgboost
@@ -176,14 +184,9 @@ class XGBoostTrainer:
         return {
             **chosen,
             **self.constraints,
-            "objective": "binary:logistic",
-            "eval_metric": "aucpr",
-            "tree_method": "hist",
-            "max_bin": _BINS,
-            "base_score": 0.5,  # an estimated start value costs precision on rare frauds
+            **self.fixed,
             "seed": self._plan.seed,
             "nthread": self._plan.threads,
-            "verbosity": 0,
         }
 
 
@@ -205,6 +208,17 @@ class LightGBMTrainer:
         "bagging_fraction": Span(0.6, 1.0),
         "feature_fraction": Span(0.4, 1.0),
         "lambda_l2": Span(0.5, 10.0, log=True),
+    }
+    fixed: ClassVar[Parameters] = {
+        "objective": "binary",
+        "metric": "average_precision",
+        "bagging_freq": 1,
+        "max_bin": _BINS,
+        "min_data_in_bin": 1,
+        "feature_pre_filter": False,  # the bins are shared by trials with other leaf sizes
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
     }
 
     def __init__(self, plan: FitPlan) -> None:
@@ -262,17 +276,9 @@ class LightGBMTrainer:
         return {
             **chosen,
             **self.constraints,
-            "objective": "binary",
-            "metric": "average_precision",
-            "bagging_freq": 1,
-            "max_bin": _BINS,
-            "min_data_in_bin": 1,
-            "feature_pre_filter": False,  # the bins are shared by trials with other leaf sizes
-            "deterministic": True,
-            "force_col_wise": True,
+            **self.fixed,
             "seed": self._plan.seed,
             "num_threads": self._plan.threads,
-            "verbosity": -1,
         }
 
 

@@ -32,7 +32,7 @@ from fraud_platform.errors import (
     LabelsNotMatureError,
     PermanentError,
 )
-from fraud_platform.search import Budget, Study, best, search
+from fraud_platform.search import RULES, Budget, Study, best, search
 from fraud_platform.training_set import feature_columns
 
 LIBRARIES = ("xgboost", "lightgbm")
@@ -301,7 +301,8 @@ def study_key(library: str, training_set_digest: str, policy: ModelPolicy) -> st
     for free in ("trials", "max_seconds", "threads"):
         del told[free]
     versions = {name: version(name) for name in (library, "optuna", "numpy")}
-    depends = (library, training_set_digest, told, trainer.proven, trainer.space, versions)
+    code = (trainer.proven, trainer.space, trainer.fixed, RULES)
+    depends = (library, training_set_digest, told, *code, versions)
     return hashlib.sha256(repr(depends).encode()).hexdigest()
 
 
@@ -398,7 +399,8 @@ def _part(rows: pl.DataFrame, names: tuple[str, ...], what: str) -> Part:
         raise LabelsNotMatureError(
             f"The {what} rows of the search hold {frauds} frauds among {rows.height} rows; "
             "expected both kinds.",
-            hint="train on more days, or shorten ModelPolicy.validation_days and its gap.",
+            hint="wait for more mature labels, or change FRAUD_MODEL__VALIDATION_DAYS and "
+            "FRAUD_MODEL__VALIDATION_GAP_DAYS, which cut the train days.",
         )
     is_fraud = rows["is_fraud"].cast(pl.Float32).to_numpy()
     return Part(_rounded(matrix(rows, names), len(names)), is_fraud, _weight(rows))

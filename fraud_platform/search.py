@@ -23,6 +23,8 @@ _EARLIEST_ROUND = 30
 """No trial is cut short before; slow learning rates start low."""
 _RANDOM_TRIALS = 4
 """Trials before TPE has enough to learn from; its default of 10 is more than our default budget."""
+RULES = (CHECKPOINT_ROUNDS, _EARLIEST_ROUND, _RANDOM_TRIALS)
+"""What a trial depends on besides the trainer and the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import pytest
 
 from fraud_platform.adapters.sealed_folder import sha256
 from fraud_platform.adapters.study_store import StudyStore
+from fraud_platform.boosting import XGBoostTrainer
 from fraud_platform.errors import UnavailableError
 from fraud_platform.model import LIBRARIES, ModelPolicy, fit, study_key
 from fraud_platform.search import Trial
@@ -173,3 +174,10 @@ def test_the_search_of_a_training_is_named_after_what_its_trials_depend_on():
         assert study_key("xgboost", DIGEST, replace(policy, **other)) != name
     assert study_key("lightgbm", DIGEST, policy) != name
     assert study_key("xgboost", "e" * 64, policy) != name
+
+
+@pytest.mark.parametrize("part", ["proven", "space", "fixed"])
+def test_trials_of_other_parameters_in_the_code_do_not_count(part, monkeypatch):
+    name = study_key("xgboost", DIGEST, ModelPolicy())
+    monkeypatch.setattr(XGBoostTrainer, part, {**getattr(XGBoostTrainer, part), "max_bin": 256})
+    assert study_key("xgboost", DIGEST, ModelPolicy()) != name
