@@ -141,6 +141,11 @@ class Gains:
     average_precision: Interval
     recall: Interval
 
+    @property
+    def ranks_better(self) -> bool:
+        """Whether it surely ranks better, over all scores and at the watched share."""
+        return self.average_precision.low > 0.0 and self.recall.low > 0.0
+
     def numbers(self) -> dict[str, float]:
         """All of them by name."""
         return {
@@ -184,7 +189,7 @@ def _stretched(found: Interval, confidence: float) -> Interval:
 
 
 def backtest_gate(found: Gains, stated: Reliability | None, policy: PromotionPolicy) -> GateReport:
-    """G2: surely not dearer, and surely cheaper; ranking and probabilities not surely worse.
+    """G2: surely cheaper, or surely better at ranking and likely cheaper; nothing surely worse.
 
     Args:
         found: from `gains`, at the policy's confidence.
@@ -204,6 +209,9 @@ def backtest_gate(found: Gains, stated: Reliability | None, policy: PromotionPol
         return cannot_judge("backtest", f"{cost}: {doubt}.", numbers)
     if saved.low > 0.0:
         return passed("backtest", f"{cost}: surely cheaper than the champion.", numbers)
+    if found.ranks_better and _stretched(saved, policy.money_confidence).low > 0.0:
+        gain = f"average precision {found.average_precision.estimate:+.3f}"
+        return passed("backtest", f"{cost}: surely ranks better ({gain}), likely cheaper.", numbers)
     return _not_cheaper(cost, numbers, saved.low > -policy.margin, policy)
 
 
