@@ -341,7 +341,12 @@ def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:
 
 def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:
     """Fitted on the rows that set the thresholds, so both speak of the same genuine payments."""
-    return calibrate(scored["is_fraud"].to_numpy(), scored["score"].to_numpy(), policy)
+    return calibrate(
+        scored["is_fraud"].to_numpy(),
+        scored["score"].to_numpy(),
+        policy,
+        scored["weight"].to_numpy() if (scored["weight"] != 1.0).any() else None,
+    )
 
 
 def _lineage(best: Candidate, day: date, training_set_digest: str) -> Lineage:

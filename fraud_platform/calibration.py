@@ -49,7 +49,8 @@ class Calibration:
             there were too few rows to state a probability.
         chances: the probability at each knot, in (0, 1), never falling.
         steps: scores of genuine rows, ascending.
-        reached: how many genuine rows score at least each step; falling, the first is `genuine`.
+        reached: how many genuine rows score at least each step, by weight where rows have one;
+            falling, the first is `genuine`.
 
     Raises:
         DataContractError: the numbers do not fit together.
@@ -60,7 +61,7 @@ class Calibration:
     knots: tuple[float, ...]
     chances: tuple[float, ...]
     steps: tuple[float, ...]
-    reached: tuple[int, ...]
+    reached: tuple[float, ...]
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -135,15 +136,16 @@ class Calibration:
         """`expected_fpr` of each score, the same bits; shape (n,) to shape (n,)."""
         _require_scores(scores)
         steps, reached = self._step_arrays
-        return reached[np.searchsorted(steps, scores, side="left")] / self.genuine
+        found: NDArray[np.float64] = reached[np.searchsorted(steps, scores, side="left")]
+        return found / self.genuine
 
     @cached_property
     def _probability_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return np.array(self.knots), np.array(self.chances)
 
     @cached_property
-    def _step_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        return np.array(self.steps), np.array([*self.reached, 0], dtype=np.int64)
+    def _step_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.steps), np.array([*self.reached, 0], dtype=np.float64)
 
     def _problems(self) -> Iterator[str]:
         # NaN fails every comparison, so each line also refuses what is not a number.
@@ -161,11 +163,14 @@ class Calibration:
             yield "found a probability of 0 or 1"
         falling = all(high > low for high, low in pairwise((*self.reached, 0)))
         if not falling or self.reached[:1] != (self.genuine,):
-            yield f"found counts that do not fall from {self.genuine} to at least 1"
+            yield f"found counts that do not fall from {self.genuine} to above 0"
 
 
 def calibrate(
-    is_fraud: NDArray[np.bool_], scores: NDArray[np.float64], policy: CalibrationPolicy
+    is_fraud: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    policy: CalibrationPolicy,
+    weights: NDArray[np.float64] | None = None,
 ) -> Calibration:
     """Fit both maps on rows with mature labels that the model was not trained on.
 
@@ -177,10 +182,14 @@ def calibrate(
     drawn towards 1/2. Everything between is untouched, and the mean over the rows differs from the
     share of frauds by less than 1 / rows.
 
+    Weights change the expected FPR only. Rows of one score became known with nearly the same
+    chance, so the share of frauds among them is the same with weights and without.
+
     Args:
         is_fraud: shape (n,).
         scores: shape (n,), in [0, 1].
         policy: when to state a probability.
+        weights: shape (n,), above 0, how many payments each row stands for; None for ones.
 
     Raises:
         LabelsNotMatureError: there is no genuine row.
@@ -204,7 +213,7 @@ def calibrate(
         )
     known = min(frauds, genuine) >= policy.min_frauds
     knots = tuple(_knots(is_fraud, scores)) if known else ()
-    steps, reached = _steps(scores[~is_fraud])
+    steps, reached = _steps(scores[~is_fraud], None if weights is None else weights[~is_fraud])
     return Calibration(
         frauds=frauds,
         genuine=genuine,
@@ -282,15 +291,19 @@ def _knots(
             yield last, fraud / count
 
 
-def _steps(genuine: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+def _steps(
+    genuine: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Distinct genuine scores with the rows at or above them: all in the tail, enough below.
 
     Below the tail a step may be left out when the count at the next higher one that stays is within
     `RESOLUTION` of its own, and a score between them is given that lower count.
     """
-    seen, first = np.unique(np.sort(genuine), return_index=True)
-    reached = genuine.size - first  # falling
-    place = min(int(np.searchsorted(-reached, -EXACT_TAIL)), seen.size - 1)
+    order = np.argsort(genuine)
+    seen, first = np.unique(genuine[order], return_index=True)
+    rows = genuine.size - first  # falling
+    reached = rows if weights is None else _weighed(weights[order])[first]
+    place = min(int(np.searchsorted(-rows, -EXACT_TAIL)), seen.size - 1)
     kept = list(range(place, seen.size))
     while place:
         within = -reached[place] * (1.0 + RESOLUTION)
@@ -298,6 +311,13 @@ def _steps(genuine: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, 
         kept.append(place)
     kept.sort()
     return tuple(seen[kept].tolist()), tuple(reached[kept].tolist())
+
+
+def _weighed(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weight from each row on, as a number of rows of mean weight; exact for the first."""
+    whole = np.cumsum(weights[::-1])[::-1]
+    found: NDArray[np.float64] = whole / whole[0] * weights.size
+    return found
 
 
 def _ascend(scores: tuple[float, ...]) -> bool:

@@ -321,3 +321,27 @@ def test_one_score_costs_microseconds():
         fastest = min(fastest, time.perf_counter() - start)
     print(f"\nboth answers: {fastest / len(scores) * 1e6:.2f} us")
     assert fastest / len(scores) < 20e-6
+
+
+@pytest.mark.parametrize("rows", [300, 9_000])
+@pytest.mark.parametrize("fpr", [0.02, 0.002])
+def test_the_expected_fpr_at_a_weighted_threshold_is_the_share_that_set_it(rows, fpr):
+    random = np.random.default_rng(5)
+    scores, is_fraud = random.random(rows), random.random(rows) < 0.1
+    weights = np.where(scores > 0.9, 20.0, 1.0) / 3.0
+    maps = calibrate(is_fraud, scores, CalibrationPolicy(), weights)
+    cut = threshold_at_fpr(is_fraud, scores, fpr, weights)
+    disturbed = weights[~is_fraud & (scores >= cut)].sum() / weights[~is_fraud].sum()
+    assert maps.expected_fpr(cut) == pytest.approx(disturbed, rel=1e-12)
+    assert maps.expected_fpr(0.0) == 1.0
+    assert maps.expected_fprs(np.array([cut])).tolist() == [maps.expected_fpr(cut)]
+
+
+def test_equal_weights_are_no_weights():
+    random = np.random.default_rng(6)
+    scores, is_fraud = random.random(9_000), random.random(9_000) < 0.1
+    plain = calibrate(is_fraud, scores, CalibrationPolicy())
+    weighed = calibrate(is_fraud, scores, CalibrationPolicy(), np.full(9_000, 2.0))
+    assert weighed.steps == plain.steps
+    assert weighed.reached == pytest.approx(plain.reached)
+    assert weighed.chances == plain.chances
