@@ -175,7 +175,7 @@ class BacktestReport:
             f"Payments of {period.first} to {period.last}, labels known before "
             f"{period.as_of:%Y-%m-%d %H:%M} UTC. Judged on {self.judged:,} with mature labels, "
             f"{self.frauds:,} of them fraud, on {self.fraud_cards:,} cards. Left out: "
-            f"{self.immature:,} too young, {self.censored:,} declined without a verdict."
+            f"{self.immature:,} too young, {self.censored:,} without a verdict that stands."
         )
         if self.effective_rows < self.judged - 0.5:
             yield (
