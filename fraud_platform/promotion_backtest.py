@@ -207,11 +207,9 @@ def backtest_gate(found: Gains, stated: Reliability | None, policy: PromotionPol
     doubt = _doubt(found, policy) or _miscalibrated(stated, policy)
     if doubt is not None:
         return cannot_judge("backtest", f"{cost}: {doubt}.", numbers)
-    if saved.low > 0.0:
-        return passed("backtest", f"{cost}: surely cheaper than the champion.", numbers)
-    if found.ranks_better and _stretched(saved, policy.money_confidence).low > 0.0:
-        gain = f"average precision {found.average_precision.estimate:+.3f}"
-        return passed("backtest", f"{cost}: surely ranks better ({gain}), likely cheaper.", numbers)
+    better = _better(found, policy)
+    if better is not None:
+        return passed("backtest", f"{cost}: {better}.", numbers)
     return _not_cheaper(cost, numbers, saved.low > -policy.margin, policy)
 
 
@@ -221,6 +219,16 @@ def _doubt(found: Gains, policy: PromotionPolicy) -> str | None:
     if gain >= -policy.max_average_precision_loss:
         return None
     return f"average precision {gain:+.3f} speaks against it"
+
+
+def _better(found: Gains, policy: PromotionPolicy) -> str | None:
+    """In what the challenger is surely better, if in anything that counts."""
+    if found.saved.low > 0.0:
+        return "surely cheaper than the champion"
+    if found.ranks_better and _stretched(found.saved, policy.money_confidence).low > 0.0:
+        gain = found.average_precision.estimate
+        return f"surely ranks better (average precision {gain:+.3f}), likely cheaper"
+    return None
 
 
 def _not_cheaper(

@@ -18,9 +18,9 @@ class PromotionPolicy:
     min_frauds: int = 50
     """Fewest frauds among them; with fewer the challenger may only watch."""
     confidence: float = 0.999
-    """How sure it must be, one-sided, that the challenger is better than the champion: that it costs
-    less, or that it ranks better. Hundreds of retrains are judged one after the other; none of them
-    is to make things worse by chance."""
+    """How sure it must be, one-sided, that the challenger is better than the champion: costs less,
+    or ranks better. Hundreds of retrains are judged one after the other; none of them is to make
+    things worse by chance."""
     money_confidence: float = 0.95
     """How sure it must be that a challenger which surely ranks better also costs less. Money rests
     on a few large frauds, so it is known long after the ranking is."""
