@@ -21,7 +21,7 @@ from fraud_platform.adapters.model_roles import CHAMPION, PREVIOUS_CHAMPION
 from fraud_platform.drift import DRIFT_COLUMNS, measure_by_day
 from fraud_platform.features.spec import CALENDAR_NAMES
 from fraud_platform.health import Champion, assess, health_frame
-from fraud_platform.performance import PERFORMANCE_COLUMNS, outcomes_by_day
+from fraud_platform.performance import PERFORMANCE_COLUMNS, outcomes_by_day, undeclined
 from fraud_platform.settings import Settings
 
 
@@ -72,22 +72,25 @@ def performance_report(
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Alerts of the champion on the day's payments, and its hits and misses on those come of age.
 
-    Counts only, every rate follows from them. One row per day for the champion, and one for the
-    previous champion on the same rows: would it have done better?
+    Hits and misses leave out what the champion declines: no label would tell. Counts only, every
+    rate follows from them. One row per day for the champion, and one for the previous champion on
+    the same rows: would it have done better?
     """
     champion, problem = registry.usable(CHAMPION)
     if champion is None:
         return _without_champion(PERFORMANCE_COLUMNS, problem)
     previous, problem = registry.usable(PREVIOUS_CHAMPION)
+    judged = [bundle for bundle in (champion, previous) if bundle is not None]
+    scores = [bundle.model.scored(transaction_features) for bundle in judged]
+    known = undeclined(scores[0], mature_labels, decline=champion.manifest.decline_threshold)
     found = pl.concat(
         outcomes_by_day(
-            judged.model.scored(transaction_features),
-            mature_labels,
-            version=judged.manifest.version,
-            review=judged.manifest.review_threshold,
+            scored,
+            known,
+            version=bundle.manifest.version,
+            review=bundle.manifest.review_threshold,
         )
-        for judged in (champion, previous)
-        if judged is not None
+        for bundle, scored in zip(judged, scores, strict=True)
     )
     wanted = found.filter(pl.col("day").is_in(days_of(list(context.partition_keys))))
     for row in wanted.filter(pl.col("model_version") == champion.manifest.version).to_dicts():
@@ -148,7 +151,7 @@ def _expected(champion: Bundle | None, previous: Bundle | None) -> Champion | No
     return Champion(
         version=manifest.version,
         alert_rate=manifest.report["alert_rate"],
-        recall=manifest.report["recall"],
+        recall=manifest.report.get("review_recall"),
         trained_on=date.fromisoformat(manifest.trained_as_of[:10]) - timedelta(days=1),
         previous_version=None if previous is None else previous.manifest.version,
     )

@@ -151,13 +151,28 @@ class EvaluationReport:
         """What the outcomes save, net of reviews and false declines, minor units."""
         return self.cost_without_model - self.cost_per_transaction
 
+    @property
+    def review_recall(self) -> float | None:
+        """Share of the frauds that are not declined which is reviewed; None when all are declined.
+
+        Only these are comparable later: what is declined rarely gets a label.
+        """
+        kept = self.confusions["decline"].missed_weight
+        return 1.0 - self.confusions["review"].missed_weight / kept if kept else None
+
     def to_dict(self) -> dict[str, float]:
         """Every headline number by its name, as plain floats, with the ends of its interval.
 
         What cannot be judged is left out, and so are the tables.
         """
         names = (*HEADLINES, "rows", "frauds", "fraud_cards", "effective_rows", "effective_frauds")
-        names += ("k", "review_threshold", "decline_threshold", "cost_without_model")
+        names += (
+            "k",
+            "review_threshold",
+            "decline_threshold",
+            "cost_without_model",
+            "review_recall",
+        )
         numbers = {name: getattr(self, name) for name in names}
         for name, found in self.intervals.items():
             numbers |= {f"{name}_low": found.low, f"{name}_high": found.high}

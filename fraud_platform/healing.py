@@ -72,9 +72,9 @@ class Evidence:
         rows: transactions in the window.
         alerts: of them, how many the champion would review or decline.
         expected_alert_rate: the champion's alert rate on its own test rows, in [0, 1].
-        mature_frauds: frauds whose labels became mature in the window.
+        mature_frauds: frauds whose labels became mature in the window, without declined ones.
         missed_frauds: of them, how many the champion would approve.
-        expected_recall: the champion's recall at its review threshold on its own test rows.
+        expected_recall: the same share on the champion's own test rows, those it declines left out.
         max_psi: largest PSI of any feature, and `drifted_feature` its name.
         null_features: features whose null share rose beyond the policy.
         unit_features: features that seem to be expressed in another unit.

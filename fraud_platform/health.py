@@ -20,14 +20,14 @@ class Champion:
     Attributes:
         version: its registry version.
         alert_rate: share of transactions at or above its review threshold, in [0, 1].
-        recall: share of frauds at or above its review threshold, in [0, 1].
+        recall: share of the frauds that it does not decline which it reviews, in [0, 1]; or None.
         trained_on: the day it was trained as of.
         previous_version: the champion before it, or None.
     """
 
     version: str
     alert_rate: float
-    recall: float
+    recall: float | None
     trained_on: date
     previous_version: str | None = None
 

@@ -10,13 +10,37 @@ PERFORMANCE_COLUMNS: dict[str, pl.DataType] = {
     "model_version": pl.String(),
     "scored_rows": pl.Int64(),  # transactions of this day
     "scored_alerts": pl.Int64(),  # of them, at or above the model's review threshold
-    "mature_rows": pl.Int64(),  # transactions whose truth came of age on this day
+    "mature_rows": pl.Int64(),  # undeclined transactions whose truth came of age on this day
     "frauds": pl.Int64(),
     "alerts": pl.Int64(),
     "caught_frauds": pl.Int64(),
     "missed_frauds": pl.Int64(),
 }
 """Columns of `outcomes_by_day`."""
+
+
+def undeclined(
+    scores: pl.DataFrame, mature_labels: pl.DataFrame, *, decline: float
+) -> pl.DataFrame:
+    """The labels of payments that a model would not decline.
+
+    What is declined rarely gets a label, so frauds that were surely caught are missing among the
+    labelled ones, and the rest alone would look like a model that misses much.
+
+    Args:
+        scores: transaction_id and score in [0, 1].
+        mature_labels: `schemas.MATURE_LABELS`.
+        decline: the model's decline threshold; a score at or above it is declined.
+
+    Examples:
+        >>> told = pl.DataFrame({"transaction_id": ["a", "b"], "is_fraud": [True, True]})
+        >>> scores = pl.DataFrame({"transaction_id": ["a", "b"], "score": [0.9, 0.2]})
+        >>> undeclined(scores, told, decline=0.5)["transaction_id"].to_list()
+        ['b']
+    """
+    return mature_labels.join(
+        scores.filter(pl.col("score") < decline), on="transaction_id", how="semi"
+    )
 
 
 def outcomes_by_day(

@@ -35,6 +35,16 @@ def test_the_cost_is_missed_frauds_reviews_and_false_declines():
     assert (report.frauds, report.recall, report.alert_rate) == (2, 0.5, 0.1)
 
 
+def test_the_recall_of_reviews_leaves_out_what_is_declined():
+    frauds = [(0, "a", True, 0.95), (0, "b", True, 0.6), (0, "c", True, 0.6), (0, "d", True, 0.1)]
+    genuine = [(0, "e", False, 0.6), *[(0, "e", False, 0.2)] * 9]
+    report = evaluate(table([*frauds, *genuine]), EvaluationPolicy(review_fpr=0.1))
+    # Declined from 0.95 on, reviewed from 0.6 on: of b, c and d two are reviewed.
+    assert report.review_recall == pytest.approx(2 / 3)
+    assert report.to_dict()["review_recall"] == report.review_recall
+    assert evaluate(table([*frauds[:1], *genuine]), EvaluationPolicy()).review_recall is None
+
+
 def test_the_decline_threshold_is_never_below_the_review_threshold():
     rows = table([(0, "a", True, 0.9), *[(0, "c", False, score / 20) for score in range(20)]])
     report = evaluate(rows, EvaluationPolicy(review_fpr=0.1, decline_fpr=0.01))
