@@ -80,18 +80,7 @@ def performance_report(
     if champion is None:
         return _without_champion(PERFORMANCE_COLUMNS, problem)
     previous, problem = registry.usable(PREVIOUS_CHAMPION)
-    judged = [bundle for bundle in (champion, previous) if bundle is not None]
-    scores = [bundle.model.scored(transaction_features) for bundle in judged]
-    known = undeclined(scores[0], mature_labels, decline=champion.manifest.decline_threshold)
-    found = pl.concat(
-        outcomes_by_day(
-            scored,
-            known,
-            version=bundle.manifest.version,
-            review=bundle.manifest.review_threshold,
-        )
-        for bundle, scored in zip(judged, scores, strict=True)
-    )
+    found = _outcomes(champion, previous, transaction_features, mature_labels)
     wanted = found.filter(pl.col("day").is_in(days_of(list(context.partition_keys))))
     for row in wanted.filter(pl.col("model_version") == champion.manifest.version).to_dicts():
         day = str(row.pop("day"))
@@ -140,6 +129,24 @@ def health_report(
     return dg.MaterializeResult(
         value=health_frame(reports).with_columns(partition_day="day"),
         metadata={"fraud/champion_problem": problem or previous_problem},
+    )
+
+
+def _outcomes(
+    champion: Bundle, previous: Bundle | None, features: pl.DataFrame, labels: pl.DataFrame
+) -> pl.DataFrame:
+    """What both would have done, judged on the payments that the champion does not decline."""
+    judged = [bundle for bundle in (champion, previous) if bundle is not None]
+    scores = [bundle.model.scored(features) for bundle in judged]
+    known = undeclined(scores[0], labels, decline=champion.manifest.decline_threshold)
+    return pl.concat(
+        outcomes_by_day(
+            scored,
+            known,
+            version=bundle.manifest.version,
+            review=bundle.manifest.review_threshold,
+        )
+        for bundle, scored in zip(judged, scores, strict=True)
     )
 
 
