@@ -21,9 +21,6 @@ class PromotionPolicy:
     """How sure it must be, one-sided, that the challenger is better than the champion: costs less,
     or ranks better. Hundreds of retrains are judged one after the other; none of them is to make
     things worse by chance."""
-    money_confidence: float = 0.95
-    """How sure it must be that a challenger which surely ranks better also costs less. Money rests
-    on a few large frauds, so it is known long after the ranking is."""
     margin: float = 0.01
     """How much dearer than the champion still counts as not inferior, relative to its cost."""
     promote_refresh: bool = False
@@ -55,9 +52,8 @@ class PromotionPolicy:
                 f"found min_average_precision={self.min_average_precision} and "
                 f"max_average_precision={self.max_average_precision}, expected 0 <= min < max <= 1"
             )
-        for name in ("confidence", "money_confidence"):
-            if not 0.5 < getattr(self, name) < 1.0:
-                raise ValueError(f"found {name}={getattr(self, name)}, expected above 0.5, below 1")
+        if not 0.5 < self.confidence < 1.0:
+            raise ValueError(f"found confidence={self.confidence}, expected above 0.5, below 1")
         _require(
             self,
             0.0,
