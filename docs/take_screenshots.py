@@ -42,7 +42,16 @@ COLOURS = 128
 MAX_BYTES = 300_000
 PATIENCE_SECONDS = 60
 SETTLE_SECONDS = 3
-GROUPS = ("ingest", "features", "labels", "training", "evaluation", "promotion", "monitoring")
+GROUPS = (
+    "ingest",
+    "features",
+    "labels",
+    "training",
+    "evaluation",
+    "promotion",
+    "backtest",
+    "monitoring",
+)
 """As in `assets.STAGES`."""
 METRICS = ("average_precision", "auc_roc", "recall", "alert_rate")
 """What the list of trainings shows."""
@@ -98,6 +107,11 @@ class Browser:
         """Hold the pointer over an element until its explanation shows."""
         self._driver.execute_script("arguments[0].scrollIntoView({block: 'nearest'})", element)
         ActionChains(self._driver).move_to_element(element).perform()
+        time.sleep(SETTLE_SECONDS)
+
+    def scroll_to(self, element: WebElement) -> None:
+        """Bring an element to the upper edge of what is visible."""
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
         time.sleep(SETTLE_SECONDS)
 
     def wait(self, what: str, done: Callable[[], bool]) -> None:
@@ -190,6 +204,18 @@ class Dagster:
         """Open an asset's page."""
         self._page.open(f"{self._address}/assets/{name}?view={view}", *texts, height=height)
 
+    def shown(self, name: str, label: str, *texts: str, height: int = 1000) -> None:
+        """Open an asset's page and a text of its newest metadata, by the label of its row."""
+        self.asset(name, label, height=height)
+        button = self._page.find("[Show Markdown]", within=label)
+        if button is None:
+            raise LookupError(f"found no text in the row {label} of {name}")
+        self._page.click(button)
+        for text in texts:
+            self._page.wait(f"{text!r} in {label}", lambda text=text: text in self._page.text())
+        if texts and (top := self._page.find(texts[0])) is not None:
+            self._page.scroll_to(top)
+
     def skipped_tick(self, sensor: str) -> None:
         """Open a sensor's page and point at its most telling look that started nothing."""
         tick = self._most_telling(sensor)
@@ -264,6 +290,19 @@ class Mlflow:
             f"{address}/{number}/runs?workflowType=machine_learning", *METRICS, height=560
         )
 
+    def evaluation(self) -> None:
+        """Open the page of the newest model's evaluation."""
+        experiment = self._ask("experiments/search", max_results=10)["experiments"][0]
+        trainings = self._ask("runs/search", experiment_ids=[experiment["experiment_id"]])["runs"]
+        judged = [
+            training["info"]["run_id"]
+            for training in trainings
+            if any(m["key"] == "average_precision" for m in training["data"].get("metrics", []))
+        ]
+        number, page = experiment["experiment_id"], f"{judged[0]}/artifacts/evaluation.html"
+        address = f"{self._address}/#/experiments/{number}/runs/{page}"
+        self._page.open(address, "evaluation.html", height=1800)
+
     def _ask(self, call: str, **arguments: object) -> dict[str, Any]:
         return ask(f"{self._address}/api/2.0/mlflow/{call}", arguments)
 
@@ -293,10 +332,17 @@ def take(dagster_url: str, scorer_url: str, mlflow_url: str) -> None:
         page.save("asset_checks")
         dagster.asset("health_report", "fraud/cause", height=1300)
         page.save("health_report")
+        dagster.shown("model_comparison", "fraud/comparison", "Headline numbers", height=1500)
+        page.save("model_comparison")
+        dagster.shown("label_delays", "fraud/plot", height=1000)
+        page.save("label_delays")
         page.open(f"{scorer_url}/schema", "/v1/decisions", height=1300)
         page.save("scorer_docs")
-        Mlflow(mlflow_url, page).runs()
+        mlflow = Mlflow(mlflow_url, page)
+        mlflow.runs()
         page.save("mlflow")
+        mlflow.evaluation()
+        page.save("evaluation")
 
 
 if __name__ == "__main__":
