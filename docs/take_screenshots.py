@@ -109,6 +109,13 @@ class Browser:
         ActionChains(self._driver).move_to_element(element).perform()
         time.sleep(SETTLE_SECONDS)
 
+    def hide(self, beginning: str) -> None:
+        """Make the innermost elements whose text begins so invisible."""
+        begins = f'starts-with(normalize-space(.), "{beginning}")'
+        found = f"//*[{begins}][not(*[{begins}])]"
+        for element in self._driver.find_elements(By.XPATH, found):
+            self._driver.execute_script("arguments[0].style.visibility = 'hidden'", element)
+
     def scroll_to(self, element: WebElement) -> None:
         """Bring an element to the upper edge of what is visible."""
         self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
@@ -302,6 +309,7 @@ class Mlflow:
         number, page = experiment["experiment_id"], f"{judged[0]}/artifacts/evaluation.html"
         address = f"{self._address}/#/experiments/{number}/runs/{page}"
         self._page.open(address, "evaluation.html", height=1800)
+        self._page.hide("Path:")  # of the machine that the picture is taken on
 
     def _ask(self, call: str, **arguments: object) -> dict[str, Any]:
         return ask(f"{self._address}/api/2.0/mlflow/{call}", arguments)
