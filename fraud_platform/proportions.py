@@ -29,12 +29,7 @@ def clopper_pearson(hits: float, trials: float, confidence: float) -> tuple[floa
         >>> [round(bound, 3) for bound in clopper_pearson(10, 100, 0.95)]
         [0.049, 0.176]
     """
-    from scipy.special import betaincinv
-
-    tail, missed = (1.0 - confidence) / 2, max(trials - hits, 0.0)
-    low = float(betaincinv(hits, missed + 1, tail)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, missed, 1 - tail)) if missed > 0 else 1.0
-    return low, high
+    return _beta_interval(hits, trials, confidence, near=0.0, far=1.0)
 
 
 def jeffreys(hits: float, trials: float, confidence: float) -> tuple[float, float]:
@@ -58,12 +53,7 @@ def jeffreys(hits: float, trials: float, confidence: float) -> tuple[float, floa
         >>> [round(bound, 3) for bound in jeffreys(10, 100, 0.95)]
         [0.053, 0.17]
     """
-    from scipy.special import betaincinv
-
-    tail, missed = (1.0 - confidence) / 2, max(trials - hits, 0.0)
-    low = float(betaincinv(hits + 0.5, missed + 0.5, tail)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 0.5, missed + 0.5, 1 - tail)) if missed > 0 else 1.0
-    return low, high
+    return _beta_interval(hits, trials, confidence, near=0.5, far=0.5)
 
 
 def wilson(hits: int, trials: int, confidence: float) -> tuple[float, float]:
@@ -98,3 +88,15 @@ def effective_size(weights: NDArray[np.float64]) -> float:
         (4.0, 1.6)
     """
     return float(weights.sum() ** 2 / np.sum(weights**2)) if weights.any() else 0.0
+
+
+def _beta_interval(
+    hits: float, trials: float, confidence: float, *, near: float, far: float
+) -> tuple[float, float]:
+    """Quantiles of the beta distribution; `near` and `far` are what each side's counts get."""
+    from scipy.special import betaincinv
+
+    tail, missed = (1.0 - confidence) / 2, max(trials - hits, 0.0)
+    low = float(betaincinv(hits + near, missed + far, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + far, missed + near, 1 - tail)) if missed > 0 else 1.0
+    return low, high
