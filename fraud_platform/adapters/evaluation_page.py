@@ -35,26 +35,6 @@ def evaluation_markdown(report: EvaluationReport, name: str = "model") -> str:
     return _evaluation(report, name).markdown()
 
 
-def comparison_page(
-    challenger: EvaluationReport,
-    champion: EvaluationReport | None,
-    *,
-    names: tuple[str, str] = ("challenger", "champion"),
-    verdict: Sequence[str] = (),
-    tables: Sequence[Table] = (),
-) -> str:
-    """Two models on the same rows as a self-contained HTML document.
-
-    Args:
-        challenger: its report.
-        champion: the champion's on the same rows; None while there is none.
-        names: what to call them.
-        verdict: the answer and its reasons, a sentence each, shown first.
-        tables: further tables, for instance the gates, shown after the headline numbers.
-    """
-    return _comparison(challenger, champion, names, verdict, tables).html()
-
-
 def comparison_markdown(
     challenger: EvaluationReport,
     champion: EvaluationReport | None,
@@ -63,7 +43,15 @@ def comparison_markdown(
     verdict: Sequence[str] = (),
     tables: Sequence[Table] = (),
 ) -> str:
-    """The same as Markdown with its plots inside, for Dagster's metadata."""
+    """Two models on the same rows as Markdown with its plots inside, for Dagster's metadata.
+
+    Args:
+        challenger: its report.
+        champion: the champion's on the same rows; None while there is none.
+        names: what to call them.
+        verdict: the answer and its reasons, a sentence each, shown first.
+        tables: further tables, for instance the gates, shown after the headline numbers.
+    """
     return _comparison(challenger, champion, names, verdict, tables).markdown()
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from fraud_platform.adapters.evaluation_page import (
     comparison_markdown,
-    comparison_page,
     evaluation_markdown,
     evaluation_page,
 )
@@ -99,8 +98,8 @@ def test_markdown_holds_the_pictures_and_keeps_a_cell_a_cell():
 
 def test_a_comparison_shows_both_models_beside_each_other():
     other = evaluate(simulated_rows(seed=1, skill=1.0), EvaluationPolicy(draws=20))
-    page = comparison_page(REPORT, other, names=("challenger 8", "champion 7"), verdict=["Go."])
-    texts = read(page).texts
+    names = ("challenger 8", "champion 7")
+    texts = comparison_markdown(REPORT, other, names=names, verdict=["Go."])
     assert "Go." in texts
     for report in (REPORT, other):
         assert f"{report.average_precision:.3f}" in texts
