@@ -9,6 +9,7 @@ import random
 import threading
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 
 from fraud_platform.adapters.deployment import Deployment, write_deployment
 from fraud_platform.adapters.log_file import LogFile
@@ -53,7 +54,7 @@ def ask(scorer: Scorer, body: dict[str, object]) -> list[dict[str, object]]:
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 -- ours
             results = json.loads(answer.read())["results"]
-    except OSError:
+    except (OSError, HTTPException):  # the kill may fall before, within or after the head
         return []
     return [one["decision"] for one in results if "decision" in one]
 
