@@ -1,0 +1,1 @@
+"""The scenario benchmark: injected faults, our healing, and two others beside it."""
