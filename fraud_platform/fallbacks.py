@@ -1,0 +1,93 @@
+"""Groups of features that can fail together, and the fallback model that does without one.
+
+What belongs here: which features rest on what, read from their declarations, and how a training set
+forgets them. Training and publishing a fallback is `assets.fallbacks`, deciding by one is
+`serving.ruling`.
+"""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+import polars as pl
+
+from fraud_platform.errors import PermanentError
+from fraud_platform.features.declaration import OF_AMOUNTS, Feature, Function, Stream
+from fraud_platform.features.spec import FEATURES
+from fraud_platform.schemas import CONTEXT_COLUMNS
+
+
+def _rests_on_amounts(feature: Feature) -> bool:
+    """An outlier is one by its amount, so counting outliers rests on amounts too."""
+    return feature.function in {Function.AMOUNT, *OF_AMOUNTS} or feature.needs_marks
+
+
+def _rests_on_context(feature: Feature) -> bool:
+    facts = {feature.value, None if feature.where is None else feature.where.fact}
+    return not facts.isdisjoint(CONTEXT_COLUMNS)
+
+
+def _rests_on_frauds(feature: Feature) -> bool:
+    """Payments not known to be fraud are told by the same verdicts as those that are."""
+    return feature.stream is not Stream.PAYMENTS
+
+
+_MEMBERS = {
+    "money": _rests_on_amounts,
+    "context": _rests_on_context,
+    "fraud_labels": _rests_on_frauds,
+}
+
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    group: tuple(feature.name for feature in FEATURES if is_member(feature))
+    for group, is_member in _MEMBERS.items()
+})  # fmt: skip
+"""Group -> its features, in the order of the model's columns; a feature may be in several."""
+
+
+def features_of(groups: Collection[str]) -> tuple[str, ...]:
+    """The features of these groups, each once, in the order of the model's columns.
+
+    Raises:
+        PermanentError: a group is none of `GROUPS`.
+
+    Examples:
+        >>> len(features_of(["context"])), len(features_of(["context", "fraud_labels"]))
+        (2, 13)
+    """
+    if unknown := sorted(set(groups) - set(GROUPS)):
+        raise PermanentError(
+            f"found groups of features {unknown}, expected some of {sorted(GROUPS)}"
+        )
+    wanted = {name for group in groups for name in GROUPS[group]}
+    return tuple(feature.name for feature in FEATURES if feature.name in wanted)
+
+
+def groups_of(features: Collection[str]) -> tuple[str, ...]:
+    """The groups that hold one of these features: what to quarantine when they are not to be used.
+
+    Examples:
+        >>> groups_of(["terminal_fraud_rate_7d_delayed"])
+        ('fraud_labels',)
+    """
+    return tuple(group for group, names in GROUPS.items() if not set(names).isdisjoint(features))
+
+
+def without(rows: pl.DataFrame, groups: Collection[str]) -> pl.DataFrame:
+    """The rows with the features of these groups unknown everywhere; the columns stay.
+
+    A tree never splits on a column that has one value only, so a model that is fitted on them rests
+    on nothing of the groups, whatever is in those columns when it scores.
+
+    Args:
+        rows: with the features of the groups among its columns.
+        groups: keys of `GROUPS`.
+
+    Raises:
+        PermanentError: a group is none of `GROUPS`.
+
+    Examples:
+        >>> without(pl.DataFrame({name: [1.0] for name in GROUPS["context"]}), ["context"]).row(0)
+        (None, None)
+    """
+    gone = features_of(groups)
+    return rows.with_columns(pl.lit(None, rows.schema[name]).alias(name) for name in gone)
