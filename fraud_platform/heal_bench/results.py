@@ -22,7 +22,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario under one seed and one policy. Delays count payments from the onset on.
 
     Attributes:
-        scenario: name in `faults.SCENARIOS`.
+        scenario: name in `faults.SCENARIOS`; those of the incident's drift begin with `incident`.
         seed: of world and scenario.
         severity: how strong the fault is, in (0, 1].
         onset: `abrupt` or `ramp`.
@@ -42,6 +42,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         windows: 6-hour windows after the onset.
         windows_over: of these, with more than 5 % of legitimate payments disturbed.
         worst_window_fpr: the highest share of legitimate payments disturbed in one window.
+        window_fprs: that share in each of the windows, in order; kept of the incident's drift.
         false_alarms: episodes or retrainings begun while nothing was wrong.
         healthy_days: days that could have had one: before the onset, and all of a control.
         canaries: releases in the run that were innocent.
@@ -73,6 +74,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     windows: int = 0
     windows_over: int = 0
     worst_window_fpr: float = 0.0
+    window_fprs: tuple[float, ...] = ()
     false_alarms: int = 0
     healthy_days: float = 0.0
     canaries: int = 0
