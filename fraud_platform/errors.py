@@ -9,6 +9,7 @@
     + BundleIntegrityError      a model file, its digest or its golden rows do not agree
     + InexactExplanationError   contributions do not add up to the score they are to explain
     + InvalidLabelError         a label contradicts itself, its transaction or the clock
+    + HistoryDamagedError       a line of a chained history was changed, lost or swapped
     + JournalDamagedError       bytes of the scorer's journal were lost or changed
     + KeyStoreError             the file of API keys is damaged or open to others
   x NotReadyError             wait: the thing will exist later
@@ -18,6 +19,8 @@
     + LogUnavailableError       the event log cannot be read or written
       - JournalFullError          the journal has no room, or nobody drains it
       - JournalBusyError          another process is appending to the log right now
+    + HistoryChangedError       somebody appended to a history since it was read
+    + LeaseHeldError            another process heals this home right now
     + RegistryUnavailableError  the model registry cannot be reached
     + ScorerFullError           more requests are waiting than the scorer takes
     + ScorerClosedError         the scorer is ordered, or forced, to decide nothing
@@ -77,6 +80,10 @@ class KeyStoreError(PermanentError):
     """The file of API keys is damaged, foreign or can be written by others: no key counts."""
 
 
+class HistoryDamagedError(PermanentError):
+    """A line of a hash-chained history was changed, lost or swapped."""
+
+
 class JournalDamagedError(PermanentError):
     """Bytes of the scorer's journal that were on the disk are lost or changed."""
 
@@ -107,6 +114,14 @@ class JournalFullError(LogUnavailableError):
 
 class JournalBusyError(LogUnavailableError):
     """Another process is appending to the log right now; nothing is wrong with it."""
+
+
+class HistoryChangedError(UnavailableError):
+    """Somebody appended to a history since it was read: read it again and decide anew."""
+
+
+class LeaseHeldError(UnavailableError):
+    """Another process heals this home right now; nothing is wrong with it."""
 
 
 class RegistryUnavailableError(UnavailableError):

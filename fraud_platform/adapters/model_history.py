@@ -1,12 +1,10 @@
 """Who moved which model's role, when, why and on what evidence: one line per act, never changed.
 
-What belongs here: the form of `history.jsonl`, reading and appending. Its one writer is
-`model_roles`, which writes the line before the act: so the line also tells how to finish an act
-that was interrupted. Each line holds the digest of the line before, so that a changed, lost or
-swapped line is seen; who rewrites the whole file is not.
+What belongs here: what the lines of `history.jsonl` mean; what joins them is `hash_chain`. Their one
+writer is `model_roles`, which writes the line before the act: so the line also tells how to finish
+an act that was interrupted.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from fraud_platform.adapters.deployment import Deployment
-from fraud_platform.adapters.sealed_folder import read_regular, sha256
-from fraud_platform.errors import BundleIntegrityError, PermanentError, UnavailableError
+from fraud_platform.adapters.hash_chain import Chain, Link
+from fraud_platform.errors import PermanentError
 
 HISTORY = "history.jsonl"
 COMPLETE, FOUND = "complete", "found"
@@ -44,7 +42,7 @@ class Mandate:
             raise PermanentError("Found a move by nobody; expected a name.", hint="say --by NAME.")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Entry(Link, frozen=True, kw_only=True):
     """One act, and the roles that it leads to.
 
     Attributes:
@@ -59,7 +57,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         proposal: digest of what is proposed, approved or rejected, or None.
         aliases: the registry's aliases after it.
         deployment: what scorers read after it.
-        before: SHA-256 of the line above; empty in the first.
     """
 
     at_us: int
@@ -71,7 +68,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     proposal: str | None = None
     aliases: dict[str, str]
     deployment: Deployment
-    before: str
 
     @property
     def at(self) -> datetime:
@@ -113,32 +109,14 @@ def read_history(models_dir: Path) -> tuple[Entry, ...]:
     """Every entry, oldest first; a line that was cut off while it was written never was.
 
     Raises:
-        BundleIntegrityError: a line was changed, lost or swapped.
+        HistoryDamagedError: a line was changed, lost or swapped.
         UnavailableError: the disk does not answer.
     """
-    path = models_dir / HISTORY
-    if not os.path.lexists(path):
-        return ()
-    entries: list[Entry] = []
-    before = ""
-    for number, line in enumerate(_whole_lines(read_regular(path)), start=1):
-        try:
-            entry = msgspec.json.decode(line, type=Entry)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BundleIntegrityError(f"{path}, line {number} is no entry: {error}.") from error
-        if entry.before != before:
-            raise BundleIntegrityError(
-                f"{path}, line {number} follows {entry.before[:12] or 'nothing'}; found "
-                f"{before[:12] or 'nothing'} above it.",
-                hint="the file was edited: keep it as evidence, move it away and restore a backup.",
-            )
-        entries.append(entry)
-        before = sha256(line)
-    return tuple(entries)
+    return Chain(models_dir / HISTORY, Entry).since()[0]
 
 
 def append_entry(models_dir: Path, entry: Entry) -> Entry:
-    """Append an entry durably, with the digest of the line above and no earlier time than its.
+    """Append an entry durably, with no earlier time than that of the line above.
 
     Callers hold the registry's lock.
 
@@ -146,41 +124,12 @@ def append_entry(models_dir: Path, entry: Entry) -> Entry:
         The entry as written.
 
     Raises:
+        HistoryDamagedError: a line above was changed, lost or swapped.
         UnavailableError: the disk refuses; nothing was appended.
     """
-    path = models_dir / HISTORY
-    entries = read_history(models_dir)
-    kept = _whole_lines(read_regular(path)) if os.path.lexists(path) else []
-    written = msgspec.structs.replace(
-        entry,
-        before=sha256(kept[-1]) if kept else "",
-        at_us=max(entry.at_us, entries[-1].at_us if entries else entry.at_us),
-    )
-    whole = sum(len(line) + 1 for line in kept)
-    try:
-        _append(path, whole, msgspec.json.encode(written) + b"\n")
-    except OSError as error:
-        raise UnavailableError(f"{path} cannot be written: {error.strerror}.") from error
+    chain = Chain(models_dir / HISTORY, Entry)
+    entries, place = chain.since()
+    above_us = entries[-1].at_us if entries else entry.at_us
+    written = msgspec.structs.replace(entry, before=place.digest, at_us=max(entry.at_us, above_us))
+    chain.append([written], behind=place, alone=True)
     return written
-
-
-def _append(path: Path, end: int, line: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        file.truncate(end)
-        file.seek(end)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _whole_lines(content: bytes) -> list[bytes]:
-    return content.split(b"\n")[:-1]

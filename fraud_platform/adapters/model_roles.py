@@ -432,5 +432,4 @@ def _act(
         proposal=proposal,
         aliases={},
         deployment=Deployment(),
-        before="",
     )

@@ -82,7 +82,7 @@ def publish_folder(parent: Path, name: str, files: dict[str, bytes], *, seal: st
     part.mkdir(parents=True)
     for file_name, content in files.items():
         _write_durably(part / file_name, content)
-    _sync_folder(part)
+    sync_folder(part)
     try:
         part.rename(target)
     except OSError:
@@ -91,7 +91,7 @@ def publish_folder(parent: Path, name: str, files: dict[str, bytes], *, seal: st
             raise
         # Another process published this version between the look and the rename.
         return _same_or_refused(target, seal, files[seal])
-    _sync_folder(parent)
+    sync_folder(parent)
     return target
 
 
@@ -116,7 +116,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     _write_durably(part, content, mode)
     part.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
@@ -128,7 +128,8 @@ def _write_durably(path: Path, content: bytes, mode: int = 0o666) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make what appeared in a folder, or left it, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -20,6 +20,7 @@ from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.errors import (
     BundleIntegrityError,
+    HistoryDamagedError,
     NoChampionError,
     NotReadyError,
     PermanentError,
@@ -678,7 +679,7 @@ def test_a_history_that_was_edited_is_refused(registry, harm):
         "swap": (second, first, third),
     }
     path.write_bytes(b"".join(edited[harm]))
-    with pytest.raises(BundleIntegrityError, match="line"):
+    with pytest.raises(HistoryDamagedError, match="line"):
         registry.history()
 
 
