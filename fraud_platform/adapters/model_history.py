@@ -1,8 +1,8 @@
 """Who moved which model's role, when, why and on what evidence: one line per act, never changed.
 
-What belongs here: what the lines of `history.jsonl` mean; what joins them is `hash_chain`. Their one
-writer is `model_roles`, which writes the line before the act: so the line also tells how to finish
-an act that was interrupted.
+What belongs here: what the lines of `history.jsonl` mean; what joins them is `hash_chain`. Their
+one writer is `model_roles`, which writes the line before the act: so the line also tells how to
+finish an act that was interrupted.
 """
 
 from collections.abc import Iterator, Sequence
