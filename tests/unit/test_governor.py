@@ -1,0 +1,258 @@
+"""The cap on what a model disturbs: a cap, sure, quick to tighten, slow to loosen, repeatable."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud_platform.decision import Thresholds, decide
+from fraud_platform.governor import Cuts, Governor, GovernorPolicy, GovernorState, governed
+from fraud_platform.stats.block_budget import Audits
+
+HOUR_US = 3_600_000_000
+OWN = Thresholds(0.8, 0.95)
+SMALL = GovernorPolicy(window=300, min_scores=100, every=10)
+CHANCES = st.floats(0, 1)
+
+
+def told(governor, scores, *, start_us=0, per_hour=2_083, probabilities=None, amounts=None):
+    """Everything at once, at so many payments an hour."""
+    n = len(scores)
+    probabilities = np.full(n, np.nan) if probabilities is None else probabilities
+    amounts = np.full(n, 1_000) if amounts is None else amounts
+    times = start_us + (np.arange(n) * HOUR_US / per_hour).astype(np.int64)
+    return governor.observe(scores, probabilities, amounts, times)
+
+
+def shares_over(governor, scores):
+    """The share that each hundred disturbs under the cuts of the hundred before."""
+    found = []
+    for start in range(0, len(scores), 100):
+        batch = scores[start : start + 100]
+        found.append(float(np.mean(batch >= governor.cuts.review)))
+        told(governor, batch, start_us=start * HOUR_US // 2_083)
+    return np.array(found)
+
+
+@given(
+    st.lists(CHANCES, max_size=600),
+    st.tuples(CHANCES, CHANCES).map(sorted),
+    st.one_of(st.none(), st.floats(0.001, 0.5)),
+)
+def test_it_never_disturbs_a_payment_that_the_model_alone_would_not(scores, cuts, ordered):
+    own = Thresholds(*cuts)
+    governor = Governor(SMALL, own)
+    governor.order(ordered)
+    severity = {"approve": 0, "review": 1, "decline": 2}
+    for score in scores:
+        found = governed(score, own, governor.cuts)
+        assert severity[found] <= severity[decide(score, own)]
+        assert own.review <= governor.cuts.review <= governor.cuts.decline
+        assert own.decline <= governor.cuts.decline
+        governor.add(score, None, 1, 0)
+
+
+@given(st.one_of(st.none(), st.just(math.nan), st.floats(1.01, 9), st.floats(-9, -0.01)))
+def test_what_is_no_score_is_reviewed_as_without_it(score):
+    cuts = Cuts(0.9, 0.99, 0.049, is_held=True)
+    assert governed(score, OWN, cuts) == decide(score, OWN) == "review"
+
+
+def test_it_is_a_cap_and_never_a_target():
+    governor = Governor(GovernorPolicy(), OWN)
+    scores = np.random.default_rng(1).uniform(0, 0.81, 6_000)  # the model disturbs about 1 %
+    cuts = told(governor, scores)
+    assert (cuts.review, cuts.decline, cuts.is_held) == (OWN.review, OWN.decline, False)
+    assert governor.state is GovernorState.SLACK
+    assert cuts.fpr_bound == pytest.approx(np.mean(scores[-3_000:] >= 0.8) / 0.98)
+
+
+def test_while_it_warms_up_the_models_own_cuts_hold_and_nothing_is_promised():
+    governor = Governor(GovernorPolicy(), OWN)
+    cuts = told(governor, np.ones(999))
+    assert cuts == Cuts(OWN.review, OWN.decline, governor.budget)
+    assert governor.state is GovernorState.WARMING
+    told(governor, np.ones(1))
+    assert governor.state is GovernorState.HOLDING
+
+
+def test_off_means_that_the_model_alone_decides():
+    governor = Governor(GovernorPolicy(is_on=False), OWN)
+    assert told(governor, np.ones(5_000))[:2] == (OWN.review, OWN.decline)
+    assert governor.state is GovernorState.OFF
+
+
+def test_with_exchangeable_scores_the_budget_is_exceeded_with_a_chance_of_at_most_its_risk():
+    """One step from each of many windows: the share above a cut is known exactly."""
+    chance, runs, budget = np.random.default_rng(7), 2_000, GovernorPolicy().max_fpr * 0.98
+    exceeded = 0
+    for _ in range(runs):
+        governor = Governor(GovernorPolicy(), Thresholds(0.0, 0.0))
+        scores = chance.uniform(size=3_000)
+        governor.rebase(Thresholds(0.0, 0.0), scores, np.full(3_000, np.nan), scores, 0)
+        exceeded += 1.0 - governor.cuts.review > budget
+    assert exceeded / runs <= 0.1 + 3 * math.sqrt(0.09 / runs)
+    assert exceeded / runs > 0.05, "a cap far below its budget would cost fraud for nothing"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_after_an_abrupt_shift_the_false_positives_are_few_within_minutes(seed):
+    """The incident: of one payment to the next a cut that disturbed 4.8 % disturbs 18 %."""
+    chance = np.random.default_rng(seed)
+    governor = Governor(GovernorPolicy(), Thresholds(0.952, 0.999))
+    shares_over(governor, chance.uniform(size=5_000))
+    shifted = chance.uniform(size=12_500) ** (math.log(0.952) / math.log(0.82))
+    assert np.mean(shifted >= 0.952) == pytest.approx(0.18, abs=0.02)
+    after = shares_over(governor, shifted)
+    assert after.mean() <= 0.055
+    assert after[30:].mean() <= 0.05, "once the window holds new scores alone"
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_tightening_is_immediate_and_loosening_slow(seed):
+    chance = np.random.default_rng(seed)
+    governor = Governor(SMALL, Thresholds(0.1, 0.9))
+    calm = chance.uniform(0, 0.5, 300)
+    told(governor, calm)
+    held = told(governor, np.ones(300)).review
+    assert held > 1.0, "at once: every score that follows is like those of the window"
+    at_once = told(governor, calm, per_hour=1_000_000_000, start_us=HOUR_US).review
+    assert at_once == held, "in no time at all nothing is loosened, although the window is new"
+    cut, hours = held, 0.02
+    for step in range(1, 5):
+        start_us = int((1 + step * hours) * HOUR_US)
+        lower = told(governor, calm[:10], per_hour=1e12, start_us=start_us).review
+        opened = np.mean((calm >= lower) & (calm < cut))
+        assert lower <= cut
+        assert opened <= SMALL.loosen_per_hour * hours + 12 / 300, "ten of the window were replaced"
+        cut = lower
+
+
+def test_a_payment_from_the_future_neither_loosens_more_nor_stops_loosening():
+    governor = Governor(SMALL, Thresholds(0.1, 0.9))
+    told(governor, np.ones(300))
+    calm = np.linspace(0, 0.5, 300)
+    told(governor, calm, per_hour=1e12, start_us=0)
+    ahead = told(governor, calm[:10], per_hour=1e12, start_us=10_000 * HOUR_US)
+    assert np.mean(calm >= ahead.review) <= governor.budget
+    told(governor, np.ones(300), per_hour=1e12, start_us=HOUR_US)
+    told(governor, calm, per_hour=1e12, start_us=HOUR_US)
+    later = told(governor, calm[:10], per_hour=1e12, start_us=3 * HOUR_US)
+    assert later.review == pytest.approx(ahead.review, abs=0.01)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30))
+@settings(max_examples=30)
+def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, after):
+    """So a restart from the newest records goes on as if there had been none."""
+    chance = np.random.default_rng(seed)
+    scores = chance.beta(2, 5, 300 + 10 * before)
+    lived = Governor(SMALL, Thresholds(0.3, 0.6))
+    told(lived, scores)
+    cuts, now_us = lived.cuts, int((len(scores) - 1) * HOUR_US / 2_083)
+    woken = Governor(SMALL, Thresholds(0.3, 0.6))
+    window = scores[-300:]
+    woken.rebase(Thresholds(0.3, 0.6), window, np.full(300, np.nan), np.full(300, 1_000), now_us)
+    assert woken.resume(cuts.review, cuts.decline) == cuts
+    more = chance.beta(2, 5, 10 * after)
+    for governor in (lived, woken):
+        told(governor, more, start_us=now_us, per_hour=40_000)
+    assert woken.cuts == lived.cuts
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 70), max_size=20))
+@settings(max_examples=30)
+def test_how_payments_are_grouped_changes_nothing(seed, groups):
+    chance = np.random.default_rng(seed)
+    scores = chance.uniform(size=sum(groups))
+    at_once, one_by_one, grouped = (Governor(SMALL, Thresholds(0.3, 0.6)) for _ in range(3))
+    chances, amounts = chance.uniform(size=(2, scores.size))
+    times = np.arange(scores.size) * 1_000_000
+    at_once.observe(scores, chances, amounts, times)
+    for row in zip(scores, chances, amounts, times.tolist(), strict=True):
+        one_by_one.add(*row)
+    start = 0
+    for size in groups:
+        part = slice(start, start + size)
+        grouped.observe(scores[part], chances[part], amounts[part], times[part])
+        start += size
+    assert at_once.cuts == one_by_one.cuts == grouped.cuts
+
+
+def test_another_model_is_held_by_what_it_says_itself_about_the_same_payments():
+    governor = Governor(GovernorPolicy(), OWN)
+    told(governor, np.ones(3_000))
+    other, scores = Thresholds(0.5, 0.9), np.linspace(0, 0.51, 3_000)
+    cuts = governor.rebase(other, scores, np.full(3_000, np.nan), scores, 0)
+    assert (cuts.review, cuts.decline, governor.thresholds) == (0.5, 0.9, other)
+
+
+def test_the_price_is_the_fraud_let_go_per_false_block_that_was_avoided():
+    governor = Governor(SMALL, Thresholds(0.5, 0.99))
+    scores = np.array([0.1] * 275 + [0.6] * 20 + [0.9] * 5)
+    chances = np.where(scores == 0.6, 0.2, 0.9)
+    cuts = told(governor, scores, probabilities=chances, amounts=np.full(300, 5_000))
+    assert cuts.is_held
+    assert 0.6 < cuts.review <= 0.9
+    assert cuts.price_minor == pytest.approx(0.2 * 5_000 / 0.8)
+    assert cuts.held_share == pytest.approx(20 / 300)
+
+
+def test_there_is_no_price_without_probabilities_or_without_anything_held():
+    governor = Governor(SMALL, Thresholds(0.5, 0.99))
+    assert told(governor, np.full(300, 0.1)).price_minor is None
+    held = told(governor, np.full(300, 0.7))
+    assert (held.is_held, held.price_minor) == (True, None)
+
+
+def test_an_ordered_budget_holds_at_once_and_the_policys_comes_back_slowly():
+    governor = Governor(GovernorPolicy(), Thresholds(0.5, 0.9))
+    scores = np.random.default_rng(3).uniform(size=3_000)
+    usual = told(governor, scores)
+    governor.order(0.02)
+    tight = governor.cuts
+    assert tight.budget == 0.02
+    assert tight.review > usual.review
+    assert np.mean(scores >= tight.review) <= 0.02
+    governor.order(None)
+    assert governor.cuts.budget == usual.budget
+    assert governor.cuts.review == tight.review, "no time has passed"
+
+
+def test_an_order_cannot_open_the_cap_beyond_the_policys_limit():
+    governor = Governor(GovernorPolicy(), OWN)
+    governor.order(0.9)
+    assert governor.budget == GovernorPolicy().max_block_share
+
+
+def test_audits_loosen_the_cap_towards_less_than_the_bound_and_their_credit_ends_with_them():
+    governor = Governor(GovernorPolicy(), OWN)
+    certain = governor.budget
+    governor.credit([Audits(20, 40), Audits(18, 40)])
+    assert certain < governor.budget == pytest.approx(0.0743 * 0.9, abs=0.01)
+    governor.credit([Audits(20, 40), Audits(18, 40), Audits(0, 0)])
+    assert governor.budget == certain
+    governor.credit([Audits(1, 40)])
+    assert governor.budget == certain, "what little they show is no reason to disturb fewer"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_fpr": 1.5},
+        {"max_decline_fpr": 0.06},
+        {"audited_max_fpr": 0.0},
+        {"every": 0},
+        {"every": 5_000},
+        {"min_scores": 3_001},
+        {"risk": 0.0},
+        {"loosen_per_hour": 0.0},
+    ],
+    ids=str,
+)
+def test_a_policy_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(ValueError, match="expected"):
+        GovernorPolicy(**changes)
