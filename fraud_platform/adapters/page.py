@@ -8,8 +8,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-
-from fraud_platform.adapters.svg_chart import Chart
+from typing import Protocol
 
 _STYLE = (
     "body{font:15px/1.5 sans-serif;color:#1c1c1c;background:#fff;max-width:62rem;margin:2rem auto;"
@@ -41,6 +40,21 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+class Picture(Protocol):
+    """What a page can show: it says in words what it shows."""
+
+    @property
+    def title(self) -> str:
+        """Above the picture."""
+
+    @property
+    def description(self) -> str:
+        """What somebody who cannot see it should know."""
+
+    def svg(self) -> str:
+        """A standalone SVG document."""
+
+
 @dataclass(frozen=True)
 class Page:
     """A report.
@@ -55,7 +69,7 @@ class Page:
     title: str
     paragraphs: Sequence[str]
     tables: Sequence[Table]
-    charts: Sequence[Chart]
+    charts: Sequence[Picture]
 
     def html(self) -> str:
         """One self-contained HTML document."""
@@ -81,7 +95,7 @@ class Page:
         return "\n\n".join((*map(_plain, self.paragraphs), *sections)) + "\n"
 
 
-def markdown_chart(chart: Chart) -> str:
+def markdown_chart(chart: Picture) -> str:
     """A picture inside a data address, told in words to who cannot see it."""
     coded = base64.b64encode(chart.svg().encode()).decode()
     told = _plain(f"{chart.title}. {chart.description}")

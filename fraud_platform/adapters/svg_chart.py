@@ -21,6 +21,9 @@ _STYLES = (
     ("#9a7b1c", "12 4"),
     ("#8c2d4f", "6 2 2 2 2 2"),
 )
+COLOURS = tuple(colour for colour, _ in _STYLES)
+"""Of the styles, in their order."""
+
 _TICKS, _LEGEND_LINE = 5, 18
 
 
@@ -124,19 +127,19 @@ class Chart:
 
     def _axes(self) -> list[str]:
         right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-        parts = [_text(_LEFT, 18, self.title, anchor="start", size=13)]
+        parts = [label(_LEFT, 18, self.title, anchor="start", size=13)]
         for value in self.y.ticks():
             y = self._y(value)
             parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>')
-            parts.append(_text(_LEFT - 6, y + 4, f"{value:g}", anchor="end"))
+            parts.append(label(_LEFT - 6, y + 4, f"{value:g}", anchor="end"))
         for value in self.x.ticks():
             x = self._x(value)
             parts.append(f'<path d="M{x:.1f} {_TOP}V{bottom}" stroke="#eee"/>')
-            parts.append(_text(x, bottom + 15, f"{value:g}"))
+            parts.append(label(x, bottom + 15, f"{value:g}"))
         parts.append(f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="#333"/>')
-        parts.append(_text((_LEFT + right) / 2, bottom + 32, self.x.label))
+        parts.append(label((_LEFT + right) / 2, bottom + 32, self.x.label))
         middle = (_TOP + bottom) / 2
-        turned = _text(14, middle, self.y.label)
+        turned = label(14, middle, self.y.label)
         parts.append(f'<g transform="rotate(-90 14 {middle:.1f})">{turned}</g>')
         return parts
 
@@ -168,12 +171,13 @@ class Chart:
                 f'<path d="M{x} {y}h24" stroke="{colour}" stroke-width="1.8" '
                 f'stroke-dasharray="{dashes}"/>'
             )
-            parts.append(_text(x + 29, y + 4, line.name, anchor="start"))
+            parts.append(label(x + 29, y + 4, line.name, anchor="start"))
             x += width
         return parts, y + 14
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 11) -> str:
+def label(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 11) -> str:
+    """A text at a place of a picture, in its units; `anchor` says which end is there."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">'
         f"{escape(text)}</text>"
