@@ -151,8 +151,8 @@ def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, aft
     chance = np.random.default_rng(seed)
     scores = chance.beta(2, 5, 300 + 10 * before)
     lived = Governor(SMALL, Thresholds(0.3, 0.6))
-    told(lived, scores)
-    cuts, now_us = lived.cuts, int((len(scores) - 1) * HOUR_US / 2_083)
+    told(lived, scores, per_hour=400)
+    cuts, now_us = lived.cuts, int((len(scores) - 1) * HOUR_US / 400)
     woken = Governor(SMALL, Thresholds(0.3, 0.6))
     window = scores[-300:]
     woken.rebase(Thresholds(0.3, 0.6), window, np.full(300, np.nan), np.full(300, 1_000), now_us)
