@@ -1,0 +1,361 @@
+"""From evidence to a cause: an ordered table, read from the top; the first row that holds acts.
+
+What belongs here: the table as data and how it is read. What is done about a cause is the policy.
+
+How causes that look alike are told apart:
+
+* A broken input against drift: an input that breaks an exact law is broken, however much else has
+  moved with it. So breakage stands above drift and explains it.
+* A change of unit against inflation: the unit monitor divides by powers of ten and sees whether the
+  old distribution comes back; inflation never does.
+* Covariate against concept drift: where the error sits. Among what is disturbed, with inputs that
+  moved: covariate. Among what was approved, or with inputs at rest: concept.
+* A flash sale against an attack: both bring volume, only an attack brings fraud, and audits say so.
+  Bots concentrate like an attack, and audits find nothing.
+* A bad release against a release into bad times: the old model on the same payments. A change alone
+  accuses nobody.
+* The model against its data: stored rows must score as they did when they were recorded.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fraud_platform.heal.conditions import (
+    AllOf,
+    AnyOf,
+    Blind,
+    Breached,
+    Condition,
+    Fine,
+    NotBreached,
+    NothingMeasured,
+    Silent,
+    Storm,
+)
+from fraud_platform.heal.evidence import Evidence, Signal, Standing, Tier
+
+HEALTHY = "healthy"
+BLIND = "blind"
+UNKNOWN = "unknown"
+
+STORM_SHARE = 0.4
+"""Share of the measured invariants above which the measuring itself is doubted."""
+
+_DRIFTS = ("concept_drift", "covariate_shift", "benign_shift", UNKNOWN)
+_TRAFFIC = ("attack", "bots", "demand_surge")
+_STATISTICAL = ("bad_release", *_TRAFFIC, *_DRIFTS)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One row of the table.
+
+    Attributes:
+        name: what it is called in policies and records; a name may have two rows.
+        when: what must hold.
+        advice: what a person should know and do, in one or two sentences.
+        explains: names of later rows that hold because of this one, and hence do not act.
+    """
+
+    name: str
+    when: Condition
+    advice: str
+    explains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the table says of one moment.
+
+    Attributes:
+        cause: the first row that holds.
+        matched: every cause that holds, in the order of the table; empty when healthy.
+        standing: those of them that no earlier one explains; the first is `cause`.
+        refuted: causes that surely do not hold; a cause in neither could not be judged.
+        harms: the harm signals that are breached.
+        subjects: by cause that holds, what it is about: features, fields, versions, worst first.
+    """
+
+    cause: str
+    matched: tuple[str, ...]
+    standing: tuple[str, ...]
+    refuted: frozenset[str]
+    harms: tuple[Signal, ...]
+    subjects: Mapping[str, tuple[str, ...]]
+
+
+def _any_breached(*signals: Signal) -> AnyOf:
+    return AnyOf(tuple(Breached(signal) for signal in signals))
+
+
+_BURST_NOBODY_AUDITED = AllOf((Breached(Signal.CONCENTRATION), Blind(Signal.AUDITED_SURGE)))
+_NO_HARM = tuple(
+    NotBreached(signal)
+    for signal in (
+        Signal.DISTURBED_RATE,
+        Signal.QUIET_RATE,
+        Signal.MISSED_FRAUD,
+        Signal.AUDITED_PRECISION,
+    )
+)
+
+
+def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
+    """The rows in order.
+
+    Args:
+        storm_share: of the measured invariants, in (0, 1].
+    """
+    return (
+        Cause(
+            "model_artifact",
+            _any_breached(Signal.GOLDEN_ROWS, Signal.ARTIFACT),
+            "The model in memory is not the one that was promoted. Write its files again from the "
+            "registry; if that does not help, the version before decides.",
+            ("configuration_error", "latency", *_STATISTICAL),
+        ),
+        Cause(
+            "configuration_error",
+            Breached(Signal.CONFIGURATION),
+            "Policy or thresholds are not those that were approved. Restore them; ask who changed "
+            "them, and why it was not an approval.",
+            _STATISTICAL,
+        ),
+        Cause(
+            BLIND,
+            AnyOf((Storm(storm_share), NothingMeasured())),
+            "What is measured cannot be believed, or nothing is. Look at the telemetry first: "
+            "references, clocks, the tick's own errors.",
+            (
+                *("latency", "unit_change", "null_flood", "schema_change", "range_break"),
+                *("duplicate_feed", "clock_skew", "stale_features", "serving_skew"),
+                *("label_pipeline", *_STATISTICAL),
+            ),
+        ),
+        Cause(
+            "latency",
+            _any_breached(Signal.LATENCY, Signal.ERRORS),
+            "Answers are slow or missing. Shed what no decision needs, then look at the machine; "
+            "a release that is slow is rolled back.",
+        ),
+        Cause(
+            "unit_change",
+            Breached(Signal.UNITS),
+            "A quantity arrives in another unit. Call the producer; values are divided back, or "
+            "decided without, until they are right. Nothing may be learnt from these days.",
+            ("range_break", "stale_features", "serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "null_flood",
+            Breached(Signal.NULLS),
+            "A field has gone empty. Call the producer; a model that never knew the field decides. "
+            "Nothing may be learnt from these days.",
+            ("range_break", "serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "schema_change",
+            _any_breached(Signal.SCHEMA, Signal.CATEGORIES),
+            "Columns, types or categories were changed without notice. Agree on the change with "
+            "the producer, then map it; until then decide without the field.",
+            ("range_break", "serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "clock_skew",
+            Breached(Signal.CLOCK),
+            "Event times run away from arrival times, so every window is wrong. Check the "
+            "producer's clock and time zone.",
+            ("duplicate_feed", "range_break", "stale_features", "label_pipeline", *_STATISTICAL),
+        ),
+        Cause(
+            "duplicate_feed",
+            Breached(Signal.DUPLICATES),
+            "Payments arrive twice under new ids, which doubles every count. Have the producer "
+            "stop the second feed; counts recover as windows pass.",
+            ("serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "range_break",
+            _any_breached(Signal.RANGES, Signal.CROSS_FIELDS),
+            "Values are impossible, or contradict each other. Call the producer; decide without "
+            "the fields until they obey their laws again.",
+            ("serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "stale_features",
+            Breached(Signal.FEATURE_AGE),
+            "Features do not know the newest past. Fold them again from the log; meanwhile decide "
+            "without them.",
+            ("serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "serving_skew",
+            Breached(Signal.PARITY),
+            "Served features differ from those recomputed from the log, so the model sees what it "
+            "never learnt. Fold again; if it stays, the code differs.",
+            _STATISTICAL,
+        ),
+        Cause(
+            "label_pipeline",
+            _any_breached(Signal.LABEL_ARRIVALS, Signal.LABEL_CONFLICTS),
+            "Verdicts are missing, late or contradict each other. Call whoever sends them; nothing "
+            "is learnt and no verdict of labels is believed until they are back.",
+            ("concept_drift",),
+        ),
+        Cause(
+            BLIND,
+            Silent(Signal.HEARTBEAT),
+            "A monitor or the scorer has fallen silent. Exact laws that are still measured still "
+            "count; statistics wait until it speaks again.",
+            _STATISTICAL,
+        ),
+        Cause(
+            "bad_release",
+            # A canary is a change by itself. A replay accuses the champion only while it is young.
+            AnyOf(
+                (
+                    Breached(Signal.CANARY),
+                    AllOf((Breached(Signal.REPLAY), Breached(Signal.CHANGE))),
+                )
+            ),
+            "On the same payments the new model does what the old one would not. Stop the canary "
+            "or roll back, then look.",
+            (*_TRAFFIC, *_DRIFTS),
+        ),
+        Cause(
+            "attack",
+            AllOf(
+                (
+                    Breached(Signal.AUDITED_SURGE),
+                    _any_breached(Signal.CONCENTRATION, Signal.VOLUME),
+                )
+            ),
+            "A burst, and audits find clearly more fraud in it. Look at the cards and terminals "
+            "named; ask for a second factor there. Do not retrain on it.",
+            ("bots", "demand_surge", *_DRIFTS),
+        ),
+        Cause(
+            "bots",
+            AllOf((Breached(Signal.CONCENTRATION), Fine(Signal.AUDITED_SURGE))),
+            "Few cards or terminals make very many payments and audits find no more fraud than "
+            "ever: scalping, a test, a broken client. Limit their rate; this is no fraud.",
+            ("demand_surge", "covariate_shift", "benign_shift", UNKNOWN),
+        ),
+        Cause(
+            "demand_surge",
+            AllOf((Breached(Signal.VOLUME), NotBreached(Signal.AUDITED_SURGE))),
+            "Many more payments and no more fraud among them: a sale or a holiday. Scale; change "
+            "no threshold and learn nothing from it.",
+            ("covariate_shift", "benign_shift", UNKNOWN),
+        ),
+        Cause(
+            "concept_drift",
+            AnyOf(
+                (
+                    Breached(Signal.MISSED_FRAUD),
+                    AllOf((Breached(Signal.AUDITED_PRECISION), Fine(Signal.FEATURE_SHIFT))),
+                )
+            ),
+            "The same payments mean something else: fraud that the scores do not see, or alarms "
+            "that are none. Audit more, then learn it.",
+            ("covariate_shift", "benign_shift", UNKNOWN),
+        ),
+        Cause(
+            "covariate_shift",
+            AllOf(
+                (
+                    _any_breached(
+                        Signal.DISTURBED_RATE, Signal.QUIET_RATE, Signal.AUDITED_PRECISION
+                    ),
+                    Breached(Signal.FEATURE_SHIFT),
+                    NotBreached(Signal.MISSED_FRAUD),
+                )
+            ),
+            "Customers pay otherwise than those the model knows, and it does harm. The governor "
+            "holds the bound; recalibrate, then retrain with old data kept.",
+            (UNKNOWN,),
+        ),
+        Cause(
+            UNKNOWN,
+            AnyOf(
+                (
+                    _any_breached(
+                        Signal.DISTURBED_RATE,
+                        Signal.QUIET_RATE,
+                        Signal.AUDITED_PRECISION,
+                        Signal.REPLAY,
+                    ),
+                    _BURST_NOBODY_AUDITED,
+                )
+            ),
+            "Harm, and nothing here explains it. A person must look; more audits are drawn so "
+            "that there is something to look at.",
+            ("benign_shift",),
+        ),
+        Cause(
+            "benign_shift",
+            AllOf((_any_breached(Signal.FEATURE_SHIFT, Signal.SCORE_SHIFT), *_NO_HARM)),
+            "Traffic moved and nobody is harmed. Nothing to heal.",
+        ),
+    )
+
+
+CAUSES = table()
+"""The table, in order. When no row holds, the platform is healthy."""
+
+NAMES = (*dict.fromkeys(cause.name for cause in CAUSES), HEALTHY)
+"""Every answer, in the order of the table."""
+
+
+def diagnose(evidence: Evidence, causes: Iterable[Cause] = CAUSES) -> Diagnosis:
+    """Read the table from the top.
+
+    Examples:
+        >>> from fraud_platform.heal.evidence import Reading
+        >>> def seen(*signals):
+        ...     readings = {s: Reading(signal=s, standing=Standing.BREACHED) for s in signals}
+        ...     readings[Signal.HEARTBEAT] = Reading(
+        ...         signal=Signal.HEARTBEAT, standing=Standing.FINE)
+        ...     return Evidence(readings=readings, event_us=0, now_us=0, rows=1)
+        >>> diagnose(seen(Signal.DISTURBED_RATE, Signal.FEATURE_SHIFT)).cause
+        'covariate_shift'
+        >>> found = diagnose(seen(Signal.DISTURBED_RATE, Signal.FEATURE_SHIFT, Signal.UNITS))
+        >>> found.cause, found.matched
+        ('unit_change', ('unit_change', 'covariate_shift', 'unknown'))
+    """
+    answers = [(cause, cause.when.holds(evidence)) for cause in causes]
+    held = [cause for cause, answer in answers if answer]
+    matched = tuple(dict.fromkeys(cause.name for cause in held))
+    explained = {name for cause in held for name in cause.explains}
+    standing = tuple(name for name in matched if name not in explained)
+    undecided = {cause.name for cause, answer in answers if answer is None}
+    refuted = {cause.name for cause, _ in answers} - undecided - set(matched)
+    return Diagnosis(
+        cause=standing[0] if standing else HEALTHY,
+        matched=matched,
+        standing=standing,
+        refuted=frozenset(refuted),
+        harms=evidence.breached(Tier.HARM),
+        subjects={cause.name: _subjects(cause, evidence) for cause in reversed(held)},
+    )
+
+
+def advice(name: str) -> str:
+    """What a person should know about a cause."""
+    return " ".join(cause.advice for cause in CAUSES if cause.name == name) or "Nothing to do."
+
+
+def as_markdown(causes: Iterable[Cause] = CAUSES) -> str:
+    """The table for a page of documentation."""
+    rows = ["| # | cause | when | what it means |", "|---|---|---|---|"]
+    rows += [
+        f"| {number} | `{cause.name}` | {cause.when} | {cause.advice} |"
+        for number, cause in enumerate(causes, start=1)
+    ]
+    return "\n".join([*rows, f"| | `{HEALTHY}` | none of these | Nothing to do. |"]) + "\n"
+
+
+def _subjects(cause: Cause, evidence: Evidence) -> tuple[str, ...]:
+    """What the breached signals of a row are about, each once."""
+    readings = [evidence.reading(signal) for signal in cause.when.signals]
+    named = [s for one in readings if one.standing is Standing.BREACHED for s in one.subjects]
+    return tuple(dict.fromkeys(named))
