@@ -88,6 +88,7 @@ STATE_IN_DOUBT = IN_DOUBT
 LARGE_AMOUNT = "R02"
 SET_ASIDE = "R03"
 LET_THROUGH = "R04"
+QUARANTINED = "R05"
 UNEXPLAINED = "R97"
 UNUSABLE_SCORE = "R98"
 NOTHING_STANDS_OUT = "R99"
@@ -97,6 +98,7 @@ GENERAL_REASONS: Mapping[str, str] = {
     STATE_IN_DOUBT: "What is known about this card or terminal is in doubt; a person must look.",
     LARGE_AMOUNT: "The amount is too large to wait for a person.",
     SET_ASIDE: "The model is set aside for now; a person must look.",
+    QUARANTINED: "Facts that every model rests on are set aside for now; a person must look.",
     LET_THROUGH: "Let through at random, to learn what declining costs.",
     UNEXPLAINED: "The model suspects it, but its reasons could not be verified.",
     UNUSABLE_SCORE: "The model gave no usable score; a person must look.",
@@ -106,7 +108,8 @@ GENERAL_REASONS: Mapping[str, str] = {
 
 
 _DECISION, _SCORE = map(Decision._fields.index, ("decision", "score"))
-_AFTER, _LAST = map(Decision._fields.index, ("probability", "pass_propensity"))
+_AFTER, _DRAWN = map(Decision._fields.index, ("probability", "pass_propensity"))
+_GOVERNED = _DRAWN + len(Drawn._fields)
 
 
 def decide(score: float | None, thresholds: Thresholds | None) -> Outcome:
@@ -206,14 +209,15 @@ def explored(decision: Decision, drawn: Drawn, policy: DecisionPolicy) -> Decisi
     if drawn.explored == PASSED:
         reasons = (LET_THROUGH, *decision.reasons)[: policy.max_reasons]
         first = (*told[:_DECISION], str(Outcome.APPROVE), told[_SCORE], reasons)
-        return Decision._make((*first, *told[_AFTER:_LAST], *drawn))
-    return Decision._make((*told[:_LAST], *drawn))
+        return Decision._make((*first, *told[_AFTER:_DRAWN], *drawn, *told[_GOVERNED:]))
+    return Decision._make((*told[:_DRAWN], *drawn, *told[_GOVERNED:]))
 
 
 def policy_digest(
     policy: DecisionPolicy,
     thresholds: Thresholds | None,
     exploration: Mapping[str, object] | None = None,
+    governor: Mapping[str, object] | None = None,
 ) -> str:
     """The name of the rule that decided: SHA-256 over everything that it consists of, hex.
 
@@ -221,6 +225,7 @@ def policy_digest(
         policy: the decision policy in force.
         thresholds: the champion's cuts, or None without a champion.
         exploration: `selective_labels.Explorer.document`, or None where nothing is drawn.
+        governor: the fields of `governor.GovernorPolicy`, or None where no cap is held.
 
     Returns:
         64 hex digits; equal exactly when every field is equal.
@@ -235,6 +240,7 @@ def policy_digest(
         "policy": asdict(policy),
         "thresholds": None if thresholds is None else asdict(thresholds),
         **({} if exploration is None else {"exploration": exploration}),
+        **({} if governor is None else {"governor": governor}),
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -123,3 +123,9 @@ class Decision(NamedTuple):
     pass_propensity: float | None = None  # chance to be let through; None: not to be declined
     audit_propensity: float | None = None  # chance of an audit, had it not been let through
     explored: str | None = None  # passed | audited, at random
+    governed: str | None = None  # what the model alone would have answered; None: the same
+    review_cut: float | None = None  # scores from here on were reviewed; None: no governor
+    decline_cut: float | None = None  # scores from here on were declined
+    fpr_bound: float | None = None  # of genuine payments disturbed at most; None: not known
+    budget: float | None = None  # share of payments that might be disturbed
+    price_minor: float | None = None  # fraud let go per false block avoided; None: nothing was

@@ -11,12 +11,13 @@ scores rise for a while must not be able to open the gate behind them.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fraud_platform.decision import Outcome, Thresholds, decide
+from fraud_platform.events import Decision
 from fraud_platform.stats.block_budget import (
     Audits,
     FprPolicy,
@@ -29,6 +30,9 @@ from fraud_platform.stats.block_budget import (
 Floats = NDArray[np.float64]
 
 _HOUR_US = 3_600_000_000
+_SEVERITY = list(Outcome).index
+_DECISION, _SCORE = map(Decision._fields.index, ("decision", "score"))
+_AFTER, _GOVERNED = map(Decision._fields.index, ("probability", "governed"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +130,27 @@ def governed(score: float | None, thresholds: Thresholds, cuts: Cuts) -> Outcome
         >>> [str(governed(score, own, cuts)) for score in (0.4, 0.6, 0.85, 0.95)]
         ['approve', 'review', 'review', 'decline']
     """
-    if not cuts.is_held:
-        return decide(score, thresholds)
-    review = max(thresholds.review, cuts.review)
-    return decide(score, Thresholds(review, max(thresholds.decline, cuts.decline, review)))
+    alone = decide(score, thresholds)
+    return _milder(alone, decide(score, Thresholds(cuts.review, cuts.decline)))
+
+
+def capped(decision: Decision, cuts: Cuts) -> Decision:
+    """A model's decision under the cuts in force, with what it would have been without them.
+
+    Args:
+        decision: what the model alone would have decided.
+        cuts: those in force; recorded, so that the decision can be derived again.
+    """
+    told: tuple[Any, ...] = decision  # `_replace` would take twice as long
+    after = (cuts.review, cuts.decline, cuts.fpr_bound, cuts.budget, cuts.price_minor)
+    if cuts.is_held and decision.decision != Outcome.APPROVE:
+        alone = Outcome(decision.decision)
+        found = _milder(alone, decide(decision.score, Thresholds(cuts.review, cuts.decline)))
+        if found is not alone:
+            reasons = () if found is Outcome.APPROVE else decision.reasons
+            first = (*told[:_DECISION], str(found), told[_SCORE], reasons, *told[_AFTER:_GOVERNED])
+            return Decision._make((*first, str(alone), *after))
+    return Decision._make((*told[:_GOVERNED], None, *after))
 
 
 class Governor:
@@ -357,6 +378,10 @@ class _Cap:
             reaching = int(np.count_nonzero(scores >= self.cut)) + ranks
             lower = lowest_threshold(scores, min(reaching, scores.size - 1))
             self.cut, self._since_us = max(target, min(lower, self.cut)), now_us
+
+
+def _milder(first: Outcome, second: Outcome) -> Outcome:
+    return min(first, second, key=_SEVERITY)
 
 
 def _budget(policy: GovernorPolicy, max_fpr: float, checks: Sequence[Audits]) -> float:

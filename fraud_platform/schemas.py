@@ -193,6 +193,12 @@ DECISIONS = Table(
         "pass_propensity": pl.Float64(),  # chance to be let through; null: not to be declined
         "audit_propensity": pl.Float64(),  # chance of an audit, had it not been let through
         "explored": pl.String(),  # passed | audited, at random; null: neither
+        "governed": pl.String(),  # what the model alone would have answered; null: the same
+        "review_cut": pl.Float64(),  # scores from here on were reviewed; null: no governor
+        "decline_cut": pl.Float64(),  # scores from here on were declined
+        "fpr_bound": pl.Float64(),  # of genuine payments disturbed at most; null: not known
+        "budget": pl.Float64(),  # share of payments that might be disturbed
+        "price_minor": pl.Float64(),  # fraud let go per false block avoided, minor units
     },
     required=(
         "transaction_id",

@@ -21,9 +21,10 @@ from fraud_platform.adapters.log_writer import Decided, Recorded, decision_of
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.events import Decision, Label, Transaction
 
-FORMAT = 2
+FORMAT = 3
 """Of header and payloads; a reader refuses a larger one. Decisions of format 1 end before what
-exploration says of them: they are read with nulls there."""
+exploration says of them, those of format 2 before what the governor says: they are read with nulls
+there."""
 LARGEST = 1 << 22
 """A frame is never longer than this, bytes."""
 
@@ -141,11 +142,19 @@ Record = DecisionRecord | LabelRecord | tuple[ShadowScore, ...]
 
 _TYPES = get_type_hints(Decision) | {"features": bytes, "reasons": str, "missing": str}
 _STORED: Any = tuple[tuple(_TYPES[name] for name in Decision._fields)]  # type: ignore[misc]  # made of the fields at hand
-_LATER = ("pass_propensity", "audit_propensity", "explored")
-_FORMAT_1: Any = tuple[tuple(_TYPES[name] for name in Decision._fields if name not in _LATER)]  # type: ignore[misc]  # as above
+
+
+def _before(name: str) -> Any:
+    """Reads decisions of a format that ended before a field."""
+    end = Decision._fields.index(name)
+    stored: Any = tuple[tuple(_TYPES[field] for field in Decision._fields[:end])]  # type: ignore[misc]  # as above
+    return msgspec.msgpack.Decoder(tuple[Transaction, int, str, stored])
+
+
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECISION = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _STORED])
-_DECISION_1 = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _FORMAT_1])
+_FORMAT_2 = _before("governed")
+_FORMAT_1 = _before("pass_propensity")
 _LABEL = msgspec.msgpack.Decoder(Label)
 _SHADOW = msgspec.msgpack.Decoder(tuple[ShadowScore, ...])
 _HEADER = msgspec.msgpack.Decoder(Header)
@@ -319,8 +328,11 @@ def _read_decision(found: Frame, file: str) -> Any:
     try:
         return _DECISION.decode(found.payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        *first, row = _read(_DECISION_1, found, file)
-        return (*first, (*row, *[None] * len(_LATER)))
+        try:
+            *first, row = _FORMAT_2.decode(found.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            *first, row = _read(_FORMAT_1, found, file)
+        return (*first, (*row, *[None] * (len(Decision._fields) - len(row))))
 
 
 def _read(decoder: Any, found: Frame, file: str) -> Any:

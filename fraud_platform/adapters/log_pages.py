@@ -34,6 +34,7 @@ DECISION_COLUMNS = (
     *("score", "reasons", "probability", "expected_fpr", "mode", "missing", "arm", "is_late"),
     *("model_version", "model_digest", "policy_digest", "feature_spec_digest", "features"),
     *("latency_us", "expires_us", "pass_propensity", "audit_propensity", "explored"),
+    *("governed", "review_cut", "decline_cut", "fpr_bound", "budget", "price_minor"),
 )
 SHADOW_COLUMNS = ("seq", "transaction_id", "model_version", "model_digest", "score", "decision")
 COLUMNS = {

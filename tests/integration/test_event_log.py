@@ -333,6 +333,10 @@ def test_a_log_of_an_older_version_gets_the_columns_it_lacks(tmp_path):
     )
 
 
+LATER = ("pass_propensity", "audit_propensity", "explored", "governed", "review_cut")
+LATER += ("decline_cut", "fpr_bound", "budget", "price_minor")
+
+
 def test_a_log_of_before_exploration_gets_its_columns_and_nothing_drawn(tmp_path):
     path = tmp_path / "old.db"
     log, payment = EventLog(path), a_payment("a")
@@ -342,7 +346,7 @@ def test_a_log_of_before_exploration_gets_its_columns_and_nothing_drawn(tmp_path
     log.close()
     with closing(sqlite3.connect(path)) as older:
         older.execute("DROP INDEX decisions_explored")
-        for name in ("pass_propensity", "audit_propensity", "explored"):
+        for name in LATER:
             older.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
     assert open_audits(path) == []
     assert EventLog(path).decision("a") == a_decision(payment, seq)

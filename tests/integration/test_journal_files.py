@@ -332,7 +332,7 @@ def test_sealed_segments_are_chained_cut_verified_and_trimmed(home):
     home.drain()
     disk, log = FolderDisk(home.journal), LogFile(home.path)
     seals = log.seals()
-    assert len(seals) == 2
+    assert len(seals) == 3
     assert [seal.previous for seal in seals] == ["", *(seal.sha256 for seal in seals[:-1])]
     assert [path.stat().st_size for path in files(home)[: len(seals)]] == [s.bytes for s in seals]
     assert {segment.state for segment in examine(disk, log)} == {"sealed", "open"}

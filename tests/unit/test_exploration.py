@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_platform.adapters.journal_frames import (
+    FORMAT,
     DecisionRecord,
     Kind,
     frame,
@@ -154,10 +155,13 @@ def test_a_day_is_a_utc_day(us):
     assert day_of(us) * 86_400_000_000 <= us < (day_of(us) + 1) * 86_400_000_000
 
 
-def test_a_journal_of_format_1_is_read_with_nothing_drawn():
+@pytest.mark.parametrize(("form", "later"), [(1, "pass_propensity"), (2, "governed")])
+def test_a_journal_of_an_older_format_is_read_with_nulls(form, later):
+    assert form < FORMAT
     decided = Decided(1, payment(), 5, "scorer")
     row = row_of(decision())
-    old = msgspec.msgpack.encode((payment(), 5, "scorer", row[:-3]))
+    told = row[: Decision._fields.index(later)]
+    old = msgspec.msgpack.encode((payment(), 5, "scorer", told))
     (found,) = frames(frame(Kind.DECISION, 1, old, SALT), SALT)
     assert read_record(found, "00000001.seg") == DecisionRecord(decided, row)
 
