@@ -18,6 +18,7 @@ from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -51,7 +52,11 @@ class Settings(BaseSettings):
     """Configuration of one installation; frozen, validated, complete."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUD_", env_nested_delimiter="__", frozen=True, use_attribute_docstrings=True
+        env_prefix="FRAUD_",
+        env_nested_delimiter="__",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     home: Path = Path(".fraud")
@@ -98,6 +103,25 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = None
     """Secret shared with the issuer of signed tokens, for HS256; unset: only signatures that are
     checked with public keys count."""
+    notice_webhook_url: SecretStr | None = None
+    """Where pages are posted to, `https://` (or this machine); unset: nowhere. Every page is in
+    `alerts.jsonl`, too."""
+    notice_smtp_host: str | None = None
+    """Server that pages are mailed through, with STARTTLS; unset: none are mailed."""
+    notice_smtp_port: int = Field(default=587, ge=1, le=65_535)
+    """The mail server's port."""
+    notice_smtp_user: str | None = None
+    """Login at the mail server; unset: none."""
+    notice_smtp_password: SecretStr | None = None
+    """Password of that login."""
+    notice_mail_from: str = ""
+    """Address that pages are mailed from."""
+    notice_mail_to: str = ""
+    """Addresses that pages are mailed to, with commas between."""
+    notice_secret: SecretStr | None = None
+    """Secret that pages are signed with, shared with who receives them; needed for both ways."""
+    notice_seconds: float = Field(default=10.0, gt=0, le=120)
+    """How long a page may take on all ways together, tries again included, seconds."""
     log_format: Literal["text", "json"] = "text"
     """How the scorer writes its log: `text` for people, `json` with one object per line."""
     sandbox: bool = False
@@ -173,6 +197,24 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _refuse_pages_that_nobody_can_trust(self) -> "Settings":
+        """A page is signed, and nobody between reads it."""
+        url = self.notice_webhook_url.get_secret_value() if self.notice_webhook_url else None
+        if url is not None and not _is_private(url):
+            raise ValueError("found notice_webhook_url without https, expected https://host/...")
+        if self.notice_smtp_host and not (self.notice_mail_from and self.notice_mail_to):
+            raise ValueError(
+                "found notice_smtp_host alone, expected notice_mail_from and notice_mail_to"
+            )
+        length = len(self.notice_secret or "")
+        if (url or self.notice_smtp_host) and length < SHORTEST_KEY:
+            raise ValueError(
+                f"found a notice_secret of {length} characters, expected at least {SHORTEST_KEY}"
+                " (openssl rand -hex 32)"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -220,6 +262,11 @@ class Settings(BaseSettings):
     def mode_path(self) -> Path:
         """The best mode that the scorers may answer in, as ordered."""
         return self.home / "mode.json"
+
+    @property
+    def heal_dir(self) -> Path:
+        """What healing knows, did and is allowed: its ledger, its lease, its policy."""
+        return self.home / "heal"
 
     @property
     def tables_dir(self) -> Path:
@@ -276,6 +323,13 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """The settings of this process; called by composition roots and entry points only."""
     return Settings()
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody else can read what is sent to an address."""
+    parts = urlsplit(url)
+    is_here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    return is_here or (parts.scheme == "https" and bool(parts.hostname))
 
 
 def settings_table() -> str:
