@@ -35,6 +35,7 @@ from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.features.engines import Engine
+from fraud_platform.heal.harm import HarmPolicy
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.leaks import LeakPolicy
@@ -42,6 +43,7 @@ from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.rollout import RolloutPolicy
 from fraud_platform.segments import SegmentPolicy
 from fraud_platform.selective_labels import ExplorationPolicy
 from fraud_platform.training_set import TrainingPolicy
@@ -161,11 +163,13 @@ class Settings(BaseSettings):
     money: MoneyPolicy = Field(default_factory=MoneyPolicy)
     segments: SegmentPolicy = Field(default_factory=SegmentPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
+    rollout: RolloutPolicy = Field(default_factory=RolloutPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     healing: HealingPolicy = Field(default_factory=HealingPolicy)
+    harm: HarmPolicy = Field(default_factory=HarmPolicy)
     access: AccessPolicy = Field(default_factory=AccessPolicy)
 
-    @field_validator("validation", "access", "segments", "model", mode="before")
+    @field_validator("validation", "access", "segments", "model", "rollout", mode="before")
     @classmethod
     def _read_lists(cls, told: object) -> object:
         """Lists inside a policy come from the environment as JSON text."""
@@ -262,6 +266,11 @@ class Settings(BaseSettings):
     def mode_path(self) -> Path:
         """The best mode that the scorers may answer in, as ordered."""
         return self.home / "mode.json"
+
+    @property
+    def orders_path(self) -> Path:
+        """What healing has ordered the scorers; every order that ever was is sealed beside it."""
+        return self.home / "orders.json"
 
     @property
     def heal_dir(self) -> Path:
