@@ -7,10 +7,11 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from fraud_platform.settings import Settings, get_settings
 if TYPE_CHECKING:
     from fraud_platform.adapters.decision_source import Choice, DecisionSource
     from fraud_platform.decision_replay import Asked, Finding, Judge
+    from fraud_platform.orders import Orders
     from fraud_platform.replay_report import Json, ReplayReport, Tally
     from serving.ruling import Resident
 
@@ -136,6 +138,8 @@ class _Models:
         from fraud_platform.adapters.model_bundle import list_manifests
 
         self._dir, self._policy = settings.models_dir, settings.decision
+        self._orders_path = settings.orders_path
+        self._governor = settings.governor
         self._explorer = known_explorer(settings.exploration_key_path, settings.exploration)
         self._held: OrderedDict[tuple[str | None, str], Resident | str] = OrderedDict()
         try:
@@ -147,8 +151,18 @@ class _Models:
         self._by_digest = {one.model_digest: one.version for one in manifests}
 
     def judge_of(self, decision: Decision) -> "Judge | str":
-        """The judge of the model that a decision names, or why there is none."""
-        return self._resident(decision.model_version, decision.model_digest or "")
+        """The judge of the model that a decision names, under its orders, or why there is none."""
+        held = self._resident(decision.model_version, decision.model_digest or "")
+        if isinstance(held, str) or held.policy_digest == decision.policy_digest:
+            return held
+        return _under_its_orders(decision, held, self._orders)
+
+    @cached_property
+    def _orders(self) -> "tuple[Orders, ...]":
+        """Every order that was ever given; read once a decision is of another rule."""
+        from fraud_platform.adapters.orders_file import known_orders
+
+        return known_orders(self._orders_path)
 
     def arm_now(self, asked: "Asked") -> str | None:
         """The arm of a canary decision's card under the share in force; None: another canary."""
@@ -182,7 +196,7 @@ class _Models:
         if path is None:
             return f"its model is gone: version {version}, model {digest[:12]}"
         try:
-            return resident_of(load_bundle(path), self._policy, self._explorer)
+            return resident_of(load_bundle(path), self._policy, self._explorer, self._governor)
         except (FraudPlatformError, OSError) as error:
             return f"the bundle of version {path.name} is refused: {error}"
 
@@ -192,6 +206,25 @@ class _Models:
             return self._dir / str(version)
         other = self._by_digest.get(digest)
         return None if other is None else self._dir / other
+
+
+def _under_its_orders(
+    decision: Decision, held: "Resident", orders: "Sequence[Orders]"
+) -> "Resident":
+    """The judge under the orders whose rule a decision names.
+
+    If none has that name the policy was another one. Then the score tells what the model saw.
+    """
+    import numpy as np
+
+    from serving.obeying import ordered
+
+    judges = [held, *(ordered(held, one) for one in orders)]
+    named = [one for one in judges if one.policy_digest == decision.policy_digest]
+    if not named:
+        row = np.array([decision.features], dtype=np.float64)
+        named = [one for one in judges if one.model.score(one.seen(row))[0] == decision.score]
+    return named[0] if named else held
 
 
 def _refuse_nothing(choice: "Choice", source: "DecisionSource") -> None:

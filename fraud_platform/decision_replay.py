@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fraud_platform.decision import (
     NO_MODEL,
+    QUARANTINED,
     SET_ASIDE,
     STATE_IN_DOUBT,
     DecisionPolicy,
@@ -42,7 +43,7 @@ FIRST_VERSION = "recorded by the first version, which told less"
 ORPHANED = "its transaction is not in the log"
 
 _FIRST_MODE = "champion"  # what the first version called the mode in which a model decides
-_CAUSES = (NO_MODEL, STATE_IN_DOUBT, SET_ASIDE)
+_CAUSES = (NO_MODEL, STATE_IN_DOUBT, SET_ASIDE, QUARANTINED)
 _SECOND_US = 1_000_000
 
 
@@ -107,12 +108,17 @@ class Judge(Protocol):
     @property
     def model(self) -> Model: ...  # noqa: D102 -- the model itself, for the way around serving
     @property
-    def policy_digest(self) -> str: ...  # noqa: D102 -- names policy and thresholds
+    def policy_digest(self) -> str: ...  # noqa: D102 -- names policy, thresholds and orders
     @property
     def explorer(self) -> Explorer | None: ...  # noqa: D102 -- draws at random, if anything does
+    @property
+    def without(self) -> tuple[str, ...]: ...  # noqa: D102 -- what it was trained without
+
+    def seen(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Recorded rows, shape (n, k), as the model sees them."""
 
     def verdicts(self, features: NDArray[np.float64], arm: str) -> Sequence[Judged]:
-        """What the scorer says about rows, shape (n, k)."""
+        """What the scorer says about recorded rows, shape (n, k)."""
 
 
 class Judgement(NamedTuple):
@@ -170,7 +176,7 @@ def judged(decisions: Sequence[Decision], judge: Judge) -> list[Judgement]:
     # No more rows at once than the scorer's fast way takes: beyond, it takes the other one.
     for start in range(0, len(decisions), ROWS):
         rows = np.array([one.features for one in decisions[start : start + ROWS]], np.float64)
-        scores: list[float] = judge.model.score(rows).tolist()
+        scores: list[float] = judge.model.score(judge.seen(rows)).tolist()
         verdicts = judge.verdicts(rows, "champion")
         found += map(Judgement, [judge] * len(rows), scores, verdicts)
     return found
@@ -208,7 +214,7 @@ def _compare_record(found: Finding, case: Case) -> None:
     if decision.mode == _FIRST_MODE:
         found.gaps.append(FIRST_VERSION)
         return
-    found.one_of("arm", decision.arm, ("champion", "canary", "none"))
+    found.one_of("arm", decision.arm, ("champion", "canary", "fallback", "none"))
     if decision.arm == "none":
         found.same("mode", decision.mode, str(Mode.RULES_ONLY))
         for name in ("score", "probability", "expected_fpr", "model_version", "model_digest"):
@@ -248,6 +254,8 @@ def _compare_score(
     """What the model named by the record makes of the recorded vector."""
     decision, verdict, score = asked.decision, judgement.verdict, judgement.score
     found.same("model_version", decision.model_version, judgement.judge.version)
+    if decision.arm == "fallback" or judgement.judge.without:
+        found.same("arm", decision.arm, "fallback" if judgement.judge.without else "champion")
     found.same("score", decision.score, score if is_usable(score) else None)
     found.same("score as served", decision.score, verdict.score)
     if decision.mode != _FIRST_MODE:
@@ -347,11 +355,11 @@ def _case(asked: Asked, state: FeatureState) -> Case:
 def _judgements(cases: Sequence[Case], judge_of: JudgeOf) -> list[Judgement | str | None]:
     """One per case; the vectors of one model are scored together."""
     found: list[Judgement | str | None] = [None] * len(cases)
-    places: dict[tuple[str | None, str], list[int]] = {}
+    places: dict[tuple[str | None, str, str], list[int]] = {}
     for place, case in enumerate(cases):
         decision = case.asked.decision
         if decision.model_digest is not None and len(decision.features) == len(FEATURE_NAMES):
-            named = (decision.model_version, decision.model_digest)
+            named = (decision.model_version, decision.model_digest, decision.policy_digest)
             places.setdefault(named, []).append(place)
     for mine in places.values():
         decisions = [cases[place].asked.decision for place in mine]

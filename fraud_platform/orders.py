@@ -53,3 +53,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         told = msgspec.structs.replace(self, sequence=0, because={}, learning_frozen=False)
         return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+
+
+NORMAL = Orders()
+"""Orders nothing."""

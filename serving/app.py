@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 from litestar import get
@@ -37,6 +38,8 @@ from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.exploration import count_audits, show_exposure
+from serving.governing import governing_of
+from serving.governor_metrics import GovernorMetrics
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.hot_route import HotDecisions
@@ -45,12 +48,15 @@ from serving.metrics import Metrics
 from serving.mirror_metrics import MirrorMetrics
 from serving.model_metrics import ModelMetrics
 from serving.models import read_models
+from serving.orders import OrdersWatch
+from serving.orders_metrics import OrdersMetrics
 from serving.owner_socket import OwnerSocket
 from serving.parts import Parts
 from serving.paths import ScorerApp
 from serving.process_metrics import watched_process
 from serving.refusals import Refusals
 from serving.residents import Residents
+from serving.ruling import resident_of
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
 from serving.surroundings import Surroundings
@@ -175,28 +181,39 @@ def build_scorer(
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
-        explorer=explorer_at(settings.exploration_key_path, settings.exploration),
+        ready=partial(
+            resident_of,
+            policy=settings.decision,
+            explorer=explorer_at(settings.exploration_key_path, settings.exploration),
+            governor=settings.governor,
+        ),
     )
+    governing = governing_of(settings)
     counted.registry.register(ModelMetrics(champion))
     counted.registry.register(MirrorMetrics(settings.log_path))
+    orders = OrdersWatch(settings.orders_path, lambda: champion.ruling)
+    counted.registry.register(OrdersMetrics(orders))
+    if governing is not None:
+        counted.registry.register(GovernorMetrics(governing))
     engine = Engine(
         Parts(
             ledger=lambda: open_ledger(settings.log_path),
             log=EventLog(settings.log_path, busy_seconds=_BUSY_SECONDS),
             snapshots=StateSnapshots(settings.state_dir),
-            ruling=lambda: champion.ruling,
+            ruling=lambda: orders.ruling,
             stance=lambda: stance.stance,
             clock=clock,
             metrics=counted,
             durability=settings.journal_mode,
             queue_limit=settings.queue_limit,
+            governing=governing,
         )
     )
     show_exposure(counted, engine, clock)
     stance = StanceWatch(
         settings.mode_path,
         settings.modes,
-        Surroundings(settings, engine, champion, clock).situation,
+        Surroundings(settings, engine, orders, clock).situation,
         clock=time.monotonic,
         changed=counted.took_stance,
     )
@@ -208,8 +225,10 @@ def build_scorer(
         token_keys=settings.edge_token_keys,
         clock=clock,
         champion=champion,
+        orders=orders,
         stance=stance,
         metrics=counted,
+        governing=governing,
         children=children,
         door=door,
     )
@@ -244,8 +263,11 @@ async def _running(scorer: Scorer) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _started(scorer: Scorer) -> AsyncIterator[None]:
     await scorer.engine.start()
+    await scorer.orders.look()
     await scorer.champion.look()
     await scorer.stance.look()
+    if scorer.governing is not None:
+        scorer.governing.begin(scorer.orders.ruling)
     if scorer.door is not None:
         await scorer.door.open(scorer.engine, scorer.metrics)
     try:
@@ -264,6 +286,7 @@ def _lasting(scorer: Scorer) -> list[Named]:
     """What goes on beside the answers."""
     found = [
         ("the watch over the models", scorer.champion.run()),
+        ("the watch over the orders", scorer.orders.run()),
         ("the watch over the mode", scorer.stance.run()),
         *((f"keeping {child.name} running", child.run()) for child in scorer.children),
     ]

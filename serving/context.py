@@ -15,8 +15,10 @@ from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.children import Child
 from serving.engine import Engine
+from serving.governing import Governing
 from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
 from serving.metrics import Metrics
+from serving.orders import OrdersWatch
 from serving.owner_socket import OwnerSocket
 from serving.residents import Residents
 from serving.stance import StanceWatch
@@ -72,9 +74,11 @@ class Scorer(Edge):
 
     Attributes:
         engine: decides and records.
-        champion: which model decides.
+        champion: which models are in memory, by their roles.
+        orders: what is ordered, and which model decides under it.
         stance: in which mode it answers.
         metrics: what operators see.
+        governing: holds the caps of the models that decide; None: it is off.
         children: programs kept running beside it.
         upkeep: what goes on beside the answers.
         door: where its fronts come in; None: it has none.
@@ -82,8 +86,10 @@ class Scorer(Edge):
 
     engine: Engine
     champion: Residents
+    orders: OrdersWatch
     stance: StanceWatch
     metrics: Metrics
+    governing: Governing | None = None
     children: tuple[Child, ...] = ()
     upkeep: Upkeep = field(default_factory=Upkeep)
     door: OwnerSocket | None = None

@@ -18,15 +18,19 @@ from litestar import MediaType, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
+from numpy.typing import NDArray
 
 from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.adapters.orders_file import known_orders
 from fraud_platform.adapters.sealed_folder import require_plain_name
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Decision
 from fraud_platform.features.spec import FEATURES, spec_digest
 from fraud_platform.model import Model
+from fraud_platform.settings import Settings
 from serving.context import Scorer
 from serving.docs import NEEDS_KEY, returns
+from serving.obeying import divisors_of
 from serving.paths import transaction_id_of
 from serving.refusals import RETRY_AFTER_SECONDS, RefusedError
 from serving.ruling import Ruling
@@ -91,28 +95,25 @@ async def explain_decision(
     if not _ROOM.acquire(blocking=False):
         raise _unverified("More explanations are being asked for than this scorer computes")
     try:
-        work = partial(explained, decision, scorer.champion.ruling, scorer.settings.models_dir)
+        work = partial(explained, decision, scorer.champion.ruling, scorer.settings)
         answer = await asyncio.get_running_loop().run_in_executor(_WORKERS, work)
     finally:
         _ROOM.release()
     return Response(msgspec.json.encode(answer), media_type=MediaType.JSON)
 
 
-def explained(decision: Decision, ruling: Ruling, models_dir: Path) -> ExplanationOut:
+def explained(decision: Decision, ruling: Ruling, settings: Settings) -> ExplanationOut:
     """The answer for a decision that a model took; blocking.
 
     Raises:
         RefusedError: 404 when the model is gone; 503 when it or the sum cannot be verified.
     """
     digest, version = str(decision.model_digest), decision.model_version or ""
-    model = _resident(digest, ruling) or _from_disk(digest, version, models_dir)
-    row = np.array(decision.features, dtype=np.float64)
+    model = _resident(digest, ruling) or _from_disk(digest, version, settings.models_dir)
     try:
-        found = model.explanation(row)
+        found = model.explanation(_seen(decision, model, settings.orders_path))
     except FraudPlatformError as error:
         raise _unverified(error.message) from error
-    if decision.score is not None and model.score(row.reshape(1, -1))[0] != decision.score:
-        raise _unverified("The model does not give the recorded features the recorded score")
     shares = zip(FEATURES, decision.features, found.contributions[0].tolist(), strict=True)
     return ExplanationOut(
         transaction_id=decision.transaction_id,
@@ -135,6 +136,18 @@ def explained(decision: Decision, ruling: Ruling, models_dir: Path) -> Explanati
             for feature, value, share in sorted(shares, key=lambda part: -abs(part[2]))
         ],
     )
+
+
+def _seen(decision: Decision, model: Model, orders_path: Path) -> NDArray[np.float64]:
+    """The recorded features as the model saw them: in the units of then, which the score tells."""
+    row: NDArray[np.float64] = np.array(decision.features, dtype=np.float64)
+    if decision.score is None or model.score(row.reshape(1, -1))[0] == decision.score:
+        return row
+    for divisors in filter(None, map(divisors_of, known_orders(orders_path))):
+        seen: NDArray[np.float64] = row / np.array(divisors)
+        if model.score(seen.reshape(1, -1))[0] == decision.score:
+            return seen
+    raise _unverified("The model does not give the recorded features the recorded score")
 
 
 def _resident(digest: str, ruling: Ruling) -> Model | None:

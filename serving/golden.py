@@ -34,7 +34,7 @@ def golden_problem(scorer: Scorer) -> str | None:
     try:
         payment = payment_from(msgspec.json.encode(wire), now_us, scorer).transaction
         features = np.array([rings.read(payment)], dtype=np.float64)
-        [verdict] = scorer.champion.ruling.verdicts(
+        [verdict] = scorer.orders.ruling.verdicts(
             features, [payment.card_id], [payment.amount_minor]
         )
     except Exception as error:

@@ -88,12 +88,14 @@ async def ready(
     if scorer.engine.doubtful:
         doubts = [f"{len(scorer.engine.doubtful)} shards of the state are being folded again"]
     doubts += [f"{role}: {why}" for role, why in sorted(scorer.champion.load_errors.items())]
+    if scorer.orders.error is not None:
+        doubts.append(f"the orders of before stay in force: {scorer.orders.error}")
     body = HealthOut(status="not_ready" if found else "ready")
     if _may_read(request, scorer):
         body = HealthOut(
             status=body.status,
             problems=found + doubts,
-            model_version=scorer.champion.ruling.version,
+            model_version=scorer.orders.ruling.version,
             seq=scorer.engine.last_seq,
         )
     return Response(

@@ -35,12 +35,11 @@ class Metrics:
         decisions = Counter(
             "fraud_decisions", "Decisions taken", ["outcome", "mode", "arm"], registry=registry
         )
-        ways = (("normal", "champion"), ("normal", "canary"), ("degraded", "champion"))
+        arms = ("champion", "canary", "fallback")
+        ways = (*itertools.product(("normal", "degraded"), arms), ("rules_only", "none"))
         self._decisions = {
             (str(outcome), mode, arm): decisions.labels(str(outcome), mode, arm)
-            for outcome, (mode, arm) in itertools.product(
-                Outcome, (*ways, ("degraded", "canary"), ("rules_only", "none"))
-            )
+            for outcome, (mode, arm) in itertools.product(Outcome, ways)
         }
         self._score = GroupHistogram(
             "fraud_score", "Scores of decided payments, all models", _SCORES, registry

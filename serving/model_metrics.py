@@ -32,6 +32,7 @@ class ModelMetrics(Collector):
             ("champion", ruling.champion),
             ("challenger", ruling.challenger),
             ("previous", ruling.previous),
+            *(("fallback", resident) for resident in ruling.fallbacks),
         )
         for role, resident in held:
             if resident is not None:

@@ -19,6 +19,7 @@ class DeployedOut(ModelsOut, kw_only=True, frozen=True):
 
     challenger: str | None
     previous: str | None
+    fallbacks: list[str]
     canary_share: float
     load_errors: dict[str, str]
 
@@ -38,6 +39,7 @@ async def read_models(scorer: NamedDependency[Scorer]) -> Response[bytes]:
         champion_digest=ruling.model_digest,
         challenger=_version(ruling.challenger),
         previous=_version(ruling.previous),
+        fallbacks=[resident.version for resident in ruling.fallbacks],
         canary_share=ruling.canary_share,
         load_error=scorer.champion.load_error,
         load_errors=dict(scorer.champion.load_errors),

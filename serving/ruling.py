@@ -32,8 +32,10 @@ from fraud_platform.decision import (
 )
 from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURES, spec_digest
+from fraud_platform.governor import GovernorPolicy
 from fraud_platform.model import Model
 from fraud_platform.native_score import NativeScorer
+from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.selective_labels import Explorer
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
@@ -45,6 +47,7 @@ REASON_TEXTS: Mapping[str, str] = {
 """Reason code -> the sentence a person reads."""
 
 CHAMPION_ARM, CANARY_ARM, NO_ARM = "champion", "canary", "none"
+FALLBACK_ARM = "fallback"
 
 _REASON_CODES = [feature.reason_code for feature in FEATURES]
 _HASHES = 1 << 64
@@ -59,7 +62,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         probability: calibrated chance of fraud, or None when it cannot be told.
         expected_fpr: share of genuine payments that score at least this, or None without a score.
         reasons: codes of a review or decline, strongest first.
-        arm: "champion", "canary", or "none" when no model judged.
+        arm: "champion", "canary", "fallback", or "none" when no model judged.
         version: version of the model that judged, or None.
         model_digest: SHA-256 of its file, or None.
         policy_digest: names policy and thresholds.
@@ -100,6 +103,8 @@ class Resident:
         shadow_scorer: scores for the thread that shadows.
         explainer: reasons for the thread that decides.
         explorer: draws what is let through or audited at random; None: nothing is.
+        without: groups of features that it was trained without.
+        divisors: what each feature is divided by before the model sees it; (): nothing is.
     """
 
     version: str
@@ -112,9 +117,16 @@ class Resident:
     shadow_scorer: NativeScorer = field(compare=False)
     explainer: FastExplainer = field(compare=False)
     explorer: Explorer | None = None
+    without: tuple[str, ...] = ()
+    divisors: tuple[float, ...] = ()
+
+    def seen(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Recorded rows, shape (n, k), as the model sees them."""
+        return features / np.array(self.divisors) if self.divisors else features
 
     def verdicts(self, features: NDArray[np.float64], arm: str) -> list[Verdict]:
         """Outcomes for a matrix of feature rows, shape (n, k), n >= 1."""
+        features = self.seen(features)
         scores: list[float] = self.scorer.score(features).tolist()
         outcomes = [decide(score, self.thresholds) for score in scores]
         disturbed = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
@@ -140,7 +152,7 @@ class Resident:
                 score if is_usable(score) else None,
                 decide(score, self.thresholds),
             )
-            for score in self.shadow_scorer.score(features).tolist()
+            for score in self.shadow_scorer.score(self.seen(features)).tolist()
         ]
 
     def _reasons(
@@ -173,7 +185,12 @@ class Ruling:
         challenger: shadows, and decides on the canary's cards; or None.
         previous: the champion before, ready to take over; or None.
         canary_share: share of the cards that the challenger decides on, in [0, 1].
-        missing: "champion" when another model than the deployed one stands in for it.
+        missing: "champion" when another model than the deployed one stands in for it, "features"
+            when it decides without some.
+        fallbacks: stand in for the champion when features are not to be used.
+        lead: the arm of what decides where no canary does.
+        cause: the reason code of payments that no model may judge.
+        orders: what was ordered otherwise, and is obeyed here.
     """
 
     policy: DecisionPolicy
@@ -182,6 +199,10 @@ class Ruling:
     previous: Resident | None = None
     canary_share: float = 0.0
     missing: tuple[str, ...] = ()
+    fallbacks: tuple[Resident, ...] = ()
+    lead: str = CHAMPION_ARM
+    cause: str = NO_MODEL
+    orders: Orders = NORMAL
 
     @property
     def mode(self) -> str:
@@ -223,7 +244,7 @@ class Ruling:
     @property
     def residents(self) -> tuple[Resident, ...]:
         """The models in memory, each once."""
-        found = (self.champion, self.challenger, self.previous)
+        found = (self.champion, self.challenger, self.previous, *self.fallbacks)
         return tuple({r.model.digest: r for r in found if r is not None}.values())
 
     def arm(self, card_id: str) -> str:
@@ -232,7 +253,7 @@ class Ruling:
         Another challenger gets other cards. There is no canary beside a model that stands in.
         """
         if self.challenger is None or not self.canary_share or self.mode != "normal":
-            return CHAMPION_ARM if self.champion is not None else NO_ARM
+            return self.lead if self.champion is not None else NO_ARM
         salt = bytes.fromhex(self.challenger.model.digest)
         place = hashlib.blake2b(card_id.encode(), digest_size=8, key=salt).digest()
         share = int(self.canary_share * _HASHES)
@@ -249,9 +270,9 @@ class Ruling:
             amounts: n amounts in minor units; they choose the outcome where there is no model.
         """
         if self.champion is None:
-            return self.without_score(amounts, NO_MODEL)
+            return self.without_score(amounts, self.cause)
         if self.challenger is None or not self.canary_share:
-            return self.champion.verdicts(features, CHAMPION_ARM) if cards else []
+            return self.champion.verdicts(features, self.lead) if cards else []
         rows: dict[str, list[int]] = {}
         for row, card in enumerate(cards):
             rows.setdefault(self.arm(card), []).append(row)
@@ -279,9 +300,10 @@ class Ruling:
         """What the challenger says about rows it did not decide on; after the answer is out.
 
         Returns:
-            One per row; empty without a challenger; None when it failed, which harms nothing.
+            One per row; empty without a challenger or when ordered so; None when it failed, which
+            harms nothing.
         """
-        if self.challenger is None or not len(features):
+        if self.challenger is None or self.orders.is_shedding or not len(features):
             return []
         try:
             return self.challenger.shadow(features)
@@ -301,7 +323,10 @@ def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:
 
 
 def resident_of(
-    bundle: Bundle, policy: DecisionPolicy, explorer: Explorer | None = None
+    bundle: Bundle,
+    policy: DecisionPolicy,
+    explorer: Explorer | None = None,
+    governor: GovernorPolicy | None = None,
 ) -> Resident:
     """A verified bundle, ready to decide: the fast way checked, every path taken once.
 
@@ -309,6 +334,7 @@ def resident_of(
         bundle: the bundle.
         policy: the decision policy in force.
         explorer: what overrules it at random; named in the policy's digest.
+        governor: the cap that it is held under; named there, too.
 
     Raises:
         DataContractError: the manifest's thresholds make no sense.
@@ -322,11 +348,17 @@ def resident_of(
         thresholds,
         bundle.calibration,
         policy,
-        policy_digest(policy, thresholds, None if explorer is None else explorer.document),
+        policy_digest(
+            policy,
+            thresholds,
+            None if explorer is None else explorer.document,
+            None if governor is None else governor.document,
+        ),
         NativeScorer(model, check),
         NativeScorer(model, check),
         FastExplainer(model, check),  # explains through the library once, too
         explorer,
+        manifest.without,
     )
     resident.verdicts(check[:1], CHAMPION_ARM)
     resident.explainer.explain(check[:1], model.score(check[:1]))

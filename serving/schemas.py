@@ -156,7 +156,9 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
         list[str] | UnsetType,
         Meta(description="In mode degraded only: the capabilities that were missing"),
     ] = UNSET
-    arm: Annotated[Literal["champion", "canary", "none"], Meta(description="Whose model decided")]
+    arm: Annotated[
+        Literal["champion", "canary", "fallback", "none"], Meta(description="Whose model decided")
+    ]
     model_version: str | None
     model_digest: str | None
     policy_digest: str

@@ -6,7 +6,7 @@ from fraud_platform.adapters.mirror_status import is_away, read_status, status_p
 from fraud_platform.modes import Situation
 from fraud_platform.settings import Settings
 from serving.engine import Engine
-from serving.residents import Residents
+from serving.orders import OrdersWatch
 
 _LARGE_TAIL = 50_000
 """So many records that are not in the tables yet: whatever drains them is not there."""
@@ -18,7 +18,7 @@ class Surroundings:
     Args:
         settings: what is configured, and may therefore be missing.
         engine: whether it can record.
-        champion: whether there is a model, and which.
+        orders: whether a model decides, and what it lacks.
         clock: microseconds since 1970-01-01 UTC.
     """
 
@@ -26,18 +26,18 @@ class Surroundings:
         self,
         settings: Settings,
         engine: Engine,
-        champion: Residents,
+        orders: OrdersWatch,
         clock: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._engine = engine
-        self._champion = champion
+        self._orders = orders
         self._clock = clock
         self._since = clock() / 1e6
 
     def situation(self) -> Situation:
         """What is found now."""
-        ruling, ledger = self._champion.ruling, self._engine.ledger
+        ruling, ledger = self._orders.ruling, self._engine.ledger
         missing = set(ruling.missing)
         if self._engine.doubtful:
             missing.add("state")

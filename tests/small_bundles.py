@@ -33,7 +33,13 @@ def trained(seed: int) -> Model:
 
 
 def write_small_bundle(
-    models_dir: Path, version: str, model: Model, *, review: float = 0.3, decline: float = 0.8
+    models_dir: Path,
+    version: str,
+    model: Model,
+    *,
+    review: float = 0.3,
+    decline: float = 0.8,
+    without: tuple[str, ...] = (),
 ) -> Path:
     """A sound bundle of a model; its folder."""
     lineage = Lineage(
@@ -43,6 +49,7 @@ def write_small_bundle(
         training_set_digest="0" * 64,
         run_id=f"run-{version}",
         report={"average_precision": 0.5},
+        without=without,
     )
     evidence = Evidence(
         calibration=_calibrated(model),

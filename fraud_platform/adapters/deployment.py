@@ -5,6 +5,7 @@ What belongs here: the form of `deployment.json`, reading and writing it. Who ma
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         challenger: scores along without deciding, but for the canary's cards; or None.
         previous: the champion before, to fall back to; or None.
         canary_share: share of the cards on which the challenger decides, in [0, 1].
+        fallbacks: what stands in for the champion when features are not to be used, by what it
+            does without; scorers ask the bundles for that.
     """
 
     sequence: int = 0
@@ -45,6 +48,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     challenger: Pointer | None = None
     previous: Pointer | None = None
     canary_share: float = 0.0
+    fallbacks: Mapping[str, Pointer] = {}
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.canary_share <= 1.0:
@@ -63,7 +67,8 @@ def read_deployment(models_dir: Path) -> Deployment:
         return Deployment()
     try:
         found = msgspec.json.decode(read_regular(path), type=Deployment)
-        for pointer in (found.champion, found.challenger, found.previous):
+        roles = (found.champion, found.challenger, found.previous)
+        for pointer in (*roles, *found.fallbacks.values()):
             if pointer is not None:
                 require_plain_name(pointer.path)
     except (msgspec.MsgspecError, UnicodeDecodeError, PermanentError) as error:

@@ -53,6 +53,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         training_set_digest: digest of the training set's document.
         run_id: the registry's run.
         report: `EvaluationReport.to_dict` on the test slice.
+        without: groups of features (`fallbacks.GROUPS`) that it was trained without; a manifest
+            says nothing of it where there are none.
     """
 
     review_threshold: float
@@ -61,9 +63,10 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     training_set_digest: str
     run_id: str
     report: dict[str, float]
+    without: tuple[str, ...] = ()
 
 
-class Manifest(Lineage, frozen=True, kw_only=True):
+class Manifest(Lineage, frozen=True, kw_only=True, omit_defaults=True):
     """Everything a scorer must know about one version.
 
     Attributes:

@@ -73,11 +73,15 @@ class Judge:
     verdict: Verdict | None = SURE
     policy_digest: str = "p" * 64
     explorer: Explorer | None = None
+    without: tuple[str, ...] = ()
     calls: tuple[int, ...] = ()
 
     @cached_property
     def model(self):
         return FirstFeature()
+
+    def seen(self, features):
+        return features
 
     def verdicts(self, features, arm):
         self.calls += (len(features),)

@@ -1,0 +1,91 @@
+"""A ruling under orders: what decides, and on what, while healing has ordered otherwise.
+
+Orders are obeyed by ruling with other models, not by other code on the way of a decision. The
+features that are recorded stay what was read; only what a model sees of them is changed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fraud_platform.decision import QUARANTINED, SET_ASIDE
+from fraud_platform.fallbacks import features_of
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.orders import NORMAL, Orders
+from fraud_platform.selective_labels import Explorer
+from serving.ruling import FALLBACK_ARM, Resident, Ruling
+
+
+def under(ruling: Ruling, orders: Orders) -> Ruling:
+    """The ruling that obeys the orders.
+
+    Of the fallbacks that lack all quarantined groups, the one that lacks the fewest features
+    decides. Where there is none no model does, and a person looks at every payment.
+
+    Args:
+        ruling: the models by their roles, under no orders.
+        orders: what is ordered.
+    """
+    if orders.digest == NORMAL.digest:
+        return replace(ruling, orders=orders)
+    challenger, share, missing = ruling.challenger, ruling.canary_share, ruling.missing
+    champion, lead, cause = ruling.champion, ruling.lead, ruling.cause
+    if orders.quarantined:
+        champion = _fallback(ruling.fallbacks, orders.quarantined)
+        challenger, share = None, 0.0  # it rests on the same features
+        missing = (*missing, "features") if champion is not None else ()
+        lead, cause = FALLBACK_ARM, QUARANTINED
+    return replace(
+        ruling,
+        champion=None if champion is None else ordered(champion, orders),
+        challenger=None if challenger is None else ordered(challenger, orders),
+        canary_share=share,
+        missing=missing,
+        lead=lead,
+        cause=cause,
+        orders=orders,
+    )
+
+
+def without_orders(ruling: Ruling) -> Ruling:
+    """The ruling while nobody knows what is ordered: no model decides, nothing is approved."""
+    return replace(ruling, champion=None, challenger=None, missing=(), cause=SET_ASIDE)
+
+
+def ordered(resident: Resident, orders: Orders) -> Resident:
+    """The same model under orders; its rule has another name, as it may decide otherwise."""
+    if orders.digest == NORMAL.digest:
+        return resident
+    told = f"{resident.policy_digest} {orders.digest}"
+    explorer = resident.explorer
+    return replace(
+        resident,
+        policy_digest=hashlib.sha256(told.encode()).hexdigest(),
+        explorer=None if explorer is None else _more_audits(explorer, orders.audit_factor),
+        divisors=divisors_of(orders),
+    )
+
+
+def divisors_of(orders: Orders) -> tuple[float, ...]:
+    """What each feature is divided by before a model sees it; () where none is changed."""
+    factors = orders.unit_factors
+    return tuple(factors.get(name, 1.0) for name in FEATURE_NAMES) if factors else ()
+
+
+def _fallback(fallbacks: Sequence[Resident], quarantined: Sequence[str]) -> Resident | None:
+    fit = [found for found in fallbacks if set(quarantined) <= set(found.without)]
+    return min(fit, key=lambda found: len(features_of(found.without)), default=None)
+
+
+def _more_audits(explorer: Explorer, factor: float) -> Explorer:
+    """The same draws at `factor` times the rates; the day's limit grows with them."""
+    policy = explorer.policy
+    return replace(
+        explorer,
+        policy=replace(
+            policy,
+            audit_rate=min(1.0, policy.audit_rate * factor),
+            audit_rate_approved=min(1.0, policy.audit_rate_approved * factor),
+            audits_per_day=round(policy.audits_per_day * factor),
+        ),
+    )
