@@ -1,0 +1,327 @@
+"""What is normal: the bounds of the monitors, and what was learnt from payments known to be well.
+
+What belongs here: the policy and the reference. What is held against it is `invariants`, `units`,
+`rhythm` and `clues`. A reference is frozen: it is learnt again only after a verified heal.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fraud_platform.features.spec import MONEY_NAMES
+from fraud_platform.heal.evidence import Reading, Signal, Standing
+from fraud_platform.proportions import wilson
+from fraud_platform.schemas import CONTEXT_COLUMNS, UTC_MICROSECONDS
+
+Floats = NDArray[np.float64]
+
+HOUR_US, DAY_US, WEEK_HOURS = 3_600_000_000, 86_400_000_000, 168
+
+AMOUNT = MONEY_NAMES[0]
+"""The amount as it was sent, under the name of its feature."""
+
+MANNER = ("payment_method", "entry_mode")
+"""How a payment is made: which facts a sender knows depends on it."""
+
+TERMINAL_FACTS = ("merchant_category", "country", "latitude", "longitude")
+"""Facts of the terminal: who knows a terminal knows which of them are known."""
+
+CLOSED = ("payment_method", "entry_mode", "currency")
+"""Vocabularies that are agreed: one new word is a change of the contract."""
+OPEN = ("country", "merchant_category")
+"""Vocabularies that trade extends: new words are normal unless old ones vanish for them."""
+
+ENTITIES = ("card_id", "terminal_id", "device_id")
+"""Who can make unusually many payments."""
+
+LAWS = (
+    ("card_payment_count_1h", "card_payment_count_1d"),
+    ("card_payment_count_1d", "card_payment_count_7d"),
+    ("card_payment_count_7d", "card_payment_count_30d"),
+    ("card_distinct_terminals_1d", "card_payment_count_1d"),
+    ("card_amount_min_30d", "card_amount_mean_30d"),
+    ("card_amount_mean_30d", "card_amount_max_30d"),
+    ("transaction_amount", "card_amount_max_30d"),
+    ("terminal_distinct_cards_1d", "terminal_payment_count_1d"),
+)
+"""Pairs of features, the first of which never exceeds the second, where the reference agrees."""
+
+BUSIEST = (1, 10)
+"""One terminal is used to test cards, ten devices are a farm of bots."""
+
+_FEWEST_WINDOWS = 3
+_LEAST_OF_A_KIND = 20  # payments of a terminal or a manner before it speaks for itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorPolicy:
+    """Bounds of the monitors that look at payments, features, labels and audits.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    window: int = 3_000
+    """Newest payments that are looked at."""
+    min_rows: int = 500
+    """Fewest of them; below, a monitor is blind."""
+    confidence: float = 0.9999
+    """Two-sided confidence that a share must reach before it exceeds its bound."""
+    max_null_gain: float = 0.02
+    """Tolerated rise of the share of nulls, absolute."""
+    max_outside: float = 0.01
+    """Tolerated share of values outside of the reference's range."""
+    range_spread: float = 3.0
+    """The range of a quantity reaches so many times beyond its smallest and largest value."""
+    max_new_share: float = 0.02
+    """Tolerated share of values, or of pairs of values, that the reference does not know."""
+    max_duplicate_gain: float = 0.02
+    """Tolerated rise of the share of payments that repeat another."""
+    duplicate_seconds: float = 10.0
+    """Same card, terminal and amount within this time: a repetition."""
+    max_rejected: float = 0.02
+    """Tolerated share of payments that are refused at the door."""
+    max_unit_distance: float = 0.08
+    """Largest Kolmogorov-Smirnov distance, after the division, of a change of unit."""
+    min_unit_share: float = 0.05
+    """Fewest payments in the other unit, as a share."""
+    max_clock_shift_minutes: float = 10.0
+    """Tolerated change of the time between a payment and its arrival."""
+    min_clock_gain: float = 0.05
+    """Likelihood per payment, in nats, that another hour must gain to be called the true one."""
+    max_feature_age_seconds: float = 600.0
+    """Largest age of what the newest features know, 99th percentile."""
+    max_parity_share: float = 0.005
+    """Tolerated share of served vectors that differ from the recomputed ones."""
+    max_score_change: float = 1e-6
+    """Largest change of a stored row's score."""
+    max_conflict_gain: float = 0.02
+    """Tolerated rise of the share of labelled payments whose sources contradict each other."""
+    max_silence_seconds: float = 120.0
+    """Longest time without a sign of life."""
+    bins: int = 10
+    """Quantile bins of a shift."""
+    noted_psi: float = 0.02
+    """Debiased PSI from which a shift is written down."""
+    major_psi: float = 0.10
+    """Debiased PSI from which it counts as a clue."""
+    false_discoveries: float = 0.05
+    """Mean share of the features called shifted that are not."""
+    max_volume_ratio: float = 2.0
+    """Payments against those of the same hours of the week."""
+    max_concentration: float = 1.5
+    """Share of the busiest cards or terminals against the largest that the reference ever had."""
+    change_hours: float = 24.0
+    """For this long a change of model or configuration is a suspect."""
+    max_missed_ratio: float = 1.25
+    """Tolerated ratio of reported frauds to those the scores led to expect."""
+    report_alpha: float = 1e-4
+    """A false alarm about missed fraud once in 1 / alpha steps or less often."""
+    report_step_hours: int = 6
+    """Length of such a step."""
+    audit_confidence: float = 0.999
+    """Two-sided confidence of the ratio of audited to expected frauds."""
+    min_audits: int = 30
+    """Fewest audits that may speak."""
+    min_audit_ratio: float = 0.8
+    """Below this ratio the model sees fraud where none is."""
+    surge_audit_ratio: float = 1.3
+    """Above it there is an attack that the model does see."""
+    max_replay_ratio: float = 1.25
+    """Tolerated ratio of disturbed payments, champion to the one before, on the same payments."""
+    replay_alpha: float = 1e-4
+    """Chance to call a champion worse than the one before that is not."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            # A NaN fails every comparison, so this also refuses what is not a number.
+            if not getattr(self, field.name) > 0:
+                raise ValueError(f"found {field.name}={getattr(self, field.name)}, expected > 0")
+        shares = ("confidence", "audit_confidence", "report_alpha", "replay_alpha", "max_outside")
+        for name in (*shares, "max_null_gain", "max_new_share", "false_discoveries"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"found {name}={getattr(self, name)}, expected below 1")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Payments that are known to be well; everything else here is learnt from them.
+
+    Attributes:
+        payments: `PAYLOAD_COLUMNS`, and received_timestamp if known, in order of event time; whole
+            weeks tell volumes, several windows tell how busy the busiest are.
+        features: one Float64 column per feature, of these or of other well payments; or None.
+        scores: of the champion on such payments, shape (n,); or None.
+        policy: what it is learnt by, and what is held against it.
+    """
+
+    payments: pl.DataFrame
+    features: pl.DataFrame | None = None
+    scores: Floats | None = None
+    policy: MonitorPolicy = MonitorPolicy()
+
+    @cached_property
+    def null_shares(self) -> dict[str, float]:
+        """Share of nulls by column of the context."""
+        row = self.payments.select(pl.col(*CONTEXT_COLUMNS).is_null().mean()).to_dicts()[0]
+        return {name: float(share or 0.0) for name, share in row.items()}
+
+    @cached_property
+    def nulls_by_terminal(self) -> pl.DataFrame:
+        """terminal_id and the share of nulls of each of `TERMINAL_FACTS`, of well-known ones."""
+        return (
+            self.payments.group_by("terminal_id")
+            .agg(pl.col(*TERMINAL_FACTS).is_null().mean(), rows=pl.len())
+            .filter(pl.col("rows") >= _LEAST_OF_A_KIND)
+            .drop("rows")
+        )
+
+    @cached_property
+    def nulls_by_manner(self) -> pl.DataFrame:
+        """`MANNER` and the share of nulls of every other fact, of common manners of paying."""
+        told = [name for name in CONTEXT_COLUMNS if name not in MANNER]
+        return (
+            self.payments.group_by(MANNER)
+            .agg(pl.col(told).is_null().mean(), rows=pl.len())
+            .filter(pl.col("rows") >= _LEAST_OF_A_KIND)
+            .drop("rows")
+        )
+
+    @cached_property
+    def amounts(self) -> Floats:
+        """Amounts in minor units, sorted; shape (n,)."""
+        return np.sort(self.payments["amount_minor"].to_numpy().astype(np.float64))
+
+    @cached_property
+    def rates(self) -> Floats:
+        """Payments an hour, by hour of the week from Monday midnight UTC, shape (168,).
+
+        From less than a week, by hour of the day; NaN throughout from less than a day.
+        """
+        hours = hours_of(self.payments)
+        first, last = int(hours.min()), int(hours.max())
+        whole = np.arange(first + 1, last)  # the first and the last hour may be cut
+        cycle = WEEK_HOURS if whole.size >= WEEK_HOURS else 24
+        if whole.size < 24:
+            return np.full(WEEK_HOURS, np.nan)
+        counts = np.bincount(hours - first, minlength=last - first + 1)[1:-1]
+        places = hour_of_week(whole) % cycle
+        mean = np.bincount(places, counts, cycle) / np.bincount(places, minlength=cycle)
+        return np.resize(mean, WEEK_HOURS)
+
+    @cached_property
+    def known_values(self) -> dict[str, pl.DataFrame]:
+        """Field of `CLOSED` and `OPEN` -> its values and their share (`proportion`)."""
+        fields = {name: self.payments[name].drop_nulls() for name in (*CLOSED, *OPEN)}
+        return {
+            name: values.value_counts(normalize=True)
+            for name, values in fields.items()
+            if len(values)
+        }
+
+    @cached_property
+    def manners(self) -> pl.DataFrame:
+        """The combinations of `MANNER` that occur."""
+        return self.payments.select(*MANNER).drop_nulls().unique()
+
+    @cached_property
+    def repeated_share(self) -> float:
+        """Share of payments that repeat another."""
+        return repeated(self.payments, self.policy.duplicate_seconds)
+
+    @cached_property
+    def kept_laws(self) -> tuple[tuple[str, str], ...]:
+        """Those of `LAWS` that hold for every row of the features."""
+        if self.features is None:
+            return ()
+        told = [law for law in LAWS if set(law) <= set(self.features.columns)]
+        return tuple(law for law in told if not broken(self.features, *law))
+
+    @cached_property
+    def busiest(self) -> dict[tuple[str, int], float]:
+        """(entity, so many busiest) -> their largest share in any window; empty below three."""
+        rows = self.policy.window
+        windows = [self.payments.slice(n, rows) for n in range(0, self.payments.height, rows)]
+        whole = [one for one in windows if one.height == rows]
+        if len(whole) < _FEWEST_WINDOWS:
+            return {}
+        return {
+            (name, count): max(busiest_share(one, name, count) for one in whole)
+            for name in ENTITIES
+            for count in BUSIEST
+        }
+
+
+def hours_of(payments: pl.DataFrame) -> NDArray[np.int64]:
+    """Hours since 1970-01-01 UTC in which the payments happened, shape (n,)."""
+    return event_us(payments) // HOUR_US
+
+
+def event_us(payments: pl.DataFrame) -> NDArray[np.int64]:
+    """Event times, microseconds UTC, shape (n,)."""
+    times = payments["event_timestamp"].cast(UTC_MICROSECONDS).cast(pl.Int64)
+    return times.to_numpy().astype(np.int64)
+
+
+def hour_of_week(hours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0 for Monday's first hour, UTC; 1970-01-01 was a Thursday.
+
+    Examples:
+        >>> hour_of_week(np.array([0, 24, 96])).tolist()
+        [72, 96, 0]
+    """
+    return (hours + 72) % WEEK_HOURS
+
+
+def floats(column: pl.Series) -> Floats:
+    """A column as numbers, NaN for null, shape (n,)."""
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def repeated(payments: pl.DataFrame, seconds: float) -> float:
+    """Share of payments that repeat the one before of the same card, terminal and amount."""
+    same = ["card_id", "terminal_id", "amount_minor", "currency"]
+    ordered = payments.select(*same, "event_timestamp").sort(*same, "event_timestamp")
+    gap = pl.col("event_timestamp").diff().over(same)
+    near = gap <= pl.duration(milliseconds=int(1_000 * seconds))
+    return float(ordered.select(near.fill_null(value=False).mean()).item() or 0.0)
+
+
+def broken(features: pl.DataFrame, low: str, high: str) -> float:
+    """Share of rows in which one feature exceeds another beyond rounding."""
+    over = pl.col(low) > pl.col(high) * (1 + 1e-9)
+    return float(features.select(over.fill_null(value=False).mean()).item() or 0.0)
+
+
+def busiest_share(payments: pl.DataFrame, entity: str, count: int) -> float:
+    """Share of the payments that the busiest few make; those without the entity do not count.
+
+    Examples:
+        >>> busiest_share(pl.DataFrame({"card_id": ["a", "a", "b", None]}), "card_id", 1)
+        0.5
+    """
+    counts = payments[entity].drop_nulls().value_counts()["count"]
+    return float(counts.top_k(min(count, len(counts))).sum()) / max(payments.height, 1)
+
+
+def surely_above(hits: float, rows: int, bound: float, policy: MonitorPolicy) -> bool:
+    """Whether a share exceeds its bound beyond chance.
+
+    Examples:
+        >>> [surely_above(hits, 100, 0.02, MonitorPolicy()) for hits in (4, 20)]
+        [False, True]
+    """
+    return wilson(round(hits), rows, policy.confidence)[0] > min(bound, 1.0)
+
+
+def blind(signal: Signal, why: str, rows: int = 0) -> Reading:
+    """The reading of what cannot be told now."""
+    return Reading(signal=signal, standing=Standing.BLIND, rows=rows, why=why)
+
+
+def standing_of(is_breached: bool) -> Standing:
+    """Breached or fine."""
+    return Standing.BREACHED if is_breached else Standing.FINE

@@ -1,0 +1,172 @@
+"""The monitors of payments on simulated worlds: silent while all is well, and no wrong names."""
+
+from datetime import timedelta
+from functools import cache
+
+import polars as pl
+import pytest
+
+from fraud_platform.heal.evidence import TIERS, Reading, Signal, Standing, Tier
+from fraud_platform.heal.monitors import Window, payment_readings
+from fraud_platform.heal.reference import MonitorPolicy, Reference
+from fraud_platform.simulation.scenarios import Scenario, inject
+from fraud_platform.simulation.world import World, simulate
+
+BREAKAGES = {s for s, tier in TIERS.items() if tier is Tier.INVARIANT}
+
+
+@cache
+def world(seed: int) -> pl.DataFrame:
+    return simulate(World(seed=seed, days=45, customers=1_500, terminals=800))
+
+
+def split(frame: pl.DataFrame) -> tuple[Reference, pl.DataFrame]:
+    known = frame["event_timestamp"][0] + timedelta(days=28)
+    is_known = pl.col("event_timestamp") < known
+    return Reference(frame.filter(is_known)), frame.filter(~is_known)
+
+
+def breached(reference: Reference, payments: pl.DataFrame) -> dict[Signal, Reading]:
+    told = payment_readings(reference, Window(payments=payments))
+    return {s: r for s, r in told.items() if r.standing is Standing.BREACHED}
+
+
+def after(scenario: Scenario, strength: float, seed: int = 1) -> dict[Signal, Reading]:
+    reference, later = split(world(seed))
+    since = later["event_timestamp"][0]
+    disturbed = inject(world(seed), scenario, since=since, seed=seed, strength=strength)
+    return breached(reference, disturbed.filter(pl.col("event_timestamp") >= since)[:3_000])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_healthy_windows_breach_nothing(seed: int) -> None:
+    reference, later = split(world(seed))
+    starts = range(0, later.height - 3_000, 3_000)
+    assert len(starts) >= 15
+    assert [breached(reference, later[n : n + 3_000]) for n in starts] == [{}] * len(starts)
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_a_change_of_unit_is_named_with_its_factor_and_share(strength: float) -> None:
+    found = after(Scenario.UNIT_CHANGE, strength)[Signal.UNITS]
+    assert found.subjects == ("transaction_amount",)
+    assert found.details["factor"] == 100.0
+    assert found.details["share"] == pytest.approx(strength, abs=0.05)
+    assert found.details["ks_after"] < 0.05
+
+
+@pytest.mark.parametrize("strength", [0.3 / 0.8, 1.0], ids=["30-percent", "80-percent"])
+def test_inflation_is_no_broken_feed(strength: float) -> None:
+    found = after(Scenario.AMOUNT_INFLATION, strength)
+    assert not BREAKAGES & set(found)
+    assert strength < 1.0 or found[Signal.FEATURE_SHIFT].subjects == ("transaction_amount",)
+
+
+@pytest.mark.parametrize("scenario", [Scenario.PAYMENT_MIX_SHIFT, Scenario.GEOGRAPHY_SHIFT])
+@pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
+def test_what_customers_do_is_no_broken_feed(scenario: Scenario, strength: float) -> None:
+    assert set(after(scenario, strength)) <= {Signal.FEATURE_SHIFT}
+
+
+def test_a_move_abroad_is_a_shift_of_countries() -> None:
+    assert after(Scenario.GEOGRAPHY_SHIFT, 0.5)[Signal.FEATURE_SHIFT].subjects == ("country",)
+
+
+def test_a_new_fraud_leaves_the_inputs_quiet() -> None:
+    assert after(Scenario.NEW_FRAUD_PATTERN, 1.0) == {}
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0])
+def test_a_feed_that_forgets_is_a_flood_of_nulls(strength: float) -> None:
+    found = after(Scenario.NULL_FLOOD, strength)
+    assert {"country", "payment_method"} <= set(found[Signal.NULLS].subjects)
+    assert Signal.UNITS not in found
+    assert Signal.CATEGORIES not in found
+
+
+def test_another_spelling_is_a_change_of_categories_but_a_new_country_is_not() -> None:
+    reference, later = split(world(1))
+    recoded = later[:3_000].with_columns(pl.col("country").str.to_lowercase())
+    assert breached(reference, recoded)[Signal.CATEGORIES].subjects == ("country",)
+
+
+def test_a_feed_that_runs_twice_is_one_of_duplicates() -> None:
+    reference, later = split(world(1))
+    half = later[:1_500]
+    again = half.with_columns(transaction_id="again" + pl.col("transaction_id"))
+    found = set(breached(reference, pl.concat([half, again])))
+    assert {Signal.DUPLICATES} <= found <= {Signal.DUPLICATES, Signal.VOLUME}
+
+
+def arriving(frame: pl.DataFrame, ahead: timedelta = timedelta(0)) -> pl.DataFrame:
+    shown = pl.col("event_timestamp") + ahead
+    received = pl.col("event_timestamp") + timedelta(milliseconds=200)
+    return frame.with_columns(received_timestamp=received, event_timestamp=shown)
+
+
+@pytest.mark.parametrize("hours", [-2, 1])
+def test_live_payments_tell_a_time_zone_by_their_arrival(hours: int) -> None:
+    reference, later = split(arriving(world(1)))
+    shifted = later.with_columns(pl.col("event_timestamp") + timedelta(hours=hours))[:600]
+    found = breached(reference, shifted)[Signal.CLOCK]
+    assert found.details["shift_hours"] == pytest.approx(hours, abs=0.01)
+
+
+def test_payments_from_a_file_tell_a_time_zone_by_their_hours() -> None:
+    reference, later = split(world(1))
+    shifted = later.with_columns(pl.col("event_timestamp") + timedelta(hours=5))[:3_000]
+    assert breached(reference, shifted)[Signal.CLOCK].details["shift_hours"] == 5
+
+
+def test_contradicting_fields_are_named() -> None:
+    reference, later = split(world(1))
+    online = pl.col("payment_method") == "online"
+    wrong = pl.when(online).then(pl.lit("present")).otherwise("entry_mode").alias("entry_mode")
+    found = breached(reference, later[:3_000].with_columns(wrong))
+    assert found[Signal.CROSS_FIELDS].subjects == ("payment_method|entry_mode",)
+
+
+def test_a_flash_sale_is_volume_and_no_concentration() -> None:
+    reference, later = split(world(1))
+    start = later["event_timestamp"][0]
+    faster = start + (pl.col("event_timestamp") - start) / 6
+    assert set(breached(reference, later[:3_000].with_columns(event_timestamp=faster))) == {
+        Signal.VOLUME
+    }
+
+
+def test_a_burst_at_one_terminal_is_concentration() -> None:
+    reference, later = split(world(1))
+    at_one = pl.when(pl.int_range(pl.len()) % 8 == 0).then(pl.lit(later["terminal_id"][0]))
+    burst = later[:3_000].with_columns(terminal_id=at_one.otherwise("terminal_id"))
+    assert breached(reference, burst)[Signal.CONCENTRATION].subjects == ("terminal_id",)
+
+
+def test_rejections_and_missing_columns_are_a_change_of_schema() -> None:
+    reference, later = split(world(1))
+    rejecting = payment_readings(reference, Window(payments=later[:1_000], rejected=100))
+    assert rejecting[Signal.SCHEMA].standing is Standing.BREACHED
+    without = payment_readings(reference, Window(payments=later[:1_000].drop("country")))
+    assert without[Signal.SCHEMA].subjects == ("country",)
+    assert without[Signal.NULLS].standing is Standing.BLIND
+
+
+def test_too_few_payments_make_blind_not_fine() -> None:
+    reference, later = split(world(1))
+    told = payment_readings(reference, Window(payments=later[:100]))
+    assert {r.standing for s, r in told.items() if s is not Signal.SCHEMA} == {Standing.BLIND}
+
+
+def test_amounts_beyond_everything_are_out_of_range() -> None:
+    reference, later = split(world(1))
+    far = pl.when(pl.int_range(pl.len()) % 10 == 0).then(pl.lit(10**9)).otherwise("amount_minor")
+    found = breached(reference, later[:3_000].with_columns(amount_minor=far.cast(pl.Int64)))
+    assert Signal.UNITS not in found
+    assert found[Signal.RANGES].subjects == ("amount_minor",)
+
+
+def test_a_policy_refuses_what_is_no_bound() -> None:
+    with pytest.raises(ValueError, match="found max_null_gain=nan"):
+        MonitorPolicy(max_null_gain=float("nan"))
+    with pytest.raises(ValueError, match="expected below 1"):
+        MonitorPolicy(confidence=1.0)
