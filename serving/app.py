@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 
 from litestar import get
@@ -38,8 +37,6 @@ from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.exploration import count_audits, show_exposure
-from serving.governing import governing_of
-from serving.governor_metrics import GovernorMetrics
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.hot_route import HotDecisions
@@ -56,7 +53,6 @@ from serving.paths import ScorerApp
 from serving.process_metrics import watched_process
 from serving.refusals import Refusals
 from serving.residents import Residents
-from serving.ruling import resident_of
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
 from serving.surroundings import Surroundings
@@ -181,20 +177,12 @@ def build_scorer(
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
-        ready=partial(
-            resident_of,
-            policy=settings.decision,
-            explorer=explorer_at(settings.exploration_key_path, settings.exploration),
-            governor=settings.governor,
-        ),
+        explorer=explorer_at(settings.exploration_key_path, settings.exploration),
     )
-    governing = governing_of(settings)
     counted.registry.register(ModelMetrics(champion))
     counted.registry.register(MirrorMetrics(settings.log_path))
     orders = OrdersWatch(settings.orders_path, lambda: champion.ruling)
     counted.registry.register(OrdersMetrics(orders))
-    if governing is not None:
-        counted.registry.register(GovernorMetrics(governing))
     engine = Engine(
         Parts(
             ledger=lambda: open_ledger(settings.log_path),
@@ -206,7 +194,6 @@ def build_scorer(
             metrics=counted,
             durability=settings.journal_mode,
             queue_limit=settings.queue_limit,
-            governing=governing,
         )
     )
     show_exposure(counted, engine, clock)
@@ -228,7 +215,6 @@ def build_scorer(
         orders=orders,
         stance=stance,
         metrics=counted,
-        governing=governing,
         children=children,
         door=door,
     )
@@ -266,8 +252,6 @@ async def _started(scorer: Scorer) -> AsyncIterator[None]:
     await scorer.orders.look()
     await scorer.champion.look()
     await scorer.stance.look()
-    if scorer.governing is not None:
-        scorer.governing.begin(scorer.orders.ruling)
     if scorer.door is not None:
         await scorer.door.open(scorer.engine, scorer.metrics)
     try:
