@@ -88,7 +88,9 @@ class Chain(Generic[L]):
         with self._open(os.O_RDONLY, fcntl.LOCK_SH) as descriptor:
             return self._read(descriptor, place)
 
-    def append(self, links: Sequence[L], *, behind: Place = START, alone: bool = False) -> Place:
+    def append(
+        self, links: Sequence[L], *, behind: Place = START, alone: bool = False
+    ) -> tuple[L, ...]:
         """Append lines durably, all or none, with the digests that join them.
 
         Args:
@@ -97,7 +99,7 @@ class Chain(Generic[L]):
             alone: only if nobody has appended anything behind that place.
 
         Returns:
-            The place behind them.
+            The lines as written.
 
         Raises:
             HistoryChangedError: somebody else appended meanwhile; nothing was appended.
@@ -113,15 +115,16 @@ class Chain(Generic[L]):
                     f"{behind.links}",
                     hint="read them and decide again.",
                 )
-            lines = []
+            written: list[L] = []
+            lines = b""
             end = place.end
             for link in links:
-                lines.append(
-                    msgspec.json.encode(msgspec.structs.replace(link, before=place.digest))
-                )
-                place = place.after(lines[-1])
-            self._write(descriptor, end, b"".join(line + b"\n" for line in lines))
-            return place
+                written.append(msgspec.structs.replace(link, before=place.digest))
+                line = msgspec.json.encode(written[-1])
+                lines += line + b"\n"
+                place = place.after(line)
+            self._write(descriptor, end, lines)
+            return tuple(written)
 
     def _read(self, descriptor: int, place: Place) -> tuple[tuple[L, ...], Place]:
         start = place.end - place.last - 1 if place.links else 0

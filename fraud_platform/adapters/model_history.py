@@ -130,6 +130,6 @@ def append_entry(models_dir: Path, entry: Entry) -> Entry:
     chain = Chain(models_dir / HISTORY, Entry)
     entries, place = chain.since()
     above_us = entries[-1].at_us if entries else entry.at_us
-    written = msgspec.structs.replace(entry, before=place.digest, at_us=max(entry.at_us, above_us))
-    chain.append([written], behind=place, alone=True)
+    later = msgspec.structs.replace(entry, at_us=max(entry.at_us, above_us))
+    (written,) = chain.append([later], behind=place, alone=True)
     return written
