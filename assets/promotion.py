@@ -15,7 +15,6 @@ from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.errors import BundleIntegrityError, NoChampionError
 from fraud_platform.promotion_gates import PromotionAnswer
-from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.settings import Settings
 
 
@@ -53,7 +52,7 @@ def champion(
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
     by = f"dagster run {context.run.run_id}"
-    proposal = _followed(model_comparison, by, registry, settings.promotion)
+    proposal = _followed(model_comparison, by, registry, settings)
     reigning = _reigning(model_comparison, registry)
     version = reigning.manifest.version
     return dg.MaterializeResult(
@@ -74,9 +73,12 @@ def champion(
 
 
 def _followed(
-    comparison: Comparison, by: str, registry: ModelRegistry, policy: PromotionPolicy
+    comparison: Comparison, by: str, registry: ModelRegistry, settings: Settings
 ) -> str | None:
-    """Do as the gates say; the digest of what is proposed, if a person must approve it."""
+    """Do as the gates say; the digest of what is proposed, if a person must approve it.
+
+    Where a rollout is wanted, its first cards are all that a promotion gives to a challenger.
+    """
     mandate = Mandate(by=by, why=" ".join(comparison.verdict.reasons), evidence=comparison.digest())
     version, replacing = comparison.challenger_version, comparison.replacing
     if comparison.verdict.answer is PromotionAnswer.REJECT:
@@ -86,9 +88,14 @@ def _followed(
         # Finishes a move that was killed on its way, for which this verdict is no reason.
         registry.publish(Mandate(by=by))
         return None
-    if policy.approval_required:
+    if settings.promotion.approval_required:
         return registry.propose(version, mandate, replacing=replacing)
-    registry.promote(version, mandate, replacing=replacing)
+    if settings.rollout.is_on and replacing and registry.alias("champion") == replacing:
+        registry.set_challenger(version, mandate)
+        share = read_deployment(settings.models_dir).canary_share  # a repeated run takes none away
+        registry.set_canary(max(share, settings.rollout.steps[0]), mandate)
+    else:
+        registry.promote(version, mandate, replacing=replacing)
     return None
 
 

@@ -18,6 +18,7 @@ from sensors.failures import run_failures
 from sensors.healing import heal, label_volume
 from sensors.jobs import JOBS
 from sensors.label_feed import label_feed
+from sensors.rollout import canary_ramp
 from sensors.schedules import six_hourly_monitoring, weekly_retraining
 
 
@@ -48,6 +49,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             label_volume,
             label_feed,
             heal,
+            canary_ramp,
             run_failures,
             dg.AutomationConditionSensorDefinition(
                 "automation",

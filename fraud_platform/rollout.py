@@ -309,7 +309,10 @@ def _onward(ramp: Ramp, found: Comparison, report: CanaryReport, policy: Rollout
     told = f"canary {found.candidate}: {_counts(found)}"
     share = next((step for step in policy.steps if step > ramp.share), None)
     if share is not None:
-        return Move(step=Step.ADVANCE, share=share, ramp=ramp, why=told)
+        begun = Ramp(
+            key=found.key, share=share, payments=found.canary.payments, seen_us=ramp.seen_us
+        )
+        return Move(step=Step.ADVANCE, share=share, ramp=begun, why=told)
     if report.verdict is Verdict.HARMLESS:
         return Move(step=Step.FINISH, share=ramp.share, ramp=ramp, why=f"{told}; harmless")
     why = f"{told}; not yet surely harmless"

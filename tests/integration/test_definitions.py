@@ -146,6 +146,7 @@ def test_everything_that_starts_runs_is_on_from_the_start(definitions):
         "label_volume",
         "label_feed",
         "heal",
+        "canary_ramp",
         "run_failures",
         "automation",
     }

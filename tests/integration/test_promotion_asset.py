@@ -7,6 +7,8 @@ import pytest
 from assets.promotion import _followed
 from fraud_platform.promotion_gates import PromotionAnswer
 from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.rollout import RolloutPolicy
+from fraud_platform.settings import Settings
 
 
 class Listener:
@@ -21,6 +23,15 @@ class Listener:
     def propose(self, version, mandate, replacing):
         self.heard.append(("propose", replacing, mandate.why, mandate.evidence))
         return "digest of the proposal"
+
+    def alias(self, name):
+        return {"champion": "6"}[name]
+
+    def set_challenger(self, version, mandate):
+        self.heard.append(("challenge", version, mandate.why, mandate.evidence))
+
+    def set_canary(self, share, mandate):
+        self.heard.append(("canary", share, mandate.why, mandate.evidence))
 
     def dismiss(self, version, mandate):
         self.heard.append(("dismiss", None, mandate.why, mandate.evidence))
@@ -47,11 +58,28 @@ def comparison(answer: PromotionAnswer) -> SimpleNamespace:
     ],
 )
 def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
-    answer, approval, act, proposal
+    tmp_path, answer, approval, act, proposal
 ):
-    registry, policy = Listener(), PromotionPolicy(approval_required=approval)
-    assert _followed(comparison(answer), "run 1", registry, policy) == proposal
+    registry = Listener()
+    settings = Settings(home=tmp_path, promotion=PromotionPolicy(approval_required=approval))
+    assert _followed(comparison(answer), "run 1", registry, settings) == proposal
     against = "6" if act in ("promote", "propose") else None
     # A verdict is no reason for what it did not ask for.
     told = ("", None) if act == "publish" else ("Cheaper.", "e" * 64)
     assert registry.heard == [(act, against, *told)]
+
+
+def test_where_a_rollout_is_wanted_a_promotion_begins_with_its_first_cards(tmp_path):
+    settings = Settings(home=tmp_path, rollout=RolloutPolicy(is_on=True))
+    registry, verdict = Listener(), comparison(PromotionAnswer.PROMOTE)
+    _followed(verdict, "run 1", registry, settings)
+    told = ("Cheaper.", "e" * 64)
+    assert registry.heard == [("challenge", "7", *told), ("canary", 0.01, *told)]
+
+
+def test_a_first_champion_has_nothing_to_be_compared_with(tmp_path):
+    settings = Settings(home=tmp_path, rollout=RolloutPolicy(is_on=True))
+    registry, verdict = Listener(), comparison(PromotionAnswer.PROMOTE)
+    verdict.replacing = None
+    _followed(verdict, "run 1", registry, settings)
+    assert [act for act, *_ in registry.heard] == ["promote"]
