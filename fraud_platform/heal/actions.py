@@ -75,7 +75,7 @@ VERBS: Mapping[Action, Verb] = {
     Action.QUARANTINE: Verb(Action.RELEASE, reach=3),
     Action.RELEASE: Verb(reach=3),
     Action.INVERT_UNIT: Verb(Action.KEEP_UNIT, reach=3),
-    Action.KEEP_UNIT: Verb(reach=3),
+    Action.KEEP_UNIT: Verb(is_safe=True, reach=3),
     Action.TIGHTEN_BUDGET: Verb(Action.RESTORE_BUDGET, reach=2),
     Action.RAISE_BUDGET: Verb(Action.RESTORE_BUDGET, reach=2),
     Action.RESTORE_BUDGET: Verb(is_safe=True, reach=2),

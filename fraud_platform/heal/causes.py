@@ -32,7 +32,7 @@ from fraud_platform.heal.conditions import (
     Silent,
     Storm,
 )
-from fraud_platform.heal.evidence import Evidence, Signal, Standing, Tier
+from fraud_platform.heal.evidence import TIERS, Evidence, Signal, Standing, Tier
 
 HEALTHY = "healthy"
 BLIND = "blind"
@@ -61,6 +61,11 @@ class Cause:
     when: Condition
     advice: str
     explains: tuple[str, ...] = ()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is told by an invariant."""
+        return any(TIERS[signal] is Tier.INVARIANT for signal in self.when.signals)
 
 
 @dataclass(frozen=True)
@@ -302,6 +307,9 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
 CAUSES = table()
 """The table, in order. When no row holds, the platform is healthy."""
 
+EXACT = frozenset(cause.name for cause in CAUSES if cause.is_exact) - {BLIND}
+"""Causes that an exact law tells; what they did to windows and rates outlasts them."""
+
 NAMES = (*dict.fromkeys(cause.name for cause in CAUSES), HEALTHY)
 """Every answer, in the order of the table."""
 
@@ -337,6 +345,17 @@ def diagnose(evidence: Evidence, causes: Iterable[Cause] = CAUSES) -> Diagnosis:
         harms=evidence.breached(Tier.HARM),
         subjects={cause.name: _subjects(cause, evidence) for cause in reversed(held)},
     )
+
+
+def explained_by(names: Iterable[str]) -> frozenset[str]:
+    """Every cause that holds because of one of these.
+
+    Examples:
+        >>> sorted(explained_by(["attack"]))[:2]
+        ['benign_shift', 'bots']
+    """
+    wanted = set(names)
+    return frozenset(one for cause in CAUSES if cause.name in wanted for one in cause.explains)
 
 
 def advice(name: str) -> str:

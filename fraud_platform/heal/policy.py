@@ -15,6 +15,7 @@ import yaml
 from fraud_platform.errors import DataContractError
 from fraud_platform.heal.actions import VERBS, Action, Level
 from fraud_platform.heal.causes import HEALTHY, NAMES, STORM_SHARE
+from fraud_platform.heal.evidence import Signal
 from fraud_platform.heal.policy_parts import (
     Bounds,
     Budgets,
@@ -83,13 +84,16 @@ class HealPolicy(Part, frozen=True, kw_only=True, dict=True, rename={"raised": "
         """After how many clean checks in a row a cause is over."""
         return self.causes[cause].clear or self.clear
 
-    def verification(self, cause: str, rung: int) -> Verify:
-        """How a rung is verified."""
+    def verification(self, cause: str, action: Action) -> Verify:
+        """How a remedy is verified; one that this policy no longer knows, as its cause says."""
         treatment = self.causes[cause]
-        found = treatment.ladder[rung].verify or treatment.verify
-        if found is None:  # `policy_from` lets no such document through
-            raise DataContractError(f"found no verification of rung {rung} of {cause}")
-        return found
+        own = (rung.verify for rung in treatment.ladder if rung.do is action)
+        return next(own, None) or treatment.verify or Verify(fine=(Signal.HEARTBEAT,))
+
+    def timeout_minutes(self, cause: str, action: Action) -> int:
+        """After how long without an answer a slow act has failed."""
+        ladder = self.causes[cause].ladder
+        return next((rung.timeout_minutes for rung in ladder if rung.do is action), 1)
 
     def level_of(self, action: Action, level: Level) -> Level:
         """The level of an act under the maturity of the installation."""

@@ -195,20 +195,20 @@ class Treatment(Part, frozen=True, kw_only=True, rename={"raised": "raise"}):
 
 
 class Budgets(Part, frozen=True, kw_only=True):
-    """Most acts of any 24 hours of payments; reach 0 and taking back are free.
+    """Most remedies in any 24 hours of payments; first aid, pages and taking back are free.
 
     Attributes:
-        acts: altogether.
+        remedies: altogether.
         per_action: of one action.
         per_cause: for one cause.
-        promotions: that change which model decides: retrain, recalibrate, roll back.
-        retrains: of the slow ones that make a model.
+        learning: that make or move a model.
+        retrains: of these, that make one.
     """
 
-    acts: int = 6
+    remedies: int = 6
     per_action: int = 3
     per_cause: int = 4
-    promotions: int = 2
+    learning: int = 2
     retrains: int = 2
 
     def __post_init__(self) -> None:
