@@ -25,6 +25,7 @@ class Kind(StrEnum):
     DIAGNOSED = "diagnosed"  # a cause is believed; an episode begins
     PROPOSED = "proposed"  # an act waits for a person
     APPROVED = "approved"  # by a person
+    REJECTED = "rejected"  # by a person: this remedy is not for this episode
     EXPIRED = "expired"  # nobody answered in time, or the reason is gone
     PLANNED = "planned"  # an act is to be carried out, from now until DONE or FAILED
     DONE = "done"  # it was carried out
@@ -93,7 +94,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         money_per_day: cost per day when it was written, minor units.
         would_have: level -> what would have happened at it.
         why: one sentence for a person.
-        expires_us: until when a proposal waits, by the wall.
+        expires_us: until when a proposal waits or a pause lasts, by the wall; None: for ever.
     """
 
     kind: Kind

@@ -126,7 +126,7 @@ class State:
         verdicts: of the last remedies, whether they were verified, oldest first.
         closed: cause -> when it last ended, and how often within 24 hours.
         failures: act id -> when it last failed: first aid, pages and taking back, asked again.
-        paused: causes, or `EVERYTHING`.
+        paused: cause, or `EVERYTHING` -> when that ends by itself, by the wall; None: it does not.
         is_killed: nothing is done.
     """
 
@@ -139,7 +139,7 @@ class State:
     verdicts: tuple[bool, ...] = ()
     closed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     failures: Mapping[str, Moment] = field(default_factory=dict)
-    paused: frozenset[str] = frozenset()
+    paused: Mapping[str, int | None] = field(default_factory=dict)
     is_killed: bool = False
 
     @property
@@ -162,7 +162,7 @@ def fold(state: State, record: Record) -> State:
     Examples:
         >>> record = Record(kind=Kind.PAUSED, event_us=0, now_us=0, cause=EVERYTHING, by="ann")
         >>> fold(START, record).paused
-        frozenset({'*'})
+        {'*': None}
     """
     how = _FOLDS.get(record.kind, _moved)
     return how(state, record)
@@ -174,6 +174,18 @@ def folded(records: Iterable[Record]) -> State:
     for record in records:
         state = fold(state, record)
     return state
+
+
+def awake(state: State, now_us: int) -> State:
+    """The state without the pauses that are over by now.
+
+    Examples:
+        >>> record = Record(kind=Kind.PAUSED, event_us=0, now_us=0, cause="bots", expires_us=60)
+        >>> [dict(awake(fold(START, record), now).paused) for now in (59, 60)]
+        [{'bots': 60}, {}]
+    """
+    paused = {cause: end for cause, end in state.paused.items() if end is None or now_us < end}
+    return replace(state, paused=paused)
 
 
 def moment(at: Evidence | Record) -> Moment:
@@ -222,10 +234,10 @@ def _checked(state: State, record: Record) -> State:
 
 def _switched(state: State, record: Record) -> State:
     if record.kind is Kind.PAUSED:
-        return replace(state, paused=state.paused | {record.cause})
+        return replace(state, paused={**state.paused, record.cause: record.expires_us})
     if record.kind is Kind.RESUMED:
-        gone = state.paused if record.cause == EVERYTHING else {record.cause}
-        return replace(state, paused=state.paused - gone)
+        everything = record.cause == EVERYTHING
+        return replace(state, paused={} if everything else _without(state.paused, record.cause))
     return replace(state, is_killed=record.kind is Kind.KILLED)
 
 
@@ -345,6 +357,8 @@ def _waited(episode: Episode, record: Record) -> Episode:
     match record.kind:
         case Kind.APPROVED:
             found = _approved(episode, record)
+        case Kind.REJECTED:
+            found = _rejected(episode, record)
         case Kind.PROPOSED:
             found = replace(episode, stage=Stage.WAITING, proposal=Proposal(record), held="")
         case Kind.EXPIRED:
@@ -367,6 +381,14 @@ def _approved(episode: Episode, record: Record) -> Episode:
     if proposal.record.expires_us is None or record.now_us > proposal.record.expires_us:
         return episode
     return replace(episode, proposal=replace(proposal, approved_by=record.by))
+
+
+def _rejected(episode: Episode, record: Record) -> Episode:
+    act = record.act
+    if act is None or episode.proposal is None or episode.proposal.record.act != act:
+        return episode
+    tried = (*episode.tried, act.action)
+    return replace(episode, stage=Stage.DIAGNOSED, proposal=None, tried=tried)
 
 
 def _without(mapping: Mapping[str, V], key: str) -> dict[str, V]:
