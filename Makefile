@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-features bench-learning bench-promotion bench-serving up lock clean
+.PHONY: help setup demo test check bench bench-features bench-healing bench-learning bench-promotion bench-serving up lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,9 @@ bench-features: setup ## the feature engines, on the benchmark data or a simulat
 
 bench-serving: setup ## the scorer against its floor and its peers, about 4 minutes; ROWS=N for less
 	@$(BIN)/python -W ignore -m benchmarks.serving $(if $(ROWS),--rows $(ROWS))
+
+bench-healing: setup ## flip, update and roll-back on a running scorer, about 3 minutes
+	@$(BIN)/python -W ignore -m benchmarks.healing $(if $(ROWS),--rows $(ROWS))
 
 bench-promotion: setup ## how often the gates promote a worse and a better model, about 2 minutes of CPU
 	@$(BIN)/python -W ignore -m benchmarks.promotion

@@ -39,6 +39,7 @@ RUN_BY = {
     "make demo": "tests/e2e/test_demo.py",
     "make bench": "tests/integration/test_benchmarks.py",
     "make bench-features": "tests/integration/test_benchmarks.py",
+    "make bench-healing": "tests/integration/test_healing_benchmark.py",
     "make bench-learning": "tests/integration/test_learning_benchmark.py",
     "make bench-promotion": "tests/integration/test_promotion_benchmark.py",
     "make bench-serving": "tests/integration/test_benchmarks.py",
