@@ -178,6 +178,11 @@ class Ground:
         found: datetime = self.frame["event_timestamp"][self.start + self.size.onset]
         return found
 
+    @cached_property
+    def release(self) -> Arm:
+        """A sound release: the champion's rows, another seed."""
+        return cut("release", fit(self.learned, seed=self.seed + 7), self.judged)
+
 
 @lru_cache(maxsize=1)
 def ground(seed: int, size: Size) -> Ground:
