@@ -1,15 +1,22 @@
 """From mature labels to candidates: the training set, one model per library, the challenger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from assets import MODEL_RISK
+from assets.candidates import (
+    DOCUMENT,
+    Candidate,
+    documented,
+    evidence,
+    fallback_of,
+    judged,
+    lineage,
+)
 from assets.checks import judge
 from assets.timing import (
     DAILY,
@@ -23,38 +30,18 @@ from assets.timing import (
 from fraud_platform import training_set as training_sets
 from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.adapters.model_bundle import Evidence, Lineage
+from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.calibration import (
-    Calibration,
-    CalibrationPolicy,
-    calibrate,
-    held_out_probabilities,
-)
-from fraud_platform.evaluation import EvaluationReport, evaluate
+from fraud_platform.evaluation import EvaluationReport
+from fraud_platform.fallbacks import FALLBACKS, fallback_version
 from fraud_platform.features.engines import compute_by
-from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.leaks import look_for_leaks
-from fraud_platform.model import Model, fit, matrix, study_key
+from fraud_platform.model import Model, fit, study_key
 from fraud_platform.search import Trial
 from fraud_platform.settings import Settings
 from fraud_platform.training_document import TrainingSetDocument, document
-
-_GOLDEN_ROWS = 256
-_REFERENCE_ROWS = 5_000
-_DOCUMENT = "training_set_document"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trained model, what it and its scores are worth on the test slice, and the run."""
-
-    model: Model
-    report: EvaluationReport
-    calibration: Calibration
-    run_id: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ def training_set(
     as_of, policy = end_of(day), settings.training
     rows = training_sets.build(*inputs.values(), as_of=as_of, policy=policy)
     told = document(rows, inputs, as_of=as_of, training=policy, labels=settings.labels)
-    Tables(settings.tables_dir).write_document(_DOCUMENT, day, told)
+    Tables(settings.tables_dir).write_document(DOCUMENT, day, told)
     return dg.MaterializeResult(
         value=rows.with_columns(partition_day=pl.lit(day)), metadata=_shown(told)
     )
@@ -213,12 +200,8 @@ def challenger(
     best = max(xgboost_model, lightgbm_model, key=lambda c: c.report.average_precision)
     version = registry.register(
         best.model,
-        _lineage(best, day, _documented(day, training_set, settings)),
-        Evidence(
-            calibration=best.calibration,
-            golden=_golden(training_set),
-            reference=_reference(training_set),
-        ),
+        lineage(best, day, documented(day, training_set, settings)),
+        evidence(best, training_set),
     )
     registry.set_challenger(version)
     return dg.MaterializeResult(
@@ -230,6 +213,56 @@ def challenger(
             "fraud/average_precision": best.report.average_precision,
             "mlflow/run_id": best.run_id,
         },
+    )
+
+
+@dataclass(frozen=True)
+class Fallbacks:
+    """What stands in for one challenger, should it become champion.
+
+    Attributes:
+        challenger: its version.
+        versions: the fallbacks' versions by what each does without.
+    """
+
+    challenger: str
+    versions: dict[str, str]
+
+
+@dg.asset(partitions_def=DAILY, kinds={"mlflow"}, owners=[MODEL_RISK])
+def fallback_models(  # noqa: PLR0913 -- what an asset reads are its arguments
+    context: dg.AssetExecutionContext,
+    training_set: pl.DataFrame,
+    xgboost_model: Candidate,
+    lightgbm_model: Candidate,
+    challenger: Challenger,
+    registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[Fallbacks]:
+    """Models that do without groups of features, for when these are not to be trusted.
+
+    The challenger's library and parameters on the same rows, with nothing known of the groups; no
+    search. Scorers get them with the challenger, once it is champion.
+    """
+    day = day_of(context.partition_key)
+    best = xgboost_model if challenger.library == "xgboost" else lightgbm_model
+    provenance = Provenance(
+        training_set_digest=documented(day, training_set, settings),
+        trained_as_of=end_of(day).isoformat(),
+        code_commit=settings.code_commit,
+        dagster_run_id=context.run.run_id,
+        parent_run_id=challenger.run_id,
+    )
+    versions = {name: fallback_version(challenger.version, name) for name in FALLBACKS}
+    for name, version in versions.items():
+        if not (registry.models_dir / version).exists():  # a repeated run makes what is missing
+            told = replace(provenance, without=FALLBACKS[name])
+            found = fallback_of(best, training_set, registry, told, settings)
+            facts = lineage(found, day, told.training_set_digest, told.without)
+            registry.register_fallback(version, found.model, facts, evidence(found, training_set))
+    registry.publish(Mandate(by=f"dagster run {context.run.run_id}"))
+    return dg.MaterializeResult(
+        value=Fallbacks(challenger.version, versions), metadata={"fraud/versions": versions}
     )
 
 
@@ -247,16 +280,10 @@ def _of_run(
     context: dg.AssetExecutionContext, rows: pl.DataFrame, settings: Settings, mlflow: Any
 ) -> _Run:
     day = day_of(context.partition_key)
-    digest = _documented(day, rows, settings)
+    digest = documented(day, rows, settings)
     return _Run(
         end_of(day).isoformat(), digest, context.run.run_id, mlflow.active_run().info.run_id
     )
-
-
-def _documented(day: date, rows: pl.DataFrame, settings: Settings) -> str:
-    """Digest of the document that describes exactly these rows."""
-    tables = Tables(settings.tables_dir)
-    return tables.read_document(_DOCUMENT, day, TrainingSetDocument).require(rows)
 
 
 def _history(day: date) -> list[date]:
@@ -285,9 +312,7 @@ def _trained(
     """Fit one library's model, judge it on the test slice and record both in MLflow."""
     model, trials = _fitted(library, rows, settings, run.training_set_digest)
     is_cut = len(trials) < settings.model.trials
-    scored = model.scored(rows.filter(pl.col("slice") == "test"))
-    report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
-    calibration = _calibrated(scored, settings.calibration)
+    report, calibration = judged(model, rows, settings)
     provenance = Provenance(
         training_set_digest=run.training_set_digest,
         trained_as_of=run.as_of,
@@ -324,47 +349,3 @@ def _fitted(
     with StudyStore(settings.studies_dir).study(key) as study:
         model = fit(library, rows, settings.model, study)
         return model, study.trials()[: settings.model.trials]
-
-
-def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:
-    """With each row's probability as a calibration of other cards' rows states it."""
-    stated = held_out_probabilities(
-        scored["is_fraud"].to_numpy(),
-        scored["score"].to_numpy(),
-        scored["card_id"].rank("dense").to_numpy().astype(np.int64),
-        policy,
-    )
-    if stated is None:
-        return scored
-    return scored.with_columns(pl.Series("probability", stated))
-
-
-def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:
-    """Fitted on the rows that set the thresholds, so both speak of the same genuine payments."""
-    return calibrate(
-        scored["is_fraud"].to_numpy(),
-        scored["score"].to_numpy(),
-        policy,
-        scored["weight"].to_numpy() if (scored["weight"] != 1.0).any() else None,
-    )
-
-
-def _lineage(best: Candidate, day: date, training_set_digest: str) -> Lineage:
-    return Lineage(
-        review_threshold=best.report.review_threshold,
-        decline_threshold=best.report.decline_threshold,
-        trained_as_of=end_of(day).isoformat(),
-        training_set_digest=training_set_digest,
-        run_id=best.run_id,
-        report=best.report.to_dict(),
-    )
-
-
-def _golden(rows: pl.DataFrame) -> NDArray[np.float64]:
-    return matrix(rows.filter(pl.col("slice") == "test").head(_GOLDEN_ROWS), FEATURE_NAMES)
-
-
-def _reference(rows: pl.DataFrame) -> pl.DataFrame:
-    """An even sample of the train rows: every n-th, so the same set gives the same sample."""
-    train = rows.filter(pl.col("slice") == "train").select(FEATURE_NAMES)
-    return train.gather_every(max(1, train.height // _REFERENCE_ROWS))

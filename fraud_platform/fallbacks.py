@@ -1,8 +1,8 @@
 """Groups of features that can fail together, and the fallback model that does without one.
 
 What belongs here: which features rest on what, read from their declarations, and how a training set
-forgets them. Training and publishing a fallback is `assets.fallbacks`, deciding by one is
-`serving.ruling`.
+forgets them. `assets.training` trains fallbacks, `adapters.model_roles` publishes them, and
+`serving.obeying` lets them decide.
 """
 
 from collections.abc import Collection, Mapping
@@ -42,6 +42,22 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     for group, is_member in _MEMBERS.items()
 })  # fmt: skip
 """Group -> its features, in the order of the model's columns; a feature may be in several."""
+
+
+FALLBACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {group: (group,) for group in GROUPS} | {"all": tuple(GROUPS)}
+)
+"""The models trained beside each champion: what each is called -> the groups it does without."""
+
+
+def fallback_version(champion: str, name: str) -> str:
+    """The version of a champion's fallback: who reads a decision sees what it was taken without.
+
+    Examples:
+        >>> fallback_version("7", "money")
+        '7-without-money'
+    """
+    return f"{champion}-without-{name}"
 
 
 def features_of(groups: Collection[str]) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ process is neither used nor disturbed.
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fraud_platform.adapters.evaluation_page import evaluation_page
@@ -34,6 +35,7 @@ from fraud_platform.model import Model
 from fraud_platform.search import CHECKPOINT_ROUNDS, Trial
 
 EXPERIMENT = "fraud"
+FALLBACK_MODEL = "fraud_fallback"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Provenance:
         parent_run_id: an MLflow run to hang this one under (dagster-mlflow's), or None.
         is_search_cut: whether the clock ended the search (`ModelPolicy.max_seconds`): the same
             inputs may then give another model.
+        without: groups of features that it was trained without.
     """
 
     training_set_digest: str
@@ -56,6 +59,7 @@ class Provenance:
     dagster_run_id: str | None = None
     parent_run_id: str | None = None
     is_search_cut: bool = False
+    without: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """The tags of the run; unknown facts have none."""
@@ -67,6 +71,7 @@ class Provenance:
             "dagster.run_id": self.dagster_run_id,
             "mlflow.parentRunId": self.parent_run_id,
             "fraud/is_search_cut": str(self.is_search_cut),
+            "fraud/without": ", ".join(self.without) or None,
         }
         return {name: value for name, value in tags.items() if value is not None}
 
@@ -159,26 +164,29 @@ class ModelRegistry(ModelRoles):
             lineage: the bundle's facts; `lineage.run_id` is the run from `log_training`.
             evidence: what the bundle holds beside the model.
         """
-        client = self._client
         with translated("register a model"):
-            self._ensure_registered_model()
-            found = client.search_model_versions(
-                f"name='{REGISTERED_MODEL}' and run_id='{lineage.run_id}'"
-            )
-            if found:
-                version = str(found[0].version)
-            else:
-                run = client.get_run(lineage.run_id)
-                created = client.create_model_version(
-                    REGISTERED_MODEL,
-                    source=f"{run.info.artifact_uri}/model",
-                    run_id=lineage.run_id,
-                    tags={"fraud/model_digest": model.digest, "fraud/library": model.library},
-                )
-                version = str(created.version)
+            version = self._registered(REGISTERED_MODEL, model, lineage.run_id)
         with translated("write a bundle"):
             write_bundle(self._models_dir, version, model, lineage, evidence)
         return version
+
+    def register_fallback(
+        self, version: str, model: Model, lineage: Lineage, evidence: Evidence
+    ) -> None:
+        """Write the bundle of a fallback; MLflow keeps it under a model of its own.
+
+        It gets no version number among those that may become champion.
+
+        Args:
+            version: its `fallbacks.fallback_version`.
+            model: the model of the run.
+            lineage: the bundle's facts, `without` among them.
+            evidence: what the bundle holds beside the model.
+        """
+        with translated("register a fallback"):
+            self._registered(FALLBACK_MODEL, model, lineage.run_id, {"fraud/version": version})
+        with translated("write a bundle"):
+            write_bundle(self._models_dir, version, model, lineage, evidence)
 
     def champion(self) -> Bundle | None:
         """The verified bundle of the alias `champion`, or None while there is none."""
@@ -249,11 +257,27 @@ class ModelRegistry(ModelRoles):
                 raise
         return str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
-    def _ensure_registered_model(self) -> None:
+    def _registered(
+        self, name: str, model: Model, run_id: str, tags: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """The version number of a run's model; it gets one if it has none."""
+        client = self._client
+        self._ensure_registered_model(name)
+        if found := client.search_model_versions(f"name='{name}' and run_id='{run_id}'"):
+            return str(found[0].version)
+        created = client.create_model_version(
+            name,
+            source=f"{client.get_run(run_id).info.artifact_uri}/model",
+            run_id=run_id,
+            tags={"fraud/model_digest": model.digest, "fraud/library": model.library, **tags},
+        )
+        return str(created.version)
+
+    def _ensure_registered_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(REGISTERED_MODEL)
+            self._client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

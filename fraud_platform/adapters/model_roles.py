@@ -48,6 +48,7 @@ from fraud_platform.errors import (
     NotReadyError,
     PermanentError,
 )
+from fraud_platform.fallbacks import FALLBACKS, fallback_version
 
 REGISTERED_MODEL = "fraud"
 CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
@@ -365,7 +366,19 @@ class ModelRoles:
             canary_share = before.canary_share if is_same_contest else 0.0
         if roles["challenger"] is None:
             canary_share = 0.0
-        return Deployment(sequence=before.sequence, canary_share=canary_share, **roles)
+        champion = roles["champion"]
+        return Deployment(
+            sequence=before.sequence,
+            canary_share=canary_share,
+            fallbacks={} if champion is None else self._fallbacks(champion.version),
+            **roles,
+        )
+
+    def _fallbacks(self, champion: str) -> dict[str, Pointer]:
+        """What was trained to stand in for a champion, its own and no other's, as far as it is."""
+        there = {name: fallback_version(champion, name) for name in FALLBACKS}
+        found = {n: self._pointer(v) for n, v in there.items() if (self._models_dir / v).exists()}
+        return {name: pointer for name, pointer in found.items() if pointer is not None}
 
     def _pointer(self, version: str | None) -> Pointer | None:
         """The pointer to a version; None for one whose manifest is gone: no role is left to it."""

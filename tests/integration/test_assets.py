@@ -16,6 +16,7 @@ from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
 from fraud_platform.events import microseconds
+from fraud_platform.fallbacks import FALLBACKS, GROUPS, without
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.features.table_digest import digest as table_digest
 from fraud_platform.schemas import LABELS, TRANSACTIONS
@@ -293,10 +294,41 @@ def test_both_trainings_hang_under_one_mlflow_run_which_ended_with_dagsters(stor
 
     trainings = below(parent.info.run_id)
     assert sorted(run.data.params["library"] for run in trainings) == ["lightgbm", "xgboost"]
-    assert [len(below(run.info.run_id)) for run in trainings] == [story.settings.model.trials] * 2
+    for run in trainings:
+        trials = [r for r in below(run.info.run_id) if "fraud/is_pruned" in r.data.tags]
+        assert len(trials) == story.settings.model.trials
     assert parent.info.status == "FINISHED"
     (retrain,) = (r for r in story.instance.get_runs() if r.job_name == "retrain")
     assert parent.data.tags["dagster_run_id"] == retrain.run_id
+
+
+def test_the_champion_has_a_fallback_for_every_group_that_holds_the_same_promises(story):
+    deployed = read_deployment(story.settings.models_dir)
+    assert set(deployed.fallbacks) == {*GROUPS, "all"}
+    rows = story.tables.read("training_set", [LAST_DAY]).filter(pl.col("slice") == "test")
+    for name, pointer in deployed.fallbacks.items():
+        assert pointer.version == f"1-without-{name}"
+        bundle = story.registry.bundle(pointer.version)
+        assert bundle.manifest.without == FALLBACKS[name]
+        assert bundle.manifest.rounds == story.registry.bundle("1").manifest.rounds
+        cuts = (bundle.manifest.review_threshold, bundle.manifest.decline_threshold)
+        fpr = [bundle.calibration.expected_fpr(cut) for cut in cuts]
+        policy = story.settings.decision
+        assert fpr[0] <= policy.review_fpr
+        assert fpr[1] <= policy.decline_fpr
+        scores = bundle.model.scored(rows)["score"]
+        assert bundle.model.scored(without(rows, FALLBACKS[name]))["score"].equals(scores)
+    known = story.registry._client.search_model_versions("name='fraud_fallback'")
+    assert len(known) == len(FALLBACKS)
+    assert [version.version for version in story.registry.versions()] == ["1"]
+
+
+def test_fallbacks_that_are_there_are_not_trained_again(branch):
+    before = read_deployment(branch.settings.models_dir).fallbacks
+    shutil.rmtree(branch.settings.models_dir / "1-without-money")
+    assert branch.run("retrain", LAST_DAY, assets=("fallback_models",)).success
+    after = read_deployment(branch.settings.models_dir).fallbacks
+    assert {n for n in before if before[n] != after[n]} == {"money"}, "its run is another"
 
 
 def test_training_again_gives_the_same_models_and_an_equal_challenger_may_only_watch(story, branch):

@@ -1,0 +1,136 @@
+"""What every model that is trained here is made into: judged, calibrated, with golden rows.
+
+No assets are declared here; `training` does that.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from assets.timing import end_of
+from fraud_platform import fallbacks
+from fraud_platform.adapters.model_bundle import Evidence, Lineage
+from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.tables import Tables
+from fraud_platform.calibration import (
+    Calibration,
+    CalibrationPolicy,
+    calibrate,
+    held_out_probabilities,
+)
+from fraud_platform.evaluation import EvaluationReport, evaluate
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.model import Model, matrix, refit
+from fraud_platform.settings import Settings
+from fraud_platform.training_document import TrainingSetDocument
+
+_GOLDEN_ROWS = 256
+_REFERENCE_ROWS = 5_000
+DOCUMENT = "training_set_document"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, what it and its scores are worth on the test slice, and the run."""
+
+    model: Model
+    report: EvaluationReport
+    calibration: Calibration
+    run_id: str
+
+
+def documented(day: date, rows: pl.DataFrame, settings: Settings) -> str:
+    """Digest of the document that describes exactly these rows."""
+    tables = Tables(settings.tables_dir)
+    return tables.read_document(DOCUMENT, day, TrainingSetDocument).require(rows)
+
+
+def judged(
+    model: Model, rows: pl.DataFrame, settings: Settings
+) -> tuple[EvaluationReport, Calibration]:
+    """What the model is worth on the test slice, and what its scores mean there."""
+    scored = model.scored(rows.filter(pl.col("slice") == "test"))
+    report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
+    return report, _calibrated(scored, settings.calibration)
+
+
+def fallback_of(
+    best: Candidate,
+    rows: pl.DataFrame,
+    registry: ModelRegistry,
+    provenance: Provenance,
+    settings: Settings,
+) -> Candidate:
+    """The candidate's library and parameters on its train rows without some groups, recorded.
+
+    The test rows keep what is in those columns: the model does not look at it.
+
+    Args:
+        best: the candidate.
+        rows: the training set.
+        registry: where the training is recorded.
+        provenance: of the training; its `without` says which groups.
+        settings: policies of the fit and of the evaluation.
+    """
+    train = fallbacks.without(rows.filter(pl.col("slice") == "train"), provenance.without)
+    known = best.model
+    model = refit(known.library, train, known.parameters, known.rounds, settings.model)
+    report, calibration = judged(model, rows, settings)
+    run_id = registry.log_training(model, report, provenance)
+    return Candidate(model, report, calibration, run_id)
+
+
+def lineage(
+    found: Candidate, day: date, training_set_digest: str, without: tuple[str, ...] = ()
+) -> Lineage:
+    """The candidate's part of its bundle's manifest."""
+    return Lineage(
+        review_threshold=found.report.review_threshold,
+        decline_threshold=found.report.decline_threshold,
+        trained_as_of=end_of(day).isoformat(),
+        training_set_digest=training_set_digest,
+        run_id=found.run_id,
+        report=found.report.to_dict(),
+        without=without,
+    )
+
+
+def evidence(found: Candidate, rows: pl.DataFrame) -> Evidence:
+    """What the candidate's bundle holds beside the model."""
+    return Evidence(calibration=found.calibration, golden=_golden(rows), reference=_reference(rows))
+
+
+def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:
+    """With each row's probability as a calibration of other cards' rows states it."""
+    stated = held_out_probabilities(
+        scored["is_fraud"].to_numpy(),
+        scored["score"].to_numpy(),
+        scored["card_id"].rank("dense").to_numpy().astype(np.int64),
+        policy,
+    )
+    if stated is None:
+        return scored
+    return scored.with_columns(pl.Series("probability", stated))
+
+
+def _calibrated(scored: pl.DataFrame, policy: CalibrationPolicy) -> Calibration:
+    """Fitted on the rows that set the thresholds, so both speak of the same genuine payments."""
+    return calibrate(
+        scored["is_fraud"].to_numpy(),
+        scored["score"].to_numpy(),
+        policy,
+        scored["weight"].to_numpy() if (scored["weight"] != 1.0).any() else None,
+    )
+
+
+def _golden(rows: pl.DataFrame) -> NDArray[np.float64]:
+    return matrix(rows.filter(pl.col("slice") == "test").head(_GOLDEN_ROWS), FEATURE_NAMES)
+
+
+def _reference(rows: pl.DataFrame) -> pl.DataFrame:
+    """An even sample of the train rows: every n-th, so the same set gives the same sample."""
+    train = rows.filter(pl.col("slice") == "train").select(FEATURE_NAMES)
+    return train.gather_every(max(1, train.height // _REFERENCE_ROWS))
