@@ -225,7 +225,7 @@ def policy_digest(
         policy: the decision policy in force.
         thresholds: the champion's cuts, or None without a champion.
         exploration: `selective_labels.Explorer.document`, or None where nothing is drawn.
-        governor: the fields of `governor.GovernorPolicy`, or None where no cap is held.
+        governor: `governor.GovernorPolicy.document`, or None where no cap is held.
 
     Returns:
         64 hex digits; equal exactly when every field is equal.

@@ -139,6 +139,7 @@ class _Models:
 
         self._dir, self._policy = settings.models_dir, settings.decision
         self._orders_path = settings.orders_path
+        self._governor = settings.governor
         self._explorer = known_explorer(settings.exploration_key_path, settings.exploration)
         self._held: OrderedDict[tuple[str | None, str], Resident | str] = OrderedDict()
         try:
@@ -195,7 +196,7 @@ class _Models:
         if path is None:
             return f"its model is gone: version {version}, model {digest[:12]}"
         try:
-            return resident_of(load_bundle(path), self._policy, self._explorer)
+            return resident_of(load_bundle(path), self._policy, self._explorer, self._governor)
         except (FraudPlatformError, OSError) as error:
             return f"the bundle of version {path.name} is refused: {error}"
 

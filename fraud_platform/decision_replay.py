@@ -30,6 +30,7 @@ from fraud_platform.decision import (
 from fraud_platform.events import Decision, Event, Transaction
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.features.state import FeatureState
+from fraud_platform.governor import Cuts, capped
 from fraud_platform.model import Model
 from fraud_platform.modes import Mode
 from fraud_platform.native_score import ROWS
@@ -262,14 +263,23 @@ def _compare_score(
         found.same("probability", decision.probability, verdict.probability)
         found.same("expected_fpr", decision.expected_fpr, verdict.expected_fpr)
     if _is_of(judgement.judge.policy_digest, decision, found):
-        told = decision._replace(decision=str(verdict.outcome), reasons=verdict.reasons)
+        told = _under_its_cuts(decision, str(verdict.outcome), verdict.reasons)
         explorer, drawn = judgement.judge.explorer, NOT_DRAWN
         if explorer is not None:
             drawn = explorer.draw(told.decision, asked.transaction, asked.spent)
         told = explored(told, drawn, policy)
-        for name in ("decision", "reasons", *drawn._fields):
+        for name in ("decision", "reasons", "governed", *drawn._fields):
             found.same(name, getattr(decision, name), getattr(told, name))
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
+
+
+def _under_its_cuts(decision: Decision, alone: str, reasons: tuple[str, ...]) -> Decision:
+    """What the model alone would have decided, under the cuts that the record names."""
+    told = decision._replace(decision=alone, reasons=reasons, governed=None)
+    if decision.review_cut is None or decision.decline_cut is None:
+        return told
+    cuts = Cuts(decision.review_cut, decision.decline_cut, decision.budget or 0.0, is_held=True)
+    return capped(told, cuts)
 
 
 def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None:
@@ -282,8 +292,8 @@ def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None
         outcome, reasons = decide_without_score(amount, str(cause), policy)
         found.same("decision", decision.decision, str(outcome))
         found.same("reasons", decision.reasons, reasons)
-        for name, nothing in NOT_DRAWN._asdict().items():
-            found.same(name, getattr(decision, name), nothing)
+        for name in (*NOT_DRAWN._fields, "governed", "review_cut", "decline_cut"):
+            found.same(name, getattr(decision, name), None)
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
 
 

@@ -8,8 +8,8 @@ immediate, for every payment too many disturbs a customer; loosening is slow, fo
 scores rise for a while must not be able to open the gate behind them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -41,10 +41,15 @@ class GovernorPolicy(FprPolicy):
 
     is_on: bool = True
     """Whether the cap is held at all."""
+    max_fpr: float = 0.05
+    """Largest share of genuine payments that may be disturbed: reviewed or declined."""
+    max_block_share: float = 0.15
+    """Largest share of payments that may be disturbed, however good audits look or what is
+    ordered."""
     max_decline_fpr: float = 0.02
-    """Largest share of genuine payments that may be declined, in (0, max_fpr]; `max_fpr` is that
-    of those reviewed or declined. Declined fraud counts against it while no audit says otherwise,
-    so it leaves room for all fraud that is caught on a usual day."""
+    """Largest share of genuine payments that may be declined, in (0, max_fpr]. Declined fraud
+    counts against it while no audit says otherwise: it leaves room for what is caught on a usual
+    day."""
     audited_max_fpr: float = 0.045
     """What is aimed at in place of `max_fpr` by as much as audits loosen the cap: their credit is
     an estimate, the rest is certain."""
@@ -82,6 +87,11 @@ class GovernorPolicy(FprPolicy):
                 f"found risk={self.risk} and loosen_per_hour={self.loosen_per_hour}, "
                 "expected 0 < risk < 1 and loosen_per_hour > 0"
             )
+
+    @property
+    def document(self) -> Mapping[str, object] | None:
+        """What the digest of a decision policy tells of it; None where it is off."""
+        return asdict(self) if self.is_on else None
 
 
 class GovernorState(StrEnum):

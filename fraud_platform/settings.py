@@ -35,6 +35,7 @@ from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.features.engines import Engine
+from fraud_platform.governor import GovernorPolicy
 from fraud_platform.heal.harm import HarmPolicy
 from fraud_platform.healing import HealingPolicy
 from fraud_platform.labels import LabelPolicy
@@ -159,6 +160,7 @@ class Settings(BaseSettings):
     exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     decision: DecisionPolicy = Field(default_factory=DecisionPolicy)
+    governor: GovernorPolicy = Field(default_factory=GovernorPolicy)
     calibration: CalibrationPolicy = Field(default_factory=CalibrationPolicy)
     money: MoneyPolicy = Field(default_factory=MoneyPolicy)
     segments: SegmentPolicy = Field(default_factory=SegmentPolicy)
@@ -278,6 +280,16 @@ class Settings(BaseSettings):
         return self.home / "heal"
 
     @property
+    def heal_ledger_path(self) -> Path:
+        """Every record of healing, one JSON line each."""
+        return self.heal_dir / "ledger.jsonl"
+
+    @property
+    def heal_lease_path(self) -> Path:
+        """Locked by the one process that heals."""
+        return self.heal_dir / "lease"
+
+    @property
     def tables_dir(self) -> Path:
         """Root of the Parquet tables: one folder per asset, one file per day."""
         return self.home / "tables"
@@ -361,9 +373,9 @@ def _rows() -> Iterator[tuple[str, object, str]]:
 
 
 def _meanings(policy: type) -> dict[str, str]:
-    """The docstring under each field of a policy, on one line."""
+    """The docstring under each field of a policy, its own or inherited, on one line."""
+    found = {} if policy.__base__ in (None, object) else _meanings(policy.__base__)
     (declared,) = ast.parse(textwrap.dedent(inspect.getsource(policy))).body
-    found = {}
     for field, text in itertools.pairwise(ast.iter_child_nodes(declared)):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())

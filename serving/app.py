@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 from litestar import get
@@ -25,6 +26,7 @@ from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.state_snapshots import StateSnapshots
+from fraud_platform.errors import LogUnavailableError
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.audit import Audit
@@ -37,6 +39,8 @@ from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.exploration import count_audits, show_exposure
+from serving.governing import governing_of
+from serving.governor_metrics import GovernorMetrics
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.hot_route import HotDecisions
@@ -53,6 +57,7 @@ from serving.paths import ScorerApp
 from serving.process_metrics import watched_process
 from serving.refusals import Refusals
 from serving.residents import Residents
+from serving.ruling import resident_of
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
 from serving.surroundings import Surroundings
@@ -177,12 +182,20 @@ def build_scorer(
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
-        explorer=explorer_at(settings.exploration_key_path, settings.exploration),
+        ready=partial(
+            resident_of,
+            policy=settings.decision,
+            explorer=explorer_at(settings.exploration_key_path, settings.exploration),
+            governor=settings.governor,
+        ),
     )
+    governing = governing_of(settings)
     counted.registry.register(ModelMetrics(champion))
     counted.registry.register(MirrorMetrics(settings.log_path))
     orders = OrdersWatch(settings.orders_path, lambda: champion.ruling)
     counted.registry.register(OrdersMetrics(orders))
+    if governing is not None:
+        counted.registry.register(GovernorMetrics(governing))
     engine = Engine(
         Parts(
             ledger=lambda: open_ledger(settings.log_path),
@@ -194,6 +207,7 @@ def build_scorer(
             metrics=counted,
             durability=settings.journal_mode,
             queue_limit=settings.queue_limit,
+            governing=governing,
         )
     )
     show_exposure(counted, engine, clock)
@@ -215,6 +229,7 @@ def build_scorer(
         orders=orders,
         stance=stance,
         metrics=counted,
+        governing=governing,
         children=children,
         door=door,
     )
@@ -252,6 +267,10 @@ async def _started(scorer: Scorer) -> AsyncIterator[None]:
     await scorer.orders.look()
     await scorer.champion.look()
     await scorer.stance.look()
+    if scorer.governing is not None:
+        # Without a log nothing is decided either; the first group asks again.
+        with contextlib.suppress(LogUnavailableError):
+            scorer.governing.begin(scorer.orders.ruling)
     if scorer.door is not None:
         await scorer.door.open(scorer.engine, scorer.metrics)
     try:

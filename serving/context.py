@@ -15,6 +15,7 @@ from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.children import Child
 from serving.engine import Engine
+from serving.governing import Governing
 from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
 from serving.metrics import Metrics
 from serving.orders import OrdersWatch
@@ -77,6 +78,7 @@ class Scorer(Edge):
         orders: what is ordered, and which model decides under it.
         stance: in which mode it answers.
         metrics: what operators see.
+        governing: holds the caps of the models that decide; None: it is off.
         children: programs kept running beside it.
         upkeep: what goes on beside the answers.
         door: where its fronts come in; None: it has none.
@@ -87,6 +89,7 @@ class Scorer(Edge):
     orders: OrdersWatch
     stance: StanceWatch
     metrics: Metrics
+    governing: Governing | None = None
     children: tuple[Child, ...] = ()
     upkeep: Upkeep = field(default_factory=Upkeep)
     door: OwnerSocket | None = None

@@ -43,10 +43,10 @@ from serving.group import (
     Request,
     Result,
     Shadowed,
-    shadow_scores,
 )
 from serving.parts import Parts
 from serving.ruling import Ruling
+from serving.shadowing import shadow_scores
 from serving.sync_thread import SyncThread
 from serving.waiting import DEFECT, InFlight, Waiting, Written, answer, fault_of, fresh
 
@@ -297,7 +297,7 @@ class Engine:
         parts = self._parts
         self._is_ahead = True
         ruling = parts.ruling()
-        work = Group(ledger, self._rings, ruling, parts.stance(), self._clock, self.doubtful)
+        work = Group(parts, ledger, self._rings, ruling, self.doubtful)
         results = work.settle([waiting.request for waiting in group])
         if parts.durability == "async":
             answer(group, results)

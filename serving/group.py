@@ -7,6 +7,7 @@ go in, one result each comes out, and what was appended is written when the call
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -28,7 +29,8 @@ from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
 from fraud_platform.modes import Mode
 from fraud_platform.selective_labels import NOT_DRAWN, Explorer, day_of
-from serving.ruling import CHAMPION_ARM, NO_ARM, Ruling, Verdict
+from serving.governing import Governing
+from serving.ruling import NO_ARM, Ruling, Verdict
 from serving.stance import Stance
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
@@ -122,15 +124,26 @@ class _Planned(msgspec.Struct, frozen=True, gc=False):
     in_doubt: bool
 
 
+class Means(Protocol):
+    """What a group takes from the engine's parts; `serving.parts.Parts` has it."""
+
+    @property
+    def stance(self) -> Callable[[], Stance]: ...  # noqa: D102 -- the mode in force
+    @property
+    def clock(self) -> Callable[[], int]: ...  # noqa: D102 -- microseconds since 1970-01-01 UTC
+    @property
+    def governing(self) -> Governing | None: ...  # noqa: D102 -- None: the models alone decide
+
+
 class Group:
     """One group of requests under way.
 
     Args:
+        means: the mode in force, the clock, and what caps the models. In mode rules_only no model
+            decides, although there may be one.
         ledger: what is recorded, with a group open.
         rings: the feature state; every event of the log must be folded in already.
         ruling: what decides, the same for the whole group.
-        stance: the mode in force; in mode rules_only no model decides, although there may be one.
-        clock: microseconds since 1970-01-01 UTC.
         doubtful: shards of the feature state that may be wrong; their payments go to review.
 
     Attributes:
@@ -139,18 +152,18 @@ class Group:
 
     def __init__(
         self,
+        means: Means,
         ledger: Ledger,
         rings: FeatureRings,
         ruling: Ruling,
-        stance: Stance,
-        clock: Callable[[], int],
         doubtful: frozenset[int] = frozenset(),
     ) -> None:
         self._ledger = ledger
         self._rings = rings
         self._ruling = ruling
-        self._stance = stance
-        self._clock = clock
+        self._stance = means.stance()
+        self._clock = means.clock
+        self._governing = means.governing
         self._doubtful = doubtful
         self._planned: dict[str, _Planned] = {}
         self.decided: tuple[Decision, ...] = ()
@@ -218,11 +231,12 @@ class Group:
             matrix = np.array([plan.features for plan in plans], dtype=np.float64)
             verdicts = self._verdicts(plans, matrix)
             now_us = self._clock()
-            explorer = self._ruling.explorer
+            if self._governing is not None:
+                self._governing.begin(self._ruling)
             for plan, verdict, features in zip(plans, verdicts, matrix, strict=True):
                 decision = self._decision(plan, verdict, now_us)
-                if explorer is not None and verdict.arm != NO_ARM:
-                    decision = self._explored(decision, plan.request.transaction, explorer)
+                if verdict.arm != NO_ARM:
+                    decision = self._overruled(decision, plan.request.transaction, features)
                 self._ledger.append_decision(decision, features.tobytes())
                 decided[decision.transaction_id] = decision
         self.decided = tuple(decided.values())
@@ -298,8 +312,17 @@ class Group:
             decided_us + self._ruling.policy.valid_seconds * 1_000_000,
         )
 
+    def _overruled(
+        self, decision: Decision, payment: Transaction, features: NDArray[np.float64]
+    ) -> Decision:
+        """A model's decision, unless its cap lets the payment go; one after the other."""
+        if self._governing is not None:
+            decision = self._governing.capped(decision, payment.amount_minor, features)
+        explorer = self._ruling.explorer
+        return decision if explorer is None else self._explored(decision, payment, explorer)
+
     def _explored(self, decision: Decision, payment: Transaction, explorer: Explorer) -> Decision:
-        """The decision, unless chance wants to know what the payment is; one after the other."""
+        """The decision, unless chance wants to know what the payment is."""
         spent = self._ledger.spent(day_of(decision.decided_us))
         drawn = explorer.draw(decision.decision, payment, spent)
         if drawn is NOT_DRAWN:
@@ -413,29 +436,4 @@ def _refuse_other_payload(transaction: Transaction, known: Transaction) -> None:
         "found this transaction_id in the log with another payload; "
         f"differing: {', '.join(differing)}",
         hint="send a new payment under a new id, or repeat the first payload exactly",
-    )
-
-
-def shadow_scores(ruling: Ruling, decided: Sequence[Decision]) -> tuple[ShadowScore, ...] | None:
-    """What the challenger says about payments that another model decided on.
-
-    Returns:
-        The usable scores; None when the challenger failed, which harms nothing.
-    """
-    judged = [decision for decision in decided if decision.arm == CHAMPION_ARM]
-    matrix = np.array([decision.features for decision in judged], dtype=np.float64)
-    verdicts = ruling.shadow(matrix)
-    if verdicts is None:
-        return None
-    return tuple(
-        ShadowScore(
-            decision.seq,
-            decision.transaction_id,
-            verdict.version,
-            verdict.model_digest,
-            verdict.score,
-            str(verdict.outcome),
-        )
-        for decision, verdict in zip(judged, verdicts, strict=True)
-        if verdict.score is not None
     )

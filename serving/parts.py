@@ -7,6 +7,7 @@ from typing import Literal
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.state_snapshots import StateSnapshots
+from serving.governing import Governing
 from serving.metrics import Metrics
 from serving.ruling import Ruling
 from serving.stance import Stance
@@ -29,6 +30,7 @@ class Parts:
         metrics: where groups and failures are counted.
         durability: when a group is answered.
         queue_limit: so many requests may wait; more are told to come back.
+        governing: holds the caps; None: the models alone decide.
     """
 
     ledger: Callable[[], Ledger]
@@ -40,3 +42,4 @@ class Parts:
     metrics: Metrics
     durability: Durability = "durable"
     queue_limit: int = 10_000
+    governing: Governing | None = None

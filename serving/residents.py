@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fraud_platform.adapters.deployment import DEPLOYMENT, Deployment, Pointer, read_deployment
-from fraud_platform.adapters.model_bundle import load_pointed
+from fraud_platform.adapters.model_bundle import Bundle, load_pointed
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import FraudPlatformError, PermanentError
-from fraud_platform.selective_labels import Explorer
 from serving.metrics import Metrics
 from serving.ruling import Resident, Ruling, resident_of, rules_only
 
@@ -52,7 +52,7 @@ class Residents:
         policy: the decision policy in force.
         poll_seconds: how often to look, seconds.
         metrics: where swaps and failures are counted.
-        explorer: draws what is let through or audited at random; None: nothing is.
+        ready: makes a verified bundle ready to decide; None: by the policy alone.
         clock: seconds that never go back.
 
     Attributes:
@@ -72,13 +72,13 @@ class Residents:
         poll_seconds: float,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
-        explorer: Explorer | None = None,
+        ready: Callable[[Bundle], Resident] | None = None,
     ) -> None:
         self._models_dir = models_dir
         self._policy = policy
         self._poll_seconds = poll_seconds
         self._metrics = metrics
-        self._explorer = explorer
+        self._ready = ready or partial(resident_of, policy=policy)
         self._clock = clock
         self._held: dict[Pointer, Resident] = {}
         self._refused: dict[Pointer, _Refusal] = {}
@@ -170,7 +170,7 @@ class Residents:
         return True
 
     def _load(self, pointer: Pointer) -> Resident:
-        return resident_of(load_pointed(self._models_dir, pointer), self._policy, self._explorer)
+        return self._ready(load_pointed(self._models_dir, pointer))
 
     def _apply(self, deployment: Deployment, *, is_settled: bool = False) -> None:
         """Rule by what is in memory; until all was tried, a champion on its way changes nothing."""

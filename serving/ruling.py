@@ -32,6 +32,7 @@ from fraud_platform.decision import (
 )
 from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURES, spec_digest
+from fraud_platform.governor import GovernorPolicy
 from fraud_platform.model import Model
 from fraud_platform.native_score import NativeScorer
 from fraud_platform.orders import NORMAL, Orders
@@ -322,7 +323,10 @@ def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:
 
 
 def resident_of(
-    bundle: Bundle, policy: DecisionPolicy, explorer: Explorer | None = None
+    bundle: Bundle,
+    policy: DecisionPolicy,
+    explorer: Explorer | None = None,
+    governor: GovernorPolicy | None = None,
 ) -> Resident:
     """A verified bundle, ready to decide: the fast way checked, every path taken once.
 
@@ -330,6 +334,7 @@ def resident_of(
         bundle: the bundle.
         policy: the decision policy in force.
         explorer: what overrules it at random; named in the policy's digest.
+        governor: the cap that it is held under; named there, too.
 
     Raises:
         DataContractError: the manifest's thresholds make no sense.
@@ -343,7 +348,12 @@ def resident_of(
         thresholds,
         bundle.calibration,
         policy,
-        policy_digest(policy, thresholds, None if explorer is None else explorer.document),
+        policy_digest(
+            policy,
+            thresholds,
+            None if explorer is None else explorer.document,
+            None if governor is None else governor.document,
+        ),
         NativeScorer(model, check),
         NativeScorer(model, check),
         FastExplainer(model, check),  # explains through the library once, too

@@ -178,6 +178,13 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
             "declined it, or put up for audit. For your own analysis: nothing for the card holder"
         ),
     ] = UNSET
+    governed: Annotated[
+        Literal["review", "decline"] | UnsetType,
+        Meta(
+            description="What the model alone would have answered, where the cap on disturbed "
+            "payments made the answer milder"
+        ),
+    ] = UNSET
 
 
 class DecisionOutcome(Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
@@ -347,6 +354,7 @@ def decision_out(decision: Decision, texts: Mapping[str, str], *, replayed: bool
         replayed=replayed,
         latency_us=decision.latency_us,
         explored=decision.explored or UNSET,  # type: ignore[arg-type]  # the log holds these two
+        governed=decision.governed or UNSET,  # type: ignore[arg-type]  # the log holds these two
     )
 
 

@@ -178,7 +178,7 @@ def test_without_exploration_nothing_is_drawn_said_or_kept(settings, scorer, pub
         assert client.get("/v1/audits").json() == {"audits": [], "next": None}
     assert "explored" not in told
     (record,) = records(settings, [0])
-    assert record[-3:] == (None, None, None)
+    assert (record.pass_propensity, record.audit_propensity, record.explored) == (None, None, None)
     assert not settings.exploration_key_path.exists()
 
 

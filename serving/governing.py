@@ -1,0 +1,155 @@
+"""The governors of the models that decide: each model's cap is held by what it says itself.
+
+What the cap is, is `fraud_platform.governor`; here its governors are fed in the order of the
+decisions, obey what is ordered, and start anew with each model: on the newest payments that any
+model judged, scored by the new one.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_decisions
+from fraud_platform.events import Decision
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.governor import Governor, GovernorPolicy, capped
+from fraud_platform.settings import Settings
+from fraud_platform.stats.block_budget import allowed_blocks
+from serving.ruling import CANARY_ARM, Resident, Ruling
+
+LOGGER = logging.getLogger("fraud_platform.scorer")
+
+_Key = tuple[str, tuple[float, ...]]
+
+
+class Governing:
+    """The caps of one scorer, and the newest payments that any of its models judged.
+
+    What a failed group was told stays: a few payments of a window may be counted twice.
+
+    Args:
+        policy: the bound, and how it is held.
+        recent: the newest decisions of the log, at most so many; asked once, before the first.
+    """
+
+    def __init__(self, policy: GovernorPolicy, recent: Callable[[int], RecentDecisions]) -> None:
+        self._policy = policy
+        self._recent = recent
+        self._past: _Past | None = None
+        self._before: Mapping[str, tuple[float, float]] = {}
+        self._governors: dict[_Key, Governor] = {}
+        self._ruling: Ruling | None = None
+        self.arms: Mapping[str, Governor] = {}
+        """Arm -> the governor of the model that decides there now."""
+        # Its first call imports a library: not while payments wait.
+        allowed_blocks(policy.window, policy.max_fpr, policy.risk)
+
+    def begin(self, ruling: Ruling) -> None:
+        """Hold the caps of the models that decide from now on.
+
+        Raises:
+            LogUnavailableError: the newest decisions cannot be read.
+        """
+        if ruling is self._ruling:
+            return
+        deciding = {}
+        if ruling.champion is not None:
+            deciding[ruling.lead] = ruling.champion
+            if ruling.challenger is not None and ruling.canary_share:
+                deciding[CANARY_ARM] = ruling.challenger
+        held = {_key(resident): self._governor(resident) for resident in deciding.values()}
+        if held:
+            self._before = {}  # those cuts are of the start
+        for governor in held.values():
+            governor.order(ruling.orders.max_disturbed)
+        self._governors = held
+        self.arms = {arm: held[_key(resident)] for arm, resident in deciding.items()}
+        self._ruling = ruling
+
+    def capped(
+        self, decision: Decision, amount_minor: int, features: NDArray[np.float64]
+    ) -> Decision:
+        """A model's decision under its cap, by the cuts of the last completed step.
+
+        Args:
+            decision: what the model alone would have decided.
+            amount_minor: of the payment, minor units.
+            features: shape (k,), what is recorded of it.
+        """
+        governor, score = self.arms[decision.arm], decision.score
+        if score is None or self._past is None:
+            return decision
+        found = capped(decision, governor.cuts)
+        governor.add(score, decision.probability, amount_minor, decision.event_us)
+        self._past.add(features, amount_minor, decision.event_us)
+        return found
+
+    def _governor(self, resident: Resident) -> Governor:
+        known = self._governors.get(_key(resident))
+        if known is not None:
+            return known
+        if self._past is None:
+            recent = self._recent(self._policy.window)
+            self._past, self._before = _Past(self._policy.window, recent), recent.cuts
+        governor = Governor(self._policy, resident.thresholds)
+        features, amounts, newest_us = self._past.rows()
+        if len(features):
+            try:
+                scores = resident.scorer.score(resident.seen(features))
+            except Exception:  # the next payment tells; until then nothing is known of its scores
+                LOGGER.exception("model %s failed on payments of before", resident.version)
+                return governor
+            usable = (scores >= 0.0) & (scores <= 1.0)
+            chances = resident.calibration.probabilities(scores[usable])
+            governor.rebase(
+                resident.thresholds,
+                scores[usable],
+                np.full(int(usable.sum()), np.nan) if chances is None else chances,
+                amounts[usable],
+                newest_us,
+            )
+        cuts = self._before.get(resident.model.digest)
+        if cuts is not None:
+            governor.resume(*cuts)
+        return governor
+
+
+def governing_of(settings: Settings) -> Governing | None:
+    """What holds the caps of an installation's models; None where the policy wants none."""
+    if not settings.governor.is_on:
+        return None
+    return Governing(settings.governor, partial(recent_decisions, settings.log_path))
+
+
+class _Past:
+    """The newest payments that a model judged: a ring, oldest first when it is read."""
+
+    def __init__(self, size: int, recent: RecentDecisions) -> None:
+        self._features = np.empty((size, len(FEATURE_NAMES)))
+        self._amounts, self._times = np.empty((2, size), np.int64)
+        self._count = self._place = len(recent.features)
+        self._features[: self._count] = recent.features
+        self._amounts[: self._count] = recent.amounts_minor
+        self._times[: self._count] = recent.event_us
+        self._place %= size
+
+    def add(self, features: NDArray[np.float64], amount_minor: int, event_us: int) -> None:
+        place, size = self._place, len(self._amounts)
+        self._features[place] = features
+        self._amounts[place], self._times[place] = amount_minor, event_us
+        self._place = (place + 1) % size
+        self._count = min(self._count + 1, size)
+
+    def rows(self) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+        """Features and amounts, oldest first, and when the newest happened; 0 without any."""
+        order = np.arange(self._place - self._count, self._place)
+        newest_us = int(self._times[self._place - 1]) if self._count else 0
+        return self._features[order], self._amounts[order], newest_us
+
+
+def _key(resident: Resident) -> _Key:
+    """What a model's scores depend on."""
+    return resident.model.digest, resident.divisors
