@@ -145,7 +145,10 @@ def _roles(found: Deployment) -> str:
         for role in ("champion", "challenger", "previous")
         for pointer in (getattr(found, role),)
     }
-    shown = versions | {"canary": f"{found.canary_share:.1%} of the cards"}
+    shown = versions | {
+        "canary": f"{found.canary_share:.1%} of the cards",
+        "fallbacks": ", ".join(found.fallbacks) or "none",
+    }
     return "\n".join(f"{role:<10}  {version}" for role, version in shown.items())
 
 

@@ -9,17 +9,23 @@ import polars as pl
 from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, manifest_digest, write_bundle
 from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
+from fraud_platform.fallbacks import features_of
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model
 
 
 @cache
-def trained(seed: int) -> Model:
-    """A real booster that suspects large amounts; the seed makes versions differ."""
+def trained(seed: int, without: tuple[str, ...] = ()) -> Model:
+    """A real booster that suspects large amounts; the seed makes versions differ.
+
+    Without groups of features it looks at nothing of them.
+    """
     import xgboost
 
     rows = _matrix(seed)
-    matrix = xgboost.DMatrix(rows.astype(np.float32), _is_fraud(rows), nthread=1)
+    is_fraud = _is_fraud(rows)
+    rows[:, [FEATURE_NAMES.index(name) for name in features_of(without)]] = np.nan
+    matrix = xgboost.DMatrix(rows.astype(np.float32), is_fraud, nthread=1)
     parameters = {"objective": "binary:logistic", "max_depth": 3, "seed": seed, "nthread": 1}
     booster = xgboost.train(parameters, matrix, num_boost_round=10 + seed)
     return Model(

@@ -1,0 +1,117 @@
+"""What decides under orders, and on what it decides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fraud_platform.adapters.model_bundle import load_bundle
+from fraud_platform.decision import LARGE_AMOUNT, QUARANTINED, SET_ASIDE, DecisionPolicy
+from fraud_platform.fallbacks import GROUPS
+from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.orders import NORMAL, Orders
+from fraud_platform.selective_labels import ExplorationPolicy, Explorer
+from serving.obeying import ordered, under, without_orders
+from serving.ruling import CANARY_ARM, CHAMPION_ARM, FALLBACK_ARM, NO_ARM, Ruling, resident_of
+from tests.small_bundles import trained, write_small_bundle
+
+ROWS = np.abs(np.random.default_rng(3).normal(size=(60, len(FEATURE_NAMES)))) * 3_000
+CARDS = [f"card-{number}" for number in range(60)]
+AMOUNTS = [1_000] * 60
+POLICY = DecisionPolicy(rules_decline_from_minor=50_000)
+EXPLORER = Explorer(ExplorationPolicy(audit_rate=0.2, audit_rate_approved=0.01), b"key")
+
+
+@pytest.fixture
+def ruling(tmp_path) -> Ruling:
+    """Version 1 decides, 2 has half of the cards; there are fallbacks without money, and all."""
+
+    def resident(version, without=(), explorer=None):
+        model = trained(1 if without else int(version), without)
+        path = write_small_bundle(tmp_path, version, model, without=without)
+        return resident_of(load_bundle(path), POLICY, explorer)
+
+    found = Ruling(POLICY, resident("1", explorer=EXPLORER), resident("2"), canary_share=0.5)
+    fallbacks = (resident("1-without-all", tuple(GROUPS)), resident("1-without-money", ("money",)))
+    return replace(found, fallbacks=fallbacks)
+
+
+def decided(ruling, rows=ROWS):
+    return ruling.verdicts(rows, CARDS, AMOUNTS)
+
+
+def test_orders_for_nothing_change_no_answer(ruling):
+    obeyed = under(ruling, Orders(sequence=7, learning_frozen=True))
+    assert decided(obeyed) == decided(ruling)
+    assert obeyed.orders.sequence == 7
+
+
+def test_the_fallback_that_lacks_the_group_decides_for_all_cards_and_the_mode_says_so(ruling):
+    obeyed = under(ruling, Orders(quarantined=("money",)))
+    found = decided(obeyed)
+    assert {(v.arm, v.version) for v in found} == {(FALLBACK_ARM, "1-without-money")}
+    assert (obeyed.mode, obeyed.missing) == ("degraded", ("features",))
+    assert {obeyed.arm(card) for card in CARDS} == {FALLBACK_ARM}
+    assert obeyed.shadow(ROWS) == [], "a challenger rests on the same features"
+    broken = ROWS.copy()
+    broken[:, [FEATURE_NAMES.index(name) for name in GROUPS["money"]]] *= 100
+    assert decided(obeyed, broken) == found
+
+
+@pytest.mark.parametrize("quarantined", [("context",), ("money", "fraud_labels"), tuple(GROUPS)])
+def test_what_no_smaller_fallback_lacks_the_one_without_all_does(ruling, quarantined):
+    obeyed = under(ruling, Orders(quarantined=quarantined))
+    assert obeyed.version == "1-without-all"
+
+
+def test_where_no_fallback_lacks_the_groups_a_person_looks_and_nothing_is_approved(ruling):
+    few = replace(ruling, fallbacks=ruling.fallbacks[1:])
+    obeyed = under(few, Orders(quarantined=("money", "context")))
+    found = obeyed.verdicts(ROWS[:2], CARDS[:2], [1, 50_000])
+    assert [(str(v.outcome), v.reasons) for v in found] == [
+        ("review", (QUARANTINED,)),
+        ("decline", (QUARANTINED, LARGE_AMOUNT)),
+    ]
+    assert {(v.arm, v.score, v.model_digest) for v in found} == {(NO_ARM, None, None)}
+    assert (obeyed.mode, obeyed.model) == ("rules_only", None)
+
+
+def test_before_any_orders_were_read_nothing_is_approved(ruling):
+    found = decided(without_orders(ruling))
+    assert {(str(v.outcome), v.reasons) for v in found} == {("review", (SET_ASIDE,))}
+
+
+def test_a_unit_is_divided_out_for_every_model(ruling):
+    factors = dict.fromkeys(GROUPS["money"], 100.0)
+    wrong = ROWS.copy()
+    for name in factors:
+        wrong[:, FEATURE_NAMES.index(name)] *= 100.0
+    before, obeyed = wrong.copy(), under(ruling, Orders(unit_factors=factors))
+    found, honest = decided(obeyed, wrong), decided(ruling)
+    assert [v.score for v in found] == [v.score for v in honest]
+    assert {v.arm for v in found} == {CHAMPION_ARM, CANARY_ARM}
+    assert [v.score for v in obeyed.shadow(wrong)] == [v.score for v in ruling.shadow(ROWS)]
+    assert np.array_equal(wrong, before), "what is recorded stays what was read"
+
+
+def test_more_audits_never_more_than_all_and_nothing_else_is_drawn(ruling):
+    policy = under(ruling, Orders(audit_factor=10.0)).explorer.policy
+    assert (policy.audit_rate, policy.audit_rate_approved) == (1.0, pytest.approx(0.1))
+    assert policy.audits_per_day == 10 * EXPLORER.policy.audits_per_day
+    assert (policy.pass_rate, policy.currency) == (EXPLORER.policy.pass_rate, "EUR")
+
+
+def test_shedding_ends_the_shadow_and_leaves_the_canary(ruling):
+    obeyed = under(ruling, Orders(is_shedding=True))
+    assert obeyed.shadow(ROWS) == []
+    assert len(ruling.shadow(ROWS)) == len(ROWS)
+    assert [v.arm for v in decided(obeyed)] == [v.arm for v in decided(ruling)]
+
+
+def test_each_order_names_another_rule_and_the_same_order_the_same(ruling):
+    told = [NORMAL, Orders(is_shedding=True), Orders(audit_factor=2.0), Orders(max_disturbed=0.1)]
+    digests = [ordered(ruling.champion, orders).policy_digest for orders in told]
+    assert len(set(digests)) == len(told)
+    assert digests[0] == ruling.champion.policy_digest
+    again = Orders(sequence=9, is_shedding=True, because={"shed": "act"})
+    assert ordered(ruling.champion, again).policy_digest == digests[1]
