@@ -1,0 +1,218 @@
+"""Everything that one tick of healing knows, gathered from where it lies.
+
+What belongs here: looking things up. What a number means is `fraud_platform.heal`. What cannot be
+looked up now makes its signal blind, and the log of the process says why.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from fraud_platform.adapters import heal_models
+from fraud_platform.adapters.deployment import Deployment, Pointer, read_deployment
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_slow import slow_readings
+from fraud_platform.adapters.heal_window import Newest, newest
+from fraud_platform.adapters.live_file import Live, live_path, read_live
+from fraud_platform.adapters.orders_file import read_orders
+from fraud_platform.adapters.tables import Tables
+from fraud_platform.errors import FraudPlatformError
+from fraud_platform.heal import clues, probes, verdicts
+from fraud_platform.heal.doubt import Spans, outside
+from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
+from fraud_platform.heal.monitors import payment_readings
+from fraud_platform.heal.reference import MonitorPolicy, Reference, blind, floats
+from fraud_platform.settings import Settings
+
+REFERENCE_DAYS = 21
+"""Days before a champion was trained whose payments are what is normal under it."""
+_MOST_REFERENCE = 200_000
+_NEWEST = 4_000
+
+LOGGER = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What every look-up starts from.
+
+    Attributes:
+        settings: of the home.
+        log: the event log.
+        deployment: which models have a role.
+        pointer: to the champion.
+        newest: the newest payments.
+        now_us: the clock of the wall, microseconds UTC.
+        doubtful: when inputs were broken: no reference is taken from then.
+        policy: bounds of the monitors.
+    """
+
+    settings: Settings
+    log: EventLog
+    deployment: Deployment
+    pointer: Pointer
+    newest: Newest
+    now_us: int
+    doubtful: Spans
+    policy: MonitorPolicy
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of the bundles."""
+        return self.settings.models_dir
+
+
+def gather(
+    settings: Settings,
+    log: EventLog,
+    now_us: int,
+    doubtful: Spans = (),
+    policy: MonitorPolicy | None = None,
+) -> Evidence | None:
+    """What is known now; None while no model decides, or there is no payment: nothing to heal.
+
+    Args:
+        settings: of the home.
+        log: the event log.
+        now_us: the clock of the wall, microseconds UTC.
+        doubtful: when inputs were broken, as the ledger says.
+        policy: bounds of the monitors; None: the default ones.
+
+    Raises:
+        LogUnavailableError: the log cannot be read now.
+        BundleIntegrityError: the deployment is damaged.
+    """
+    deployment = read_deployment(settings.models_dir)
+    if deployment.champion is None:
+        return None
+    found = newest(log, settings.log_path, _NEWEST, deployment.champion.version)
+    if not found.rows:
+        return None
+    scene = Scene(
+        settings=settings,
+        log=log,
+        deployment=deployment,
+        pointer=deployment.champion,
+        newest=found,
+        now_us=now_us,
+        doubtful=doubtful,
+        policy=policy or MonitorPolicy(),
+    )
+    return Evidence(
+        readings=_by_signal([*_of_machinery(scene), *_of_payments(scene)], now_us),
+        event_us=found.event_us,
+        now_us=now_us,
+        rows=found.rows,
+        champion=_version(deployment.champion),
+        previous=_version(deployment.previous),
+        challenger=_version(deployment.challenger),
+        fallbacks=tuple(deployment.fallbacks),
+        orders=_tried(lambda: read_orders(settings.orders_path).digest, ""),
+    )
+
+
+def _of_machinery(scene: Scene) -> list[Reading]:
+    """Signs of life, what a scorer says of itself, digests, and the age of the last change."""
+    live = _tried(lambda: read_live(live_path(scene.settings.home)), None)
+    heard: dict[str, int | None] = {"tick": scene.now_us}
+    if live is not None:
+        heard["scorer"] = live.written_us
+    heartbeat = probes.heartbeat(heard, scene.now_us, scene.policy)
+    if heartbeat.standing is not Standing.FINE:
+        live = None  # what it said last is no news
+    never: dict[str, int] = {}
+    changed = _tried(lambda: heal_models.last_change(scene.models_dir), never)
+    return [
+        heartbeat,
+        *_harms(live),
+        heal_models.artifact(scene.models_dir, scene.deployment, live),
+        clues.change(changed, scene.now_us, scene.policy),
+    ]
+
+
+def _harms(live: Live | None) -> tuple[Reading, ...]:
+    return () if live is None else live.readings
+
+
+def _of_payments(scene: Scene) -> list[Reading]:
+    """What payments, their decisions and their labels say."""
+    unread: tuple[Reading, ...] = ()
+    champion, previous = (
+        heal_models.usable(scene.models_dir, pointer)
+        for pointer in (scene.deployment.champion, scene.deployment.previous)
+    )
+    return [
+        *_tried(lambda: _against_reference(scene), unread),
+        probes.feature_age(scene.newest.age_us, scene.policy),
+        heal_models.replay(champion, previous, scene.newest, scene.policy),
+        _tried(lambda: _label_arrivals(scene), blind(Signal.LABEL_ARRIVALS, "not readable")),
+        *_tried(lambda: _slow(scene), unread),
+    ]
+
+
+def _against_reference(scene: Scene) -> tuple[Reading, ...]:
+    """The newest payments against the days before the champion was trained."""
+    models_dir = str(scene.models_dir)
+    reference = _learnt(scene.log, models_dir, scene.pointer, scene.doubtful, scene.policy)
+    if reference is None:
+        return ()
+    told = payment_readings(reference, scene.newest.window, now_us=scene.now_us)
+    return tuple(told.values())
+
+
+def _slow(scene: Scene) -> tuple[Reading, ...]:
+    return slow_readings(
+        scene.settings, scene.log, scene.pointer, scene.newest, scene.now_us, scene.policy
+    )
+
+
+def _label_arrivals(scene: Scene) -> Reading:
+    tables = Tables(scene.settings.tables_dir)
+    days = tables.days("label_arrivals")[-1:]
+    if not days:
+        return blind(Signal.LABEL_ARRIVALS, "no day has compared its arrivals yet")
+    return verdicts.label_arrivals(tables.read("label_arrivals", days))
+
+
+@lru_cache(maxsize=2)
+def _learnt(
+    log: EventLog, models_dir: str, pointer: Pointer, doubtful: Spans, policy: MonitorPolicy
+) -> Reference | None:
+    """What is normal under a champion; None if its bundle is damaged, or too little is known."""
+    champion = heal_models.usable(Path(models_dir), pointer)
+    if champion is None:
+        return None
+    until = datetime.fromisoformat(champion.manifest.trained_as_of)
+    known = log.transactions(until - timedelta(days=REFERENCE_DAYS), until)
+    payments = outside(known.sort("event_timestamp"), doubtful).tail(_MOST_REFERENCE)
+    if payments.height < policy.min_rows:
+        return None
+    if (payments["source"] != "scorer").any():
+        payments = payments.drop("received_timestamp")  # when a file came tells nothing
+    sample = champion.reference()
+    return Reference(payments, sample.drop("score"), floats(sample["score"]), policy)
+
+
+def _by_signal(readings: Iterable[Reading], now_us: int) -> dict[Signal, Reading]:
+    """One reading a signal, each with the time of its measurement."""
+    return {
+        one.signal: one if one.measured_us else replace(one, measured_us=now_us) for one in readings
+    }
+
+
+def _version(pointer: Pointer | None) -> str | None:
+    return None if pointer is None else pointer.version
+
+
+def _tried(look_up: Callable[[], T], otherwise: T) -> T:
+    """What is found; where it cannot be looked up now, what makes its signals blind."""
+    try:
+        return look_up()
+    except FraudPlatformError as error:
+        LOGGER.warning("healing goes on without: %s", error.message)
+        return otherwise
