@@ -16,10 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import uvloop
+from numpy.typing import NDArray
 
 from benchmarks.measure import Row, found, without
 from benchmarks.online import since_lookback
 from benchmarks.serving_home import Prepared
+from fraud_platform.adapters.recent_decisions import RecentDecisions
 from fraud_platform.events import Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURES
@@ -28,6 +30,7 @@ from fraud_platform.settings import Settings
 from fraud_platform.validation import check_transaction
 from serving.app import assemble, build_scorer, wall_clock
 from serving.context import Scorer
+from serving.governing import Governing
 from serving.ruling import REASON_TEXTS
 from serving.schemas import TRANSACTION_DECODER, decision_out, transaction_from
 
@@ -140,6 +143,7 @@ async def _whole_path(prepared: Prepared, home: Path) -> list[Row]:
                 disturbed += await _decided(scorer, bodies)
                 costs.append((time.process_time() - before) / _BLOCK * 1e6)
             pause = _cpu(gc.collect)
+            governed = await _governed(scorer, _bodies(source), prepared.vectors)
     finally:
         gc.unfreeze()
     told = (
@@ -155,6 +159,40 @@ async def _whole_path(prepared: Prepared, home: Path) -> list[Row]:
             unit="ms",
             at_most=5,
             note=f"after {_BLOCKS * _BLOCK:,} decisions",
+        ),
+        *governed,
+    ]
+
+
+async def _governed(scorer: Scorer, bodies: list[bytes], vectors: NDArray[np.float64]) -> list[Row]:
+    """What the cap adds to one decision, and what another model costs it."""
+    policy, ruling = scorer.settings.governor, scorer.orders.ruling
+    rows = vectors[np.arange(policy.window) % len(vectors)]
+    counts = np.arange(policy.window)
+    governing = Governing(policy, lambda _: RecentDecisions(rows, counts, counts, {}))
+    anew = _cpu(lambda: governing.begin(ruling))
+    payments = [_payment(body) for body in bodies]
+    told = [await scorer.engine.decide(one, received_us=scorer.clock()) for one in payments]
+    decisions = [one.decision for one in told]
+
+    def cap() -> None:
+        for number, decision in enumerate(decisions):
+            governing.capped(decision, 1_000, rows[number])
+
+    costs = [_cpu(cap) / len(decisions) * 1e6 for _ in range(_BLOCKS)]
+    return [
+        Row(
+            measure="inside: the cap on one decision",
+            value=statistics.mean(costs),
+            unit="us",
+            at_most=50,
+            note=f"cheapest block {min(costs):.1f} us; a step every {policy.every} is in the mean",
+        ),
+        Row(
+            measure="inside: the cap of another model",
+            value=anew * 1e3,
+            unit="ms",
+            note=f"{policy.window:,} payments scored again, once per swap",
         ),
     ]
 
