@@ -19,6 +19,7 @@ How causes that look alike are told apart:
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fraud_platform.heal.conditions import (
     AllOf,
@@ -105,6 +106,7 @@ _NO_HARM = tuple(
 )
 
 
+@lru_cache(maxsize=10)
 def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
     """The rows in order.
 
@@ -231,11 +233,11 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             AllOf(
                 (
                     Breached(Signal.AUDITED_SURGE),
-                    _any_breached(Signal.CONCENTRATION, Signal.VOLUME),
+                    _any_breached(Signal.CONCENTRATION, Signal.VOLUME, Signal.DISTURBED_RATE),
                 )
             ),
-            "A burst, and audits find clearly more fraud in it. Look at the cards and terminals "
-            "named; ask for a second factor there. Do not retrain on it.",
+            "More is disturbed or paid, and audits find clearly more fraud in it. Look at the "
+            "cards and terminals named; ask for a second factor there. Do not retrain on it.",
             ("bots", "demand_surge", *_DRIFTS),
         ),
         Cause(
@@ -347,15 +349,15 @@ def diagnose(evidence: Evidence, causes: Iterable[Cause] = CAUSES) -> Diagnosis:
     )
 
 
-def explained_by(names: Iterable[str]) -> frozenset[str]:
+@lru_cache(maxsize=1_000)
+def explained_by(names: frozenset[str]) -> frozenset[str]:
     """Every cause that holds because of one of these.
 
     Examples:
-        >>> sorted(explained_by(["attack"]))[:2]
+        >>> sorted(explained_by(frozenset({"attack"})))[:2]
         ['benign_shift', 'bots']
     """
-    wanted = set(names)
-    return frozenset(one for cause in CAUSES if cause.name in wanted for one in cause.explains)
+    return frozenset(one for cause in CAUSES if cause.name in names for one in cause.explains)
 
 
 def advice(name: str) -> str:

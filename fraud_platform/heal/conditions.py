@@ -140,7 +140,9 @@ class AnyOf:
         return True if True in answers else None if None in answers else False
 
     def __str__(self) -> str:
-        return " or ".join(map(str, self.conditions))
+        return " or ".join(
+            f"({one})" if isinstance(one, AllOf) else str(one) for one in self.conditions
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fraud_platform.heal.causes import NAMES, Diagnosis, diagnose, table
 from fraud_platform.heal.evidence import Evidence
 from fraud_platform.heal.policy import HealPolicy
 from fraud_platform.heal.records import Kind, Record
-from fraud_platform.heal.state import State
+from fraud_platform.heal.state import State, awake
 from fraud_platform.heal.tick import Tick
 
 
@@ -72,7 +72,7 @@ def decide(state: State, evidence: Evidence, policy: HealPolicy) -> Plan:
     diagnosis = diagnose(evidence, table(policy.storm_share))
     if state.is_killed:
         return Plan(diagnosis)
-    tick = Tick(state, evidence, policy, diagnosis)
+    tick = Tick(awake(state, evidence.now_us), evidence, policy, diagnosis)
     tick.count_sights()
     tick.give_up_on_acts()
     for cause in NAMES:

@@ -145,8 +145,8 @@ class Evidence:
             >>> str(evidence.reading(Signal.UNITS).standing)
             'blind'
         """
-        blind = Reading(signal=signal, standing=Standing.BLIND, why="nobody measured it")
-        return self.readings.get(signal, blind)
+        taken = self.readings.get(signal)
+        return taken or Reading(signal=signal, standing=Standing.BLIND, why="nobody measured it")
 
     def breached(self, tier: Tier | None = None) -> tuple[Signal, ...]:
         """The signals that are breached, of one tier or of all, in the order of `Signal`."""

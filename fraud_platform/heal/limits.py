@@ -109,9 +109,12 @@ def _sight(scene: Scene, episode: Episode, action: Action) -> Iterator[Hold]:
 
 
 def _forbidden(scene: Scene, episode: Episode, action: Action) -> Iterator[Hold]:
+    """What a cause forbids binds every cause below it, and all causes where models are made."""
+    own = NAMES.index(episode.cause)
     causes = {*scene.diagnosis.standing, *scene.state.episodes} - scene.explained
     for cause in sorted(causes - {episode.cause}, key=NAMES.index):
-        if action in scene.policy.causes[cause].forbids:
+        binds = NAMES.index(cause) < own or VERBS[action].learns
+        if binds and action in scene.policy.causes[cause].forbids:
             yield Hold(f"{cause} forbids {action}")
 
 

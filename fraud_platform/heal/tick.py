@@ -52,6 +52,7 @@ class Tick:
         self._policy, self._diagnosis = policy, diagnosis
         self._now = Moment(evidence.rows, evidence.event_us, evidence.now_us)
         judged_not = {*diagnosis.matched, *diagnosis.refuted}
+        self._numbers = numbers_of(evidence)
         self._unsure = tuple(name for name in NAMES[:-1] if name not in judged_not)
 
     def count_sights(self) -> None:
@@ -164,7 +165,7 @@ class Tick:
             for cause, (at, _) in self._state.closed.items()
             if cause in EXACT and self._evidence.event_us - at < settle
         }
-        return explained_by({*self._diagnosis.matched, *self._state.episodes, *settling})
+        return explained_by(frozenset({*self._diagnosis.matched, *self._state.episodes, *settling}))
 
     def _scene(self) -> Scene:
         return Scene(self._state, self._evidence, self._policy, self._diagnosis, self._explained())
@@ -406,7 +407,7 @@ class Tick:
             cause=cause,
             matched=self._diagnosis.matched,
             unsure=self._unsure,
-            evidence=numbers_of(self._evidence),
+            evidence=self._numbers,
             policy=self._policy.digest,
             act=act,
             inverse=None if act is None else VERBS[act.action].inverse,
