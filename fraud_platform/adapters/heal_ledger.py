@@ -22,9 +22,8 @@ from fraud_platform.errors import HistoryDamagedError, LeaseHeldError, Unavailab
 from fraud_platform.heal.records import Record
 from fraud_platform.heal.state import State, fold, folded
 
-_TRIES = 20
-_PAUSE = 0.01
-"""Seconds: whoever only looks at a lease holds it for less than all tries together."""
+_PATIENCE, _PAUSE = 0.2, 0.01
+"""Seconds: whoever only looks at a lease holds it for less than a pause."""
 
 
 class Entry(Link, frozen=True, kw_only=True):
@@ -139,7 +138,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def lease(path: Path, name: str) -> Iterator[Holder]:
+def lease(path: Path, name: str, patience: float = _PATIENCE) -> Iterator[Holder]:
     """Be the only one that heals for as long as the block lasts.
 
     A lock of the operating system: it ends with the process, however that ends.
@@ -147,6 +146,7 @@ def lease(path: Path, name: str) -> Iterator[Holder]:
     Args:
         path: the lease's file; its content tells people who holds or last held it.
         name: who asks.
+        patience: how long to wait for whoever holds it, seconds.
 
     Raises:
         LeaseHeldError: another process holds it; the message says which.
@@ -161,7 +161,7 @@ def lease(path: Path, name: str) -> Iterator[Holder]:
     except OSError as error:
         raise UnavailableError(f"{path} cannot be opened: {error.strerror}.") from error
     try:
-        _lock(descriptor, path)
+        _lock(descriptor, path, patience)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(holder), 0)
         yield holder
@@ -184,8 +184,9 @@ def holder_of(path: Path) -> Holder | None:
     return None
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    for _ in range(_TRIES):
+def _lock(descriptor: int, path: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,6 +6,30 @@ from pathlib import Path
 from fraud_platform.errors import PermanentError
 from fraud_platform.heal.policy import HealPolicy, policy_from
 
+POLICY = "policy.yaml"
+"""The file beside the ledger."""
+
+
+def policy_in_force(heal_dir: Path) -> HealPolicy:
+    """The policy that an installation heals by: its own `policy.yaml`, or the shipped one.
+
+    Raises:
+        PermanentError: its own cannot be read.
+        DataContractError: its own is no heal policy, or breaks a rule of one.
+    """
+    path = heal_dir / POLICY
+    return read_heal_policy(path if path.exists() else None)
+
+
+def policy_text(heal_dir: Path) -> str:
+    """The text of the policy in force, with its comments.
+
+    Raises:
+        PermanentError: the installation's own cannot be read.
+    """
+    path = heal_dir / POLICY
+    return _read(path) if path.exists() else _shipped()
+
 
 def read_heal_policy(path: Path | None = None) -> HealPolicy:
     """The policy of a YAML file; without one, the shipped one.
@@ -18,10 +42,16 @@ def read_heal_policy(path: Path | None = None) -> HealPolicy:
         >>> read_heal_policy().policy
         'fraud-heal/v1'
     """
-    if path is None:
-        return policy_from(files("fraud_platform.heal").joinpath("policy.yaml").read_text("utf-8"))
+    return policy_from(_shipped() if path is None else _read(path))
+
+
+def _shipped() -> str:
+    return files("fraud_platform.heal").joinpath("policy.yaml").read_text("utf-8")
+
+
+def _read(path: Path) -> str:
     try:
-        return policy_from(path.read_text("utf-8"))
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PermanentError(
             f"found no readable heal policy at {path}: {error}",

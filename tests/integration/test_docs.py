@@ -51,6 +51,7 @@ RUN_BY = {
     "fraud-platform demo": "tests/e2e/test_demo.py",
     "fraud-platform evaluate": "tests/integration/test_evaluate_command.py",
     "fraud-platform features": "tests/integration/test_feature_commands.py",
+    "fraud-platform heal": "tests/integration/test_heal_commands.py",
     "fraud-platform ingest": HERE,
     "fraud-platform journal": "tests/integration/test_journal_files.py",
     "fraud-platform keys": "tests/integration/test_keys.py",
