@@ -113,8 +113,8 @@ class Verify(Part, frozen=True, kw_only=True):
     Attributes:
         fine: signals that must be measured and fine.
         not_breached: signals that must not be breached; they may be blind.
-        rows: payments since the act before anything is judged.
-        within_minutes: after so long, and so many rows, what is still breached has failed.
+        rows: payments since the act before it can have worked.
+        within_minutes: after so long, and three times the rows, what is still breached has failed.
     """
 
     fine: tuple[Signal, ...] = ()

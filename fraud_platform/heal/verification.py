@@ -12,7 +12,8 @@ from fraud_platform.heal.records import Money
 from fraud_platform.heal.state import Episode, Moment
 
 _PATIENCE = 3
-"""After so many times its time a remedy that nobody could judge counts as failed."""
+"""A remedy has failed only after so many times the payments that it needs to succeed, because what
+tells the end of a harm takes its time; and after so many times its time whatever was seen."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def judged(episode: Episode, evidence: Evidence, policy: HealPolicy) -> Verdict 
     if fresh >= verify.rows and not wrong:
         return Verdict(True, f"{fresh} payments since: {_names(verify)} in order", money)
     within = minutes(verify.within_minutes)
-    is_enough = fresh >= verify.rows and not unseen(verify, evidence)
+    is_enough = fresh >= _PATIENCE * verify.rows and not unseen(verify, evidence)
     if elapsed >= within and (is_enough or elapsed >= _PATIENCE * within):
         return Verdict(False, wrong or f"{fresh} payments since, {verify.rows} were needed", money)
     return None
