@@ -77,6 +77,7 @@ def decide(state: State, evidence: Evidence, policy: HealPolicy) -> Plan:
     tick.give_up_on_acts()
     for cause in NAMES:
         tick.judge(cause)
+        tick.undo_refuted(cause)
     for cause in NAMES:
         tick.open(cause)
         tick.advance(cause)

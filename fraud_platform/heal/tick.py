@@ -108,8 +108,8 @@ class Tick:
             if episode.stage is Stage.DIAGNOSED:
                 self._climb(episode)
 
-    def take_back(self, cause: str) -> None:
-        """Undo what did not help; once the cause is gone undo everything, and close."""
+    def undo_refuted(self, cause: str) -> None:
+        """Take back what did not help, where taking back is safe."""
         episode = self._state.episodes.get(cause)
         if episode is None or is_paused(self._state, cause):
             return
@@ -118,7 +118,11 @@ class Tick:
             inverse = VERBS[act.action].inverse if act else None
             if act and inverse and act.act_id in episode.refuted and VERBS[inverse].is_safe:
                 self._undo(order)
-        if self._is_cleared(cause):
+
+    def take_back(self, cause: str) -> None:
+        """Once the cause is gone undo everything, and close."""
+        episode = self._state.episodes.get(cause)
+        if episode and not is_paused(self._state, cause) and self._is_cleared(cause):
             self._close(episode)
 
     def acts(self) -> tuple[Act, ...]:

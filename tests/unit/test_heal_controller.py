@@ -1,0 +1,398 @@
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import pytest
+
+from fraud_platform.adapters.heal_policy_file import read_heal_policy
+from fraud_platform.heal.actions import Act, Action, Level
+from fraud_platform.heal.controller import Outcome, Plan, answer, decide
+from fraud_platform.heal.evidence import Evidence, Signal
+from fraud_platform.heal.policy import HealPolicy
+from fraud_platform.heal.records import EVERYTHING, Kind, Record
+from fraud_platform.heal.state import START, Stage, State, fold
+from tests.unit.heal_evidence import evidence
+
+S = Signal
+A = Action
+POLICY = read_heal_policy()
+DRIFTED = (S.FEATURE_SHIFT, S.DISTURBED_RATE)
+CENTS = (S.UNITS, S.DISTURBED_RATE)
+DONE = Outcome(is_done=True, before="as it was", after="as it is")
+BROKEN = Outcome(is_done=False, why="the disk is full")
+
+
+@dataclass
+class Home:
+    """An installation whose acts succeed unless told."""
+
+    policy: HealPolicy = POLICY
+    state: State = START
+    minute: float = 0.0
+    records: list[Record] = field(default_factory=list)
+    broken: set[Action] = field(default_factory=set)
+    silent: set[Action] = field(default_factory=set)
+
+    def append(self, record: Record) -> None:
+        self.records.append(record)
+        self.state = fold(self.state, record)
+
+    def tick(self, *breached: Signal, minutes: float = 10, **known: object) -> Plan:
+        """Ten minutes and a thousand payments later."""
+        self.minute += minutes
+        now = evidence(*breached, minute=self.minute, **known)
+        plan = decide(self.state, now, self.policy)
+        for record in plan.records:
+            self.append(record)
+        for act in plan.acts:
+            if act.action not in self.silent:
+                outcome = BROKEN if act.action in self.broken else DONE
+                self.append(answer(self.state.asked[act.act_id], outcome, now))
+        return plan
+
+    def ticks(self, times: int, *breached: Signal, **known: object) -> None:
+        for _ in range(times):
+            self.tick(*breached, **known)
+
+    def person(self, kind: Kind, act: Act | None = None, cause: str = "") -> None:
+        now = evidence(minute=self.minute)
+        self.append(
+            Record(
+                kind=kind,
+                event_us=now.event_us,
+                now_us=now.now_us,
+                act=act,
+                cause=cause,
+                by="ann",
+            )
+        )
+
+    def approve(self) -> None:
+        [proposal] = self.state.proposals.values()
+        self.person(Kind.APPROVED, proposal.record.act, proposal.record.cause)
+
+    def did(self, kind: Kind = Kind.DONE) -> list[Action]:
+        return [one.act.action for one in self.records if one.kind is kind and one.act]
+
+    def last(self, kind: Kind) -> Record:
+        return [one for one in self.records if one.kind is kind][-1]
+
+
+def with_maturity(level: Level) -> HealPolicy:
+    return msgspec.structs.replace(POLICY, maturity=level)
+
+
+def test_a_quiet_month_writes_nothing():
+    home = Home()
+    home.ticks(50)
+    assert home.records == []
+
+
+def test_a_unit_change_is_divided_back_at_first_sight_and_learning_is_frozen():
+    home = Home()
+    plan = home.tick(*CENTS)
+    assert [act.action for act in plan.acts] == [A.FREEZE_LEARNING, A.INVERT_UNIT]
+    assert plan.acts[1].subjects == ("transaction_amount",)
+    assert plan.acts[1].amounts == {"factor": 100.0}
+
+
+def test_a_healed_unit_change_is_verified_then_taken_back_when_the_producer_mends_it():
+    home = Home()
+    home.tick(*CENTS)
+    home.ticks(3, S.UNITS)
+    assert home.state.episodes["unit_change"].stage is Stage.HEALED
+    home.ticks(2)
+    assert home.did() == [A.FREEZE_LEARNING, A.INVERT_UNIT, A.THAW_LEARNING, A.KEEP_UNIT]
+    assert not home.state.episodes
+    assert not home.state.orders
+
+
+def test_half_of_the_values_in_another_unit_are_not_divided():
+    home, now = Home(), evidence(*CENTS, minute=10)
+    half = replace(now.readings[S.UNITS], details={"factor": 100.0, "ks_after": 0.02, "share": 0.5})
+    home.tick(*CENTS, readings={**now.readings, S.UNITS: half})
+    assert home.did() == [A.FREEZE_LEARNING, A.QUARANTINE]
+    assert "share >= 0.98" in home.last(Kind.SKIPPED).why
+
+
+def test_statistics_are_believed_at_the_second_of_three_checks():
+    home = Home()
+    home.tick(*DRIFTED)
+    assert not home.state.episodes
+    home.tick()
+    home.tick(*DRIFTED)
+    assert "covariate_shift" in home.state.episodes
+
+
+def test_the_same_payments_seen_twice_are_one_sight():
+    home = Home()
+    home.tick(*DRIFTED)
+    home.ticks(5, *DRIFTED, minutes=0.1)
+    assert not home.state.episodes
+
+
+def test_a_refuted_remedy_is_taken_back_and_the_next_rung_is_tried_then_a_person_called():
+    home = Home()
+    home.ticks(60, *CENTS)
+    assert home.did(Kind.REFUTED) == [A.INVERT_UNIT, A.QUARANTINE]
+    assert home.did().count(A.INVERT_UNIT) == 1
+    assert A.KEEP_UNIT in home.did()
+    assert home.state.episodes["unit_change"].stage is Stage.ESCALATED
+    assert home.did()[-1] is A.PAGE
+
+
+def test_a_remedy_that_could_not_be_done_is_not_done_again():
+    home = Home(broken={A.RELOAD_MODEL})
+    home.ticks(3, S.GOLDEN_ROWS)
+    assert home.did(Kind.FAILED) == [A.RELOAD_MODEL]
+    assert A.ROLL_BACK in home.did()
+
+
+def test_without_a_version_to_go_back_to_the_rung_is_skipped_with_the_reason():
+    home = Home(broken={A.RELOAD_MODEL})
+    home.ticks(2, S.GOLDEN_ROWS, previous=None)
+    assert home.last(Kind.SKIPPED).why == "there is no version to go back to"
+
+
+def test_a_remedy_after_which_a_day_costs_more_has_failed():
+    home = Home()
+    home.tick(*CENTS, money_per_day=1_000.0)
+    home.ticks(15, S.UNITS, money_per_day=1_200.0)
+    assert home.last(Kind.REFUTED).why == "a day costs more than before"
+    assert home.last(Kind.REFUTED).money.per_day == 200.0
+
+
+def test_a_symptom_that_comes_back_before_the_cause_is_gone_is_a_relapse():
+    home = Home()
+    home.tick(*CENTS)
+    home.ticks(3, S.UNITS)
+    home.tick(*CENTS)
+    assert home.did(Kind.RELAPSED) == [A.INVERT_UNIT]
+    assert home.did()[-2:] == [A.KEEP_UNIT, A.QUARANTINE]
+
+
+def test_a_cause_that_nobody_can_see_is_not_over():
+    home = Home()
+    home.tick(*CENTS)
+    home.ticks(30, blind=[S.UNITS])
+    assert A.KEEP_UNIT not in home.did()
+    assert "unit_change" in home.state.episodes
+
+
+def test_after_a_crash_between_plan_and_deed_the_same_act_is_asked_again():
+    home = Home(silent={A.INVERT_UNIT})
+    first = home.tick(*CENTS).acts[-1]
+    again = home.tick(*CENTS).acts
+    assert again == (first,)
+    assert home.did(Kind.PLANNED).count(A.INVERT_UNIT) == 1
+
+
+def test_a_slow_act_without_an_answer_has_failed_in_time():
+    home = Home(silent={A.RECALIBRATE})
+    home.ticks(30, *DRIFTED)
+    assert home.last(Kind.FAILED).why == "no answer in time"
+    assert A.RETRAIN in home.did(Kind.PLANNED)
+
+
+def test_what_is_proposed_waits_for_a_person_and_names_them():
+    home = Home(with_maturity(Level.PROPOSE))
+    home.ticks(2, *DRIFTED)
+    assert (home.did(), home.last(Kind.PROPOSED).act.action) == ([A.PAGE], A.RECALIBRATE)
+    home.approve()
+    home.tick(*DRIFTED)
+    assert home.did()[-1] is A.RECALIBRATE
+    assert (home.last(Kind.PLANNED).by, home.last(Kind.PLANNED).level) == ("ann", Level.PROPOSE)
+
+
+def test_an_approval_after_the_end_counts_for_nothing():
+    home = Home(with_maturity(Level.PROPOSE))
+    home.ticks(2, *DRIFTED)
+    home.minute += 31
+    home.approve()
+    home.tick(*DRIFTED)
+    assert home.last(Kind.EXPIRED).why == "nobody answered in time"
+    assert A.RECALIBRATE not in home.did()
+
+
+def test_the_platform_cannot_approve_for_a_person():
+    home = Home(with_maturity(Level.PROPOSE))
+    home.ticks(2, *DRIFTED)
+    record = home.last(Kind.PROPOSED)
+    home.append(msgspec.structs.replace(record, kind=Kind.APPROVED))
+    home.tick(*DRIFTED)
+    assert A.RECALIBRATE not in home.did()
+
+
+def test_a_proposal_whose_cause_is_gone_is_withdrawn():
+    home = Home(with_maturity(Level.PROPOSE))
+    home.ticks(2, *DRIFTED)
+    home.ticks(4, minutes=5)
+    assert home.last(Kind.EXPIRED).why == "the cause is gone"
+    assert not home.state.proposals
+
+
+@pytest.mark.parametrize("level", [Level.OBSERVE, Level.ALERT])
+def test_below_proposing_a_person_is_told_what_to_do(level: Level):
+    home = Home(with_maturity(level))
+    home.tick(*CENTS)
+    assert home.last(Kind.ESCALATED).why.startswith("invert_unit transaction_amount factor=100")
+    assert A.INVERT_UNIT not in home.did()
+    assert (A.FREEZE_LEARNING in home.did()) == (level is Level.ALERT)
+
+
+def test_every_record_of_an_act_says_what_each_level_would_have_done():
+    home = Home()
+    home.tick(*CENTS)
+    assert set(home.last(Kind.PLANNED).would_have) == {1, 2, 3, 4}
+    assert home.last(Kind.PLANNED).policy == POLICY.digest
+    assert home.last(Kind.PLANNED).evidence[S.UNITS].subjects == ("transaction_amount",)
+
+
+def test_a_pause_of_a_cause_stops_its_acts_and_no_others():
+    home = Home()
+    home.person(Kind.PAUSED, cause="unit_change")
+    home.ticks(2, *CENTS, S.LATENCY)
+    assert home.did() == [A.SHED]
+    home.person(Kind.RESUMED, cause="unit_change")
+    home.tick(*CENTS)
+    assert A.FREEZE_LEARNING in home.did()
+
+
+def test_a_pause_of_everything_keeps_orders_in_force():
+    home = Home()
+    home.tick(*CENTS)
+    home.person(Kind.PAUSED, cause=EVERYTHING)
+    home.ticks(10)
+    assert len(home.state.orders) == 2
+
+
+def test_the_kill_switch_stops_records_too():
+    home = Home()
+    home.person(Kind.KILLED)
+    home.ticks(3, *CENTS)
+    assert [one.kind for one in home.records] == [Kind.KILLED]
+    home.person(Kind.REVIVED)
+    home.tick(*CENTS)
+    assert home.did()
+
+
+def test_while_blind_nothing_is_done_that_is_not_safe():
+    home = Home(silent={A.QUARANTINE})
+    home.tick(S.NULLS)
+    plan = home.tick(blind=tuple(Signal))
+    assert plan.diagnosis.cause == "blind"
+    assert plan.acts == ()
+    assert [act.action for act in home.tick(S.NULLS).acts] == [A.QUARANTINE]
+
+
+def test_breakage_explains_drift_until_windows_have_forgotten_it():
+    home = Home()
+    home.tick(S.NULLS, *DRIFTED)
+    home.ticks(8, *DRIFTED)
+    assert set(home.state.episodes) == {"null_flood"}
+    home.ticks(6, *DRIFTED)
+    home.ticks(4)
+    assert not home.did(Kind.PLANNED).count(A.RETRAIN)
+    assert "covariate_shift" not in {one.cause for one in home.records}
+
+
+def test_nothing_is_learnt_while_labels_are_in_doubt():
+    home = Home()
+    home.ticks(10, *DRIFTED, S.LABEL_ARRIVALS)
+    assert set(home.state.episodes) == {"label_pipeline", "covariate_shift"}
+    assert A.RECALIBRATE not in home.did(Kind.PLANNED)
+    assert home.state.episodes["covariate_shift"].held == "label_pipeline forbids recalibrate"
+
+
+def test_two_frozen_episodes_thaw_once_when_the_last_is_over():
+    home = Home()
+    home.ticks(2, S.DUPLICATES, S.LABEL_ARRIVALS)
+    home.ticks(8, S.LABEL_ARRIVALS)
+    assert A.THAW_LEARNING not in home.did()
+    assert home.last(Kind.LIFTED).cause == "duplicate_feed"
+    home.ticks(8)
+    assert home.did().count(A.THAW_LEARNING) == 1
+
+
+def test_a_cause_that_returns_must_stay_away_longer():
+    home = Home()
+    for _ in range(2):
+        home.ticks(2, S.LATENCY)
+        home.ticks(12)
+    closed = [one.event_us for one in home.records if one.kind is Kind.CLOSED]
+    diagnosed = [one.event_us for one in home.records if one.kind is Kind.DIAGNOSED]
+    first, second = (end - start for start, end in zip(diagnosed, closed, strict=True))
+    assert second > first
+
+
+def test_a_higher_cause_does_not_wait_for_the_remedy_of_a_lower_one():
+    home = Home()
+    home.tick(*CENTS)
+    plan = home.tick(*CENTS, S.GOLDEN_ROWS)
+    assert A.RELOAD_MODEL in [act.action for act in plan.acts]
+
+
+def test_a_lower_cause_waits_for_the_remedy_of_a_higher_one():
+    home = Home()
+    home.ticks(2, S.LATENCY)
+    home.tick(S.LATENCY, *CENTS)
+    assert home.state.episodes["unit_change"].held == "waits for the remedy of latency"
+
+
+def test_a_release_into_bad_times_is_not_rolled_back():
+    home = Home()
+    home.ticks(3, *DRIFTED, S.CHANGE)
+    assert A.ROLL_BACK not in home.did()
+    assert A.RECALIBRATE in home.did()
+
+
+def test_a_bad_release_is_rolled_back_at_first_sight():
+    home = Home()
+    plan = home.tick(S.REPLAY, S.CHANGE)
+    assert plan.acts[-1].action is A.ROLL_BACK
+    assert plan.acts[-1].subjects == ("2",)
+
+
+def test_a_model_is_not_made_from_too_few_frauds_nor_for_too_little():
+    home = Home()
+    home.ticks(3, S.MISSED_FRAUD, learnable_frauds=10)
+    assert home.last(Kind.HELD).why == "fewer than 500 frauds can be learnt from"
+    home.tick(S.MISSED_FRAUD, learnable_frauds=900, gain_per_day=100.0)
+    assert home.last(Kind.HELD).why == "within 7 days it would not earn what it costs"
+    home.tick(S.MISSED_FRAUD, learnable_frauds=900, gain_per_day=10_000.0)
+    assert A.RETRAIN in home.did()
+
+
+def test_the_budget_of_a_day_is_kept_and_a_person_hears_of_it():
+    home = Home()
+    for _ in range(5):
+        home.ticks(2, S.CONFIGURATION, minutes=40)
+        home.ticks(20)
+    assert home.did().count(A.RESTORE_CONFIGURATION) == POLICY.budgets.per_action
+    assert "budget of 3 for restore_configuration" in home.last(Kind.HELD).why
+    assert A.PAGE in home.did()
+
+
+def test_healing_that_is_often_wrong_must_ask():
+    home = Home()
+    home.state = replace(home.state, verdicts=(False,) * 5 + (True,) * 15)
+    home.tick(*CENTS)
+    assert home.last(Kind.PROPOSED).act.action is A.INVERT_UNIT
+    assert home.did() == [A.FREEZE_LEARNING, A.PAGE]
+
+
+def test_a_page_that_cannot_be_delivered_is_sent_again_but_not_at_once():
+    home = Home(broken={A.PAGE})
+    home.ticks(2, S.DUPLICATES)
+    assert home.did(Kind.PLANNED).count(A.PAGE) == 1
+    home.ticks(4, S.DUPLICATES)
+    assert home.did(Kind.PLANNED).count(A.PAGE) == 2
+
+
+def test_records_that_fit_nothing_change_nothing():
+    now: Evidence = evidence()
+    act = Act(act_id="x", action=A.SHED)
+    for kind in set(Kind) - {Kind.CHECKED, Kind.DIAGNOSED, Kind.PLANNED, Kind.PAUSED, Kind.KILLED}:
+        record = Record(
+            kind=kind, event_us=now.event_us, now_us=now.now_us, act=act, cause="latency", by="ann"
+        )
+        assert fold(START, record) == START, kind
