@@ -38,6 +38,27 @@ def aliases_of(client: Any, model: str) -> Mapping[str, str]:
     return {str(name): str(version) for name, version in found.items()}
 
 
+def require_a_memory(client: Any, model: str, told: Mapping[str, str]) -> None:
+    """Follow no registry that has forgotten every role: its database was lost, or is another.
+
+    Who took it at its word would leave the scorers without a model.
+
+    Args:
+        client: MLflow's.
+        model: a registered model.
+        told: alias -> version as the history has it.
+
+    Raises:
+        RegistryUnavailableError: the history names roles, the registry none.
+    """
+    if told and not aliases_of(client, model):
+        roles = ", ".join(f"{name} {version}" for name, version in sorted(told.items()))
+        raise RegistryUnavailableError(
+            f"found a registry in which no version has a role, expected {roles}; nothing moved.",
+            hint="restore its database, or set the alias champion there by hand.",
+        )
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock file among the processes of one machine."""

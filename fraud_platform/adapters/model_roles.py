@@ -28,7 +28,7 @@ from fraud_platform.adapters.deployment import (
     read_deployment,
     write_deployment,
 )
-from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
+from fraud_platform.adapters.mlflow_calls import aliases_of, locked, require_a_memory, translated
 from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest
 from fraud_platform.adapters.model_history import (
     APPROVE,
@@ -270,6 +270,8 @@ class ModelRoles:
     def _moving(self) -> Iterator[Any]:
         client = self._client
         with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
+            told = entries[-1].aliases if (entries := self.history()) else {}
+            require_a_memory(client, REGISTERED_MODEL, told)
             self._finish(client)
             self._note_moves_by_hand(client)
             yield client
