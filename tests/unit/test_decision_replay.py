@@ -35,6 +35,7 @@ from fraud_platform.decision_replay import (
 from fraud_platform.events import Decision, LabelEvent, Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.governor import Cuts, capped
 from fraud_platform.native_score import ROWS
 from fraud_platform.replay_report import Tally
 from fraud_platform.selective_labels import ExplorationPolicy, Explorer, Spent
@@ -229,6 +230,38 @@ def test_what_was_drawn_is_drawn_again(rates, outcome, what):
     assert fields(found(record, judge=judge)) == []
     forged = record._replace(pass_propensity=0.5, explored=None if what else "audited")
     assert fields(found(forged, judge=judge)) == ["pass_propensity", "explored"]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "answer"),
+    [
+        (Cuts(0.1, 0.2, 0.049, 0.04), "decline"),
+        (Cuts(0.1, 1.1, 0.049, 0.05, is_held=True, price_minor=9.5), "review"),
+        (Cuts(1.1, 1.1, 0.049, 0.0, is_held=True), "approve"),
+    ],
+    ids=["slack", "the decline cut", "both cuts"],
+)
+def test_what_a_cap_let_go_is_derived_from_the_cuts_of_the_record(cuts, answer):
+    record = capped(decision(decision="decline"), cuts)
+    milder = answer != "decline"
+    assert (record.decision, record.governed) == (answer, "decline" if milder else None)
+    assert fields(found(record, judge=DECLINED)) == []
+    forged = record._replace(decision="approve" if answer == "review" else "review")
+    assert "decision" in fields(found(forged, judge=DECLINED))
+    unsaid = record._replace(governed="review")
+    assert fields(found(unsaid, judge=DECLINED)) == ["governed"]
+
+
+def test_recorded_cuts_never_make_an_answer_stricter():
+    approved = Judge(verdict=Verdict(outcome="approve", reasons=()))
+    record = capped(decision(decision="approve", reasons=()), Cuts(0.0, 0.0, 0.1, is_held=True))
+    assert record.decision == "approve"
+    assert fields(found(record, judge=approved)) == []
+
+
+def test_a_milder_answer_without_cuts_is_found_out():
+    told = decision(decision="review", governed="decline")
+    assert fields(found(told, judge=DECLINED)) == ["decision", "governed"]
 
 
 def test_a_pass_that_nobody_drew_is_found_out():
