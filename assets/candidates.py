@@ -3,7 +3,7 @@
 No assets are declared here; `training` does that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -21,7 +21,7 @@ from fraud_platform.calibration import (
     calibrate,
     held_out_probabilities,
 )
-from fraud_platform.evaluation import EvaluationReport, evaluate
+from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport, evaluate
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model, matrix, refit
 from fraud_platform.settings import Settings
@@ -49,12 +49,11 @@ def documented(day: date, rows: pl.DataFrame, settings: Settings) -> str:
 
 
 def judged(
-    model: Model, rows: pl.DataFrame, settings: Settings
+    model: Model, rows: pl.DataFrame, policy: EvaluationPolicy, meaning: CalibrationPolicy
 ) -> tuple[EvaluationReport, Calibration]:
     """What the model is worth on the test slice, and what its scores mean there."""
     scored = model.scored(rows.filter(pl.col("slice") == "test"))
-    report = evaluate(_stated(scored, settings.calibration), settings.evaluation)
-    return report, _calibrated(scored, settings.calibration)
+    return evaluate(_stated(scored, meaning), policy), _calibrated(scored, meaning)
 
 
 def fallback_of(
@@ -78,7 +77,9 @@ def fallback_of(
     train = fallbacks.without(rows.filter(pl.col("slice") == "train"), provenance.without)
     known = best.model
     model = refit(known.library, train, known.parameters, known.rounds, settings.model)
-    report, calibration = judged(model, rows, settings)
+    # No intervals: a fallback is compared with nothing, and they cost more than the fit.
+    policy = replace(settings.evaluation, draws=0)
+    report, calibration = judged(model, rows, policy, settings.calibration)
     run_id = registry.log_training(model, report, provenance)
     return Candidate(model, report, calibration, run_id)
 

@@ -312,7 +312,7 @@ def _trained(
     """Fit one library's model, judge it on the test slice and record both in MLflow."""
     model, trials = _fitted(library, rows, settings, run.training_set_digest)
     is_cut = len(trials) < settings.model.trials
-    report, calibration = judged(model, rows, settings)
+    report, calibration = judged(model, rows, settings.evaluation, settings.calibration)
     provenance = Provenance(
         training_set_digest=run.training_set_digest,
         trained_as_of=run.as_of,
