@@ -116,14 +116,13 @@ class Chain(Generic[L]):
                     hint="read them and decide again.",
                 )
             written: list[L] = []
-            lines = b""
+            lines: list[bytes] = []
             end = place.end
             for link in links:
                 written.append(msgspec.structs.replace(link, before=place.digest))
-                line = msgspec.json.encode(written[-1])
-                lines += line + b"\n"
-                place = place.after(line)
-            self._write(descriptor, end, lines)
+                lines.append(msgspec.json.encode(written[-1]))
+                place = place.after(lines[-1])
+            self._write(descriptor, end, b"".join(line + b"\n" for line in lines))
             return tuple(written)
 
     def _read(self, descriptor: int, place: Place) -> tuple[tuple[L, ...], Place]:
