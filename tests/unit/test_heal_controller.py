@@ -396,3 +396,23 @@ def test_records_that_fit_nothing_change_nothing():
             kind=kind, event_us=now.event_us, now_us=now.now_us, act=act, cause="latency", by="ann"
         )
         assert fold(START, record) == START, kind
+
+
+def test_no_model_is_made_while_learning_is_frozen_though_nobody_forbids_it():
+    causes = dict(POLICY.causes)
+    causes["bots"] = msgspec.structs.replace(causes["bots"], forbids=())
+    home = Home(msgspec.structs.replace(POLICY, causes=causes))
+    home.ticks(3, S.CONCENTRATION, S.MISSED_FRAUD)
+    assert home.state.episodes["concept_drift"].held == "learning is frozen"
+    assert A.RETRAIN not in home.did(Kind.PLANNED)
+
+
+def test_another_change_of_what_decides_restarts_the_clock_of_a_verification():
+    home = Home()
+    home.tick(*CENTS)
+    home.tick(S.UNITS)
+    home.tick(S.UNITS, S.GOLDEN_ROWS)
+    home.ticks(2, S.UNITS)
+    assert A.INVERT_UNIT not in home.did(Kind.VERIFIED)
+    home.tick(S.UNITS)
+    assert A.INVERT_UNIT in home.did(Kind.VERIFIED)

@@ -21,7 +21,7 @@ from fraud_platform.heal.records import EVERYTHING, PLATFORM, Kind, Record
 from fraud_platform.heal.state import DAY_US, START, State, fold, folded
 from tests.unit.heal_evidence import evidence
 
-WALKS = int(os.environ.get("HEAL_WALKS", "300"))
+WALKS = int(os.environ.get("HEAL_WALKS", "200"))
 TICKS = 60
 BATCHES = 10
 POLICY = read_heal_policy()
