@@ -215,7 +215,7 @@ def _compare_record(found: Finding, case: Case) -> None:
     if decision.mode == _FIRST_MODE:
         found.gaps.append(FIRST_VERSION)
         return
-    found.one_of("arm", decision.arm, ("champion", "canary", "fallback", "none"))
+    found.one_of("arm", decision.arm, ("champion", "canary", "control", "fallback", "none"))
     if decision.arm == "none":
         found.same("mode", decision.mode, str(Mode.RULES_ONLY))
         for name in ("score", "probability", "expected_fpr", "model_version", "model_digest"):

@@ -111,7 +111,7 @@ class Decision(NamedTuple):
     expected_fpr: float | None  # share of genuine payments that score at least this
     mode: str  # normal | degraded | rules_only
     missing: tuple[str, ...]  # capabilities that were missing in mode degraded
-    arm: str  # champion | canary | none: whose model decided
+    arm: str  # champion | canary | control | fallback | none: who decided
     is_late: bool
     model_version: str | None
     model_digest: str | None

@@ -94,7 +94,10 @@ class Tally:
 
     def canary(self, decision: Decision, arm_now: str | None) -> None:
         """Note what arm the share in force now gives to a card; None: it cannot be said."""
-        self.counts["canary_otherwise_now"] += decision.arm == "canary" and arm_now == "champion"
+        self.counts["canary_otherwise_now"] += decision.arm == "canary" and arm_now not in (
+            None,
+            "canary",
+        )
 
     def report(self) -> ReplayReport:
         """What was counted so far."""

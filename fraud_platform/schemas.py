@@ -181,7 +181,7 @@ DECISIONS = Table(
         "expected_fpr": pl.Float64(),  # share of genuine payments that score at least this
         "mode": pl.String(),  # normal | degraded | rules_only
         "missing": pl.List(pl.String()),  # capabilities that were missing in mode degraded
-        "arm": pl.String(),  # champion | canary | none: whose model decided
+        "arm": pl.String(),  # champion | canary | control | fallback | none: who decided
         "is_late": pl.Boolean(),  # older than the state's lateness bound: its windows may be cut
         "model_version": pl.String(),
         "model_digest": pl.String(),

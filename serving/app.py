@@ -24,6 +24,7 @@ from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.exploration_key import explorer_at
 from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.ledger import Ledger
+from fraud_platform.adapters.live_file import live_path
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import LogUnavailableError
@@ -39,8 +40,9 @@ from serving.docs import described
 from serving.engine import Engine
 from serving.explanation import explain_decision
 from serving.exploration import count_audits, show_exposure
-from serving.governing import governing_of
+from serving.governing import Governing, governing_of
 from serving.governor_metrics import GovernorMetrics
+from serving.harm import HarmWatch, Told
 from serving.headers import add_headers
 from serving.health import Readiness, live, metrics, ready
 from serving.hot_route import HotDecisions
@@ -218,6 +220,10 @@ def build_scorer(
         clock=time.monotonic,
         changed=counted.took_stance,
     )
+    told = partial(_told, orders, stance, governing)
+    harm = HarmWatch(live_path(settings.home), settings.harm, told, clock)
+    counted.harm = harm
+    counted.registry.register(harm)
     access = Access(settings, clock=clock)
     return Scorer(
         settings=settings,
@@ -230,8 +236,21 @@ def build_scorer(
         stance=stance,
         metrics=counted,
         governing=governing,
+        harm=harm,
         children=children,
         door=door,
+    )
+
+
+def _told(orders: OrdersWatch, stance: StanceWatch, governing: Governing | None) -> Told:
+    """What is written about a scorer beside its harm."""
+    governor = governing.arms.get(orders.ruling.lead) if governing else None
+    numbers = governor.cuts._asdict() if governor else {}
+    return Told(
+        ruling=orders.ruling,
+        mode=stance.stance.mode,
+        orders_sequence=orders.orders.sequence if orders.orders else 0,
+        governor={name: float(value) for name, value in numbers.items() if value is not None},
     )
 
 
@@ -291,6 +310,7 @@ def _lasting(scorer: Scorer) -> list[Named]:
         ("the watch over the models", scorer.champion.run()),
         ("the watch over the orders", scorer.orders.run()),
         ("the watch over the mode", scorer.stance.run()),
+        ("the count of harm", scorer.harm.run()),
         *((f"keeping {child.name} running", child.run()) for child in scorer.children),
     ]
     if scorer.settings.exploration.is_on:

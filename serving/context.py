@@ -17,6 +17,7 @@ from serving.children import Child
 from serving.engine import Engine
 from serving.governing import Governing
 from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
+from serving.harm import HarmWatch
 from serving.metrics import Metrics
 from serving.orders import OrdersWatch
 from serving.owner_socket import OwnerSocket
@@ -79,6 +80,7 @@ class Scorer(Edge):
         stance: in which mode it answers.
         metrics: what operators see.
         governing: holds the caps of the models that decide; None: it is off.
+        harm: what is counted beside the answers, and told once a second.
         children: programs kept running beside it.
         upkeep: what goes on beside the answers.
         door: where its fronts come in; None: it has none.
@@ -89,6 +91,7 @@ class Scorer(Edge):
     orders: OrdersWatch
     stance: StanceWatch
     metrics: Metrics
+    harm: HarmWatch
     governing: Governing | None = None
     children: tuple[Child, ...] = ()
     upkeep: Upkeep = field(default_factory=Upkeep)

@@ -343,12 +343,7 @@ class Engine:
 
     def _answered(self, written: Written) -> None:
         answer(written.waiting, written.results)
-        now = self._now()
-        self._metrics.committed(
-            written.results,
-            waited=[now - waiting.since for waiting in written.waiting],
-            took=now - written.started,
-        )
+        self._metrics.committed(written, now=self._now())
         if written.after is not None:
             asyncio.get_running_loop().call_soon(written.after)
 

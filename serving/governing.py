@@ -16,9 +16,10 @@ from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_dec
 from fraud_platform.events import Decision
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.governor import Governor, GovernorPolicy, capped
+from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
 from fraud_platform.settings import Settings
 from fraud_platform.stats.block_budget import allowed_blocks
-from serving.ruling import CANARY_ARM, Resident, Ruling
+from serving.ruling import Resident, Ruling
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -59,7 +60,7 @@ class Governing:
         if ruling.champion is not None:
             deciding[ruling.lead] = ruling.champion
             if ruling.challenger is not None and ruling.canary_share:
-                deciding[CANARY_ARM] = ruling.challenger
+                deciding |= {CANARY_ARM: ruling.challenger, CONTROL_ARM: ruling.champion}
         held = {_key(resident): self._governor(resident) for resident in deciding.values()}
         if held:
             self._before = {}  # those cuts are of the start

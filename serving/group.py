@@ -28,9 +28,10 @@ from fraud_platform.events import Decision, Label, Transaction, TransactionEvent
 from fraud_platform.features.rings import SHARDS, FeatureRings
 from fraud_platform.features.shards import shard_of
 from fraud_platform.modes import Mode
+from fraud_platform.rollout import NO_ARM
 from fraud_platform.selective_labels import NOT_DRAWN, Explorer, day_of
 from serving.governing import Governing
-from serving.ruling import NO_ARM, Ruling, Verdict
+from serving.ruling import Ruling, Verdict
 from serving.stance import Stance
 
 LOGGER = logging.getLogger("fraud_platform.scorer")

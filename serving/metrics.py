@@ -16,9 +16,11 @@ from fraud_platform.events import Decision
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.modes import Mode
 from fraud_platform.selective_labels import AUDITED, PASSED
-from serving.group import DecisionResult, Result
+from serving.group import DecisionRequest, DecisionResult
+from serving.harm import Answered, HarmWatch
 from serving.histogram import GroupHistogram
 from serving.stance import Stance
+from serving.waiting import Written
 
 Synced = TypeVar("Synced")
 
@@ -28,14 +30,19 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The metrics of one scorer, in a registry of their own."""
+    """The metrics of one scorer, in a registry of their own.
+
+    Attributes:
+        harm: what was answered or refused is told here, too; None: nowhere.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.harm: HarmWatch | None = None
         decisions = Counter(
             "fraud_decisions", "Decisions taken", ["outcome", "mode", "arm"], registry=registry
         )
-        arms = ("champion", "canary", "fallback")
+        arms = ("champion", "canary", "control", "fallback")
         ways = (*itertools.product(("normal", "degraded"), arms), ("rules_only", "none"))
         self._decisions = {
             (str(outcome), mode, arm): decisions.labels(str(outcome), mode, arm)
@@ -146,25 +153,30 @@ class Metrics:
             "fraud_state_pasts", "Cards and terminals remembered", ["entity"], registry=registry
         )
 
-    def committed(self, results: Sequence[Result], *, waited: Sequence[float], took: float) -> None:
+    def committed(self, written: Written, *, now: float) -> None:
         """Count one committed group.
 
         Args:
-            results: one per request.
-            waited: from each request's arrival to its answer, seconds.
-            took: from the group's first step to its answers, seconds.
+            written: the group, answered by now.
+            now: seconds of the loop.
         """
-        self._group.observe([len(results)])
-        self._commit.observe([took])
+        self._group.observe([len(written.results)])
+        self._commit.observe([now - written.started])
         answered: list[float] = []
-        taken: list[Decision] = []
-        for result, seconds in zip(results, waited, strict=True):
+        told: list[Answered] = []
+        for waiting, result in zip(written.waiting, written.results, strict=True):
             if isinstance(result, DecisionResult):
-                answered.append(seconds)
-                if not result.replayed:
-                    taken.append(result.decision)
+                answered.append(now - waiting.since)
+                if not result.replayed and isinstance(waiting.request, DecisionRequest):
+                    card_id = waiting.request.transaction.card_id
+                    told.append(Answered(card_id, result.decision, answered[-1]))
             elif isinstance(result, tuple):
                 self._labels.inc(sum(getattr(label, "recorded", False) for label in result))
+        if self.harm is not None:
+            self.harm.answered(told)
+        self._decided(answered, [each.decision for each in told])
+
+    def _decided(self, answered: Sequence[float], taken: Sequence[Decision]) -> None:
         self._latency.observe(answered)
         self._replays.inc(len(answered) - len(taken))
         self._score.observe([d.score for d in taken if d.score is not None])
@@ -176,6 +188,8 @@ class Metrics:
     def refused(self, code: str, count: int = 1) -> None:
         """Count refused requests."""
         self._refusals.labels(code).inc(count)
+        if self.harm is not None:
+            self.harm.refused(code, count)
 
     def timed(self, sync: Callable[[Synced], object]) -> Callable[[Synced], None]:
         """The same, with each call's time counted."""

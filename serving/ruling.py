@@ -36,6 +36,7 @@ from fraud_platform.governor import GovernorPolicy
 from fraud_platform.model import Model
 from fraud_platform.native_score import NativeScorer
 from fraud_platform.orders import NORMAL, Orders
+from fraud_platform.rollout import CANARY_ARM, CHAMPION_ARM, NO_ARM, arm_at
 from fraud_platform.selective_labels import Explorer
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
@@ -46,7 +47,6 @@ REASON_TEXTS: Mapping[str, str] = {
 }
 """Reason code -> the sentence a person reads."""
 
-CHAMPION_ARM, CANARY_ARM, NO_ARM = "champion", "canary", "none"
 FALLBACK_ARM = "fallback"
 
 _REASON_CODES = [feature.reason_code for feature in FEATURES]
@@ -62,7 +62,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         probability: calibrated chance of fraud, or None when it cannot be told.
         expected_fpr: share of genuine payments that score at least this, or None without a score.
         reasons: codes of a review or decline, strongest first.
-        arm: "champion", "canary", "fallback", or "none" when no model judged.
+        arm: "champion", "canary", "control", "fallback", or "none" when no model judged.
         version: version of the model that judged, or None.
         model_digest: SHA-256 of its file, or None.
         policy_digest: names policy and thresholds.
@@ -105,6 +105,7 @@ class Resident:
         explorer: draws what is let through or audited at random; None: nothing is.
         without: groups of features that it was trained without.
         divisors: what each feature is divided by before the model sees it; (): nothing is.
+        alert_rate: share of payments that it reviewed or declined when its cuts were set, or None.
     """
 
     version: str
@@ -119,6 +120,7 @@ class Resident:
     explorer: Explorer | None = None
     without: tuple[str, ...] = ()
     divisors: tuple[float, ...] = ()
+    alert_rate: float | None = None
 
     def seen(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Recorded rows, shape (n, k), as the model sees them."""
@@ -247,17 +249,21 @@ class Ruling:
         found = (self.champion, self.challenger, self.previous, *self.fallbacks)
         return tuple({r.model.digest: r for r in found if r is not None}.values())
 
+    @property
+    def has_canary(self) -> bool:
+        """Whether the challenger decides on any cards; never beside a model that stands in."""
+        return self.challenger is not None and self.canary_share > 0.0 and self.mode == "normal"
+
     def arm(self, card_id: str) -> str:
         """Who decides on a card: always the same for a card and a challenger.
 
-        Another challenger gets other cards. There is no canary beside a model that stands in.
+        Another challenger gets other cards. The control arm is the champion's, too.
         """
-        if self.challenger is None or not self.canary_share or self.mode != "normal":
+        if self.challenger is None or not self.has_canary:
             return self.lead if self.champion is not None else NO_ARM
         salt = bytes.fromhex(self.challenger.model.digest)
         place = hashlib.blake2b(card_id.encode(), digest_size=8, key=salt).digest()
-        share = int(self.canary_share * _HASHES)
-        return CANARY_ARM if int.from_bytes(place) < share else CHAMPION_ARM
+        return arm_at(int.from_bytes(place) / _HASHES, self.canary_share)
 
     def verdicts(
         self, features: NDArray[np.float64], cards: Sequence[str], amounts: Sequence[int]
@@ -359,6 +365,7 @@ def resident_of(
         FastExplainer(model, check),  # explains through the library once, too
         explorer,
         manifest.without,
+        alert_rate=manifest.report.get("alert_rate"),
     )
     resident.verdicts(check[:1], CHAMPION_ARM)
     resident.explainer.explain(check[:1], model.score(check[:1]))

@@ -157,7 +157,8 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
         Meta(description="In mode degraded only: the capabilities that were missing"),
     ] = UNSET
     arm: Annotated[
-        Literal["champion", "canary", "fallback", "none"], Meta(description="Whose model decided")
+        Literal["champion", "canary", "control", "fallback", "none"],
+        Meta(description="Whose model decided"),
     ]
     model_version: str | None
     model_digest: str | None

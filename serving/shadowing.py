@@ -6,7 +6,8 @@ import numpy as np
 
 from fraud_platform.adapters.journal_frames import ShadowScore
 from fraud_platform.events import Decision
-from serving.ruling import CHAMPION_ARM, Ruling
+from fraud_platform.rollout import CHAMPION_ARM, CONTROL_ARM
+from serving.ruling import Ruling
 
 
 def shadow_scores(ruling: Ruling, decided: Sequence[Decision]) -> tuple[ShadowScore, ...] | None:
@@ -15,7 +16,7 @@ def shadow_scores(ruling: Ruling, decided: Sequence[Decision]) -> tuple[ShadowSc
     Returns:
         The usable scores; None when the challenger failed, which harms nothing.
     """
-    judged = [decision for decision in decided if decision.arm == CHAMPION_ARM]
+    judged = [decision for decision in decided if decision.arm in (CHAMPION_ARM, CONTROL_ARM)]
     matrix = np.array([decision.features for decision in judged], dtype=np.float64)
     verdicts = ruling.shadow(matrix)
     if verdicts is None:

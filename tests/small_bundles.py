@@ -54,7 +54,7 @@ def write_small_bundle(
         trained_as_of="2026-03-01T00:00:00Z",
         training_set_digest="0" * 64,
         run_id=f"run-{version}",
-        report={"average_precision": 0.5},
+        report={"average_precision": 0.5, "alert_rate": 0.1},
         without=without,
     )
     evidence = Evidence(

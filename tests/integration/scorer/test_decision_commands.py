@@ -268,7 +268,7 @@ def test_a_load_run_replays_to_the_bit_in_another_process_while_the_scorer_lives
     assert told["values_compared"] > told["decisions"] * (len(FEATURE_NAMES) + 10)
     assert told["by_cause"] == {"R00": 8, "R01": 4, "R03": 8}
     assert min(told["by_arm"].values()) >= 15, "both arms and none of them decided"
-    assert set(told["by_arm"]) == {"champion", "canary", "none"}
+    assert set(told["by_arm"]) == {"champion", "canary", "control", "none"}
     assert told["started_from"] == "the log alone"
     assert told["decisions_per_cpu_second"] > 0
 
@@ -280,7 +280,13 @@ def test_the_load_run_was_one_worth_replaying(home):
         [labels] = connection.execute("SELECT COUNT(*) FROM labels").fetchone()
         [segments] = connection.execute("SELECT COUNT(*) FROM segments").fetchone()
         [late] = connection.execute("SELECT SUM(is_late) FROM decisions").fetchone()
-    assert {("1", "champion"), ("2", "canary"), ("2", "champion"), (None, "none")} == {*models}
+    assert {
+        ("1", "champion"),
+        ("2", "canary"),
+        ("1", "control"),
+        ("2", "champion"),
+        (None, "none"),
+    } == {*models}
     assert {"approve", "review", "decline"} == {row[0] for row in outcomes}
     assert (labels, late) == (4, 1)
     assert segments >= 1, "the second life sealed the first one's journal"

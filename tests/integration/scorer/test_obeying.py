@@ -10,9 +10,10 @@ from fraud_platform.decision import LARGE_AMOUNT, QUARANTINED, SET_ASIDE, Decisi
 from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.orders import NORMAL, Orders
+from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM, NO_ARM
 from fraud_platform.selective_labels import ExplorationPolicy, Explorer
 from serving.obeying import ordered, under, without_orders
-from serving.ruling import CANARY_ARM, CHAMPION_ARM, FALLBACK_ARM, NO_ARM, Ruling, resident_of
+from serving.ruling import FALLBACK_ARM, Ruling, resident_of
 from tests.small_bundles import trained, write_small_bundle
 
 ROWS = np.abs(np.random.default_rng(3).normal(size=(60, len(FEATURE_NAMES)))) * 3_000
@@ -89,7 +90,7 @@ def test_a_unit_is_divided_out_for_every_model(ruling):
     before, obeyed = wrong.copy(), under(ruling, Orders(unit_factors=factors))
     found, honest = decided(obeyed, wrong), decided(ruling)
     assert [v.score for v in found] == [v.score for v in honest]
-    assert {v.arm for v in found} == {CHAMPION_ARM, CANARY_ARM}
+    assert {v.arm for v in found} == {CONTROL_ARM, CANARY_ARM}
     assert [v.score for v in obeyed.shadow(wrong)] == [v.score for v in ruling.shadow(ROWS)]
     assert np.array_equal(wrong, before), "what is recorded stays what was read"
 

@@ -24,11 +24,12 @@ from fraud_platform.adapters.model_bundle import manifest_digest
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import UnavailableError
 from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.rollout import CANARY_ARM, CHAMPION_ARM
 from serving import residents as residents_module
 from serving.app import create_app
 from serving.metrics import Metrics
 from serving.residents import Residents
-from serving.ruling import CANARY_ARM, CHAMPION_ARM, Ruling
+from serving.ruling import Ruling
 
 ROWS = np.abs(np.random.default_rng(3).normal(size=(40, len(FEATURE_NAMES)))) * 3_000
 CARDS = [f"card-{number}" for number in range(40)]

@@ -18,7 +18,8 @@ from fraud_platform.decision import (
 from fraud_platform.explainer import FastExplainer
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Explanations, Model
-from serving.ruling import CANARY_ARM, CHAMPION_ARM, NO_ARM, Ruling, resident_of, rules_only
+from fraud_platform.rollout import CANARY_ARM, CHAMPION_ARM, CONTROL_ARM, NO_ARM
+from serving.ruling import Ruling, resident_of, rules_only
 
 ROWS = np.abs(np.random.default_rng(3).normal(size=(60, len(FEATURE_NAMES)))) * 3_000
 CARDS = [f"card-{number}" for number in range(60)]
@@ -67,6 +68,7 @@ def test_a_card_stays_with_its_arm_and_the_share_is_met(contest):
     arms = [contest.arm(card) for card in cards]
     assert arms == [contest.arm(card) for card in cards]
     assert arms.count(CANARY_ARM) / len(arms) == pytest.approx(1 / 3, abs=0.01)
+    assert arms.count(CONTROL_ARM) / len(arms) == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_a_larger_share_keeps_the_cards_it_had(contest):
@@ -90,7 +92,7 @@ def test_a_share_of_nothing_or_all_means_it(contest, share, arm):
 
 def test_each_arm_decides_by_its_own_model_thresholds_and_calibration(contest):
     verdicts = contest.verdicts(ROWS, CARDS, AMOUNTS)
-    assert {v.arm for v in verdicts} == {CHAMPION_ARM, CANARY_ARM}
+    assert {v.arm for v in verdicts} == {CHAMPION_ARM, CANARY_ARM, CONTROL_ARM}
     for row, (card, verdict) in enumerate(zip(CARDS, verdicts, strict=True)):
         arm = contest.arm(card)
         judge = contest.challenger if arm == CANARY_ARM else contest.champion

@@ -432,10 +432,10 @@ def test_cards_of_the_canary_are_decided_by_the_challenger_and_always_the_same(e
     for number, result in enumerate(results):
         decision = result.decision
         arms.setdefault(transaction(number).card_id, set()).add(decision.arm)
-        version = {"champion": "1", "canary": "2"}[decision.arm]
+        version = {"control": "1", "canary": "2"}[decision.arm]
         assert decision.model_version == version
     assert all(len(found) == 1 for found in arms.values())
-    assert set.union(*arms.values()) == {"champion", "canary"}
+    assert set.union(*arms.values()) == {"control", "canary"}
 
 
 def test_a_verdict_sent_again_without_a_moment_is_the_same_verdict(engine):

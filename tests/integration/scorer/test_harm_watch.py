@@ -1,0 +1,131 @@
+"""What a scorer tells about harm once a second: by real decisions, restarts and failures."""
+
+import asyncio
+import re
+import time
+
+import pytest
+from litestar.testing import TestClient
+
+from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.live_file import live_path, read_live
+from fraud_platform.errors import PermanentError
+from fraud_platform.heal.evidence import Signal, Standing
+from fraud_platform.heal.harm import HarmPolicy
+from serving.app import build_scorer, create_app, wall_clock
+from tests.small_bundles import pointer_to, write_small_bundle
+
+
+@pytest.fixture
+def quick(settings):
+    """A hundred payments are enough to speak."""
+    return settings.model_copy(update={"harm": HarmPolicy(min_rows=100)})
+
+
+def decide(client, payment, numbers):
+    for number in numbers:
+        answer = client.post("/v1/decisions", json=payment(number, card_id=f"c{number}"))
+        assert answer.is_success, answer.text
+
+
+def told(settings, until, seconds=10.0):
+    """What the scorer tells, as soon as it tells this."""
+    deadline, live = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        try:
+            live = read_live(live_path(settings.home))
+        except PermanentError:  # left by the test
+            live = None
+        if live is not None and until(live):
+            return live
+        time.sleep(0.02)
+    raise AssertionError(f"the scorer never told it: {live}")
+
+
+def standings(live):
+    return {reading.signal: reading.standing for reading in live.readings}
+
+
+def test_an_idle_scorer_without_a_model_tells_that_it_lives(quick):
+    with TestClient(create_app(quick)):
+        first = told(quick, lambda live: live.written_us)
+        told(quick, lambda live: live.written_us > first.written_us)
+    assert (first.payments, first.model_version) == (0, None)
+    assert standings(first)[Signal.DISTURBED_RATE] is Standing.BLIND
+
+
+def test_payments_are_counted_over_a_restart(quick, publish, payment):
+    publish("1")
+    for part in (0, 60):
+        with TestClient(create_app(quick)) as client:
+            decide(client, payment, range(part, part + 60))
+            live = told(quick, lambda live, seen=part + 60: live.payments == seen)
+    assert (live.model_version, live.mode) == ("1", "normal")
+    # A step that a restart cuts short is forgotten.
+    assert live.harm.watched["errors"].rows in (0, 100)
+    assert live.harm.rate == 0.1
+
+
+def test_what_the_model_disturbs_is_told_before_anyone_judges(quick, models, payment):
+    path = write_small_bundle(quick.models_dir, "1", models["1"], review=0.0, decline=0.99)
+    write_deployment(quick.models_dir, Deployment(champion=pointer_to(path)))
+    with TestClient(create_app(quick)) as client:
+        decide(client, payment, range(200))
+        live = told(quick, lambda live: live.payments == 200)
+        page = client.get("/metrics").text
+    assert standings(live)[Signal.DISTURBED_RATE] is Standing.BREACHED
+    assert live.readings[0].value == 1.0
+    assert live.readings[0].bound == pytest.approx(0.125)
+    assert 'fraud_harm_breached{signal="disturbed_rate"} 1.0' in page
+    assert re.search(r'fraud_harm_evidence{signal="latency"} [\d.]+', page)
+
+
+def test_evidence_that_cannot_be_read_is_begun_anew(quick, publish):
+    publish("1")
+    live_path(quick.home).parent.mkdir(parents=True)
+    live_path(quick.home).write_bytes(b"{")
+    with TestClient(create_app(quick)):
+        assert told(quick, lambda live: live.model_version == "1").payments == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "standing"),
+    [("log_unavailable", Standing.BREACHED), ("mode_closed", Standing.BLIND)],
+)
+def test_only_requests_that_the_scorer_failed_are_errors(quick, code, standing):
+    scorer = build_scorer(quick, wall_clock)
+    scorer.metrics.refused(code, 400)
+    asyncio.run(scorer.harm.look())
+    assert standings(read_live(live_path(quick.home)))[Signal.ERRORS] is standing
+
+
+def test_a_disk_that_takes_no_file_is_said_once_and_nothing_is_lost(quick, caplog):
+    quick.home.mkdir()
+    (quick.home / "heal").write_text("in the way")
+    scorer = build_scorer(quick, wall_clock)
+    for _ in range(3):
+        scorer.metrics.refused("log_unavailable", 100)
+        asyncio.run(scorer.harm.look())
+    assert len([r for r in caplog.records if "counting harm" in r.message]) == 1
+    (quick.home / "heal").unlink()
+    asyncio.run(scorer.harm.look())
+    assert standings(read_live(live_path(quick.home)))[Signal.ERRORS] is Standing.BREACHED
+
+
+def test_arms_are_compared_by_cards_beside_their_control(quick, models, payment):
+    champion, challenger = (
+        write_small_bundle(quick.models_dir, version, models[version], review=cut, decline=0.99)
+        for version, cut in (("1", 0.98), ("2", 0.0))
+    )
+    roles = {"champion": pointer_to(champion), "challenger": pointer_to(challenger)}
+    write_deployment(quick.models_dir, Deployment(**roles, canary_share=0.5))
+    with TestClient(create_app(quick)) as client:
+        told(quick, lambda live: live.comparison)
+        decide(client, payment, range(100))
+        live = told(quick, lambda live: live.payments == 100)
+    seen = live.comparison
+    assert (seen.candidate, seen.traffic) == ("2", 0.5)
+    assert seen.canary.payments + seen.control.payments == 100
+    assert seen.canary.disturbed == seen.canary.payments
+    assert seen.control.disturbed < seen.control.payments / 2
+    assert standings(live)[Signal.CANARY] is Standing.BREACHED
