@@ -12,6 +12,7 @@ STAGES = (
     "promotion",
     "backtest",
     "monitoring",
+    "healing",
 )
 """Stages in the order of the data flow; a stage is a module here and a group in the UI."""
 
@@ -19,4 +20,4 @@ DATA_ENGINEERING = "team:data-engineering"
 """Owner of ingest, features and labels."""
 
 MODEL_RISK = "team:model-risk"
-"""Owner of training, evaluation, promotion, backtest and monitoring."""
+"""Owner of training, evaluation, promotion, backtest, monitoring and healing."""

@@ -104,14 +104,14 @@ def health_report(
     registry: dg.ResourceParam[ModelRegistry],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[pl.DataFrame]:
-    """The diagnosis of each day, with its evidence and the remedy it names, one row per day.
+    """The diagnosis of each day, by labels that came of age, with its facts, one row per day.
 
-    The sensor `heal` reads the remedy from here and starts the run that heals.
+    Healing itself looks every few seconds (sensor `heal`) and takes this for what only days tell.
     """
     champion, problem = registry.usable(CHAMPION)
     previous, previous_problem = registry.usable(PREVIOUS_CHAMPION)
     expected = _expected(champion, previous)
-    policies = (settings.drift, settings.healing)
+    policies = (settings.drift, settings.health)
     reports = [
         assess(day, drift_report, performance_report, expected, policies)
         for day in days_of(list(context.partition_keys))
@@ -119,9 +119,8 @@ def health_report(
     for report in reports:
         context.add_asset_metadata(
             {
-                "fraud/cause": report.diagnosis.cause,
-                "fraud/remedy": report.diagnosis.remedy.value,
-                "fraud/champion_version": report.evidence.champion_version or "none",
+                "fraud/cause": report.cause,
+                "fraud/champion_version": report.facts.champion_version or "none",
                 "fraud/report": dg.MetadataValue.md(report.to_markdown()),
             },
             partition_key=str(report.day),

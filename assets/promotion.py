@@ -13,7 +13,8 @@ from fraud_platform.adapters.feature_store import FeatureStore
 from fraud_platform.adapters.model_bundle import Bundle, load_bundle
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
-from fraud_platform.errors import BundleIntegrityError, NoChampionError
+from fraud_platform.adapters.orders_file import why_frozen
+from fraud_platform.errors import BundleIntegrityError, NoChampionError, NotReadyError
 from fraud_platform.promotion_gates import PromotionAnswer
 from fraud_platform.settings import Settings
 
@@ -51,6 +52,8 @@ def champion(
 
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
+    if frozen := why_frozen(settings.orders_path):
+        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
     by = f"dagster run {context.run.run_id}"
     proposal = _followed(model_comparison, by, registry, settings)
     reigning = _reigning(model_comparison, registry)

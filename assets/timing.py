@@ -34,7 +34,7 @@ MATURITY_DAYS = _SETTINGS.labels.maturity_days
 DELAY_HISTORY_DAYS = _SETTINGS.labels.delay_history_days
 """Days of payments and verdicts that tell how long verdicts take."""
 
-HEALTH_DAYS = _SETTINGS.healing.window_days
+HEALTH_DAYS = _SETTINGS.health.window_days
 """Days of evidence that one health report pools."""
 
 SPAN_DAYS = sum(

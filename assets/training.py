@@ -1,6 +1,6 @@
 """From mature labels to candidates: the training set, one model per library, the challenger."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,9 +13,9 @@ from assets.candidates import (
     Candidate,
     documented,
     evidence,
-    fallback_of,
     judged,
     lineage,
+    train_fallbacks,
 )
 from assets.checks import judge
 from assets.timing import (
@@ -32,10 +32,11 @@ from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
+from fraud_platform.errors import NotReadyError
 from fraud_platform.evaluation import EvaluationReport
-from fraud_platform.fallbacks import FALLBACKS, fallback_version
 from fraud_platform.features.engines import compute_by
 from fraud_platform.leaks import look_for_leaks
 from fraud_platform.model import Model, fit, study_key
@@ -80,6 +81,8 @@ def training_set(
     One row per transaction whose label came of age; nothing younger is in it. Beside the rows a
     document says what they were made of.
     """
+    if frozen := why_frozen(settings.orders_path):
+        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
     day = day_of(context.partition_key)
     inputs = {
         "transaction_features": transaction_features,
@@ -200,7 +203,7 @@ def challenger(
     best = max(xgboost_model, lightgbm_model, key=lambda c: c.report.average_precision)
     version = registry.register(
         best.model,
-        lineage(best, day, documented(day, training_set, settings)),
+        lineage(best, end_of(day).isoformat(), documented(day, training_set, settings)),
         evidence(best, training_set),
     )
     registry.set_challenger(version)
@@ -253,16 +256,11 @@ def fallback_models(  # noqa: PLR0913 -- what an asset reads are its arguments
         dagster_run_id=context.run.run_id,
         parent_run_id=challenger.run_id,
     )
-    versions = {name: fallback_version(challenger.version, name) for name in FALLBACKS}
-    for name, version in versions.items():
-        if not (registry.models_dir / version).exists():  # a repeated run makes what is missing
-            told = replace(provenance, without=FALLBACKS[name])
-            found = fallback_of(best, training_set, registry, told, settings)
-            facts = lineage(found, day, told.training_set_digest, told.without)
-            registry.register_fallback(version, found.model, facts, evidence(found, training_set))
+    version = challenger.version
+    versions = train_fallbacks(best, version, training_set, registry, provenance, settings)
     registry.publish(Mandate(by=f"dagster run {context.run.run_id}"))
     return dg.MaterializeResult(
-        value=Fallbacks(challenger.version, versions), metadata={"fraud/versions": versions}
+        value=Fallbacks(version, versions), metadata={"fraud/versions": versions}
     )
 
 

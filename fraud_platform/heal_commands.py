@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_ledger import HealLedger, holder_of, lease
 from fraud_platform.adapters.heal_policy_file import (
     POLICY,
@@ -20,8 +21,10 @@ from fraud_platform.adapters.heal_policy_file import (
     policy_text,
     read_heal_policy,
 )
+from fraud_platform.adapters.heal_tick import Healer
 from fraud_platform.adapters.live_file import live_path, read_live
 from fraud_platform.adapters.mode_order import ModeOrder, write_order
+from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.card_number import holds_card_number
 from fraud_platform.errors import HistoryChangedError, PermanentError
@@ -107,6 +110,32 @@ def verify(digest: str) -> None:
     """Check the ledger's chain; prints its length and the digest to keep elsewhere."""
     place = _ledger(get_settings()).verify(digest)
     click.echo(f"{place.links} records, chain whole, digest {place.digest or 'none'}")
+
+
+@heal.command()
+@click.option("--dry-run", is_flag=True, help="Decide only: write nothing, do nothing.")
+@_JSON
+def tick(dry_run: bool, as_json: bool) -> None:
+    """Look once and heal, as the sensor `heal` does; slow remedies are left to its runs."""
+    settings = get_settings()
+    uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
+    registry = ModelRegistry(uri, settings.mlflow_dir, settings.models_dir)
+    healer = Healer(settings, EventLog(settings.log_path), registry)
+    found = healer.tick(_now_us(), by="command", is_dry_run=dry_run)
+    records = (*(found.plan.records if found.plan else ()), *found.answers)
+    if as_json:
+        evidence = {} if found.evidence is None else dict(found.evidence.readings)
+        told = {
+            "cause": found.cause,
+            "readings": msgspec.to_builtins(list(evidence.values())),
+            "records": msgspec.to_builtins(records),
+            "asked": [act.act_id for act in found.asked],
+        }
+        click.echo(json.dumps(told, indent=1))
+        return
+    click.echo(found.cause)
+    for record in records:
+        click.echo(log_line(record))
 
 
 # --- what people say ---------------------------------------------------------------------------

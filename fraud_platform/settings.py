@@ -37,13 +37,14 @@ from fraud_platform.evaluation import EvaluationPolicy
 from fraud_platform.features.engines import Engine
 from fraud_platform.governor import GovernorPolicy
 from fraud_platform.heal.harm import HarmPolicy
-from fraud_platform.healing import HealingPolicy
+from fraud_platform.health import HealthPolicy
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.leaks import LeakPolicy
 from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.retraining import RetrainingPolicy
 from fraud_platform.rollout import RolloutPolicy
 from fraud_platform.segments import SegmentPolicy
 from fraud_platform.selective_labels import ExplorationPolicy
@@ -167,9 +168,23 @@ class Settings(BaseSettings):
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     rollout: RolloutPolicy = Field(default_factory=RolloutPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
-    healing: HealingPolicy = Field(default_factory=HealingPolicy)
+    health: HealthPolicy = Field(default_factory=HealthPolicy)
+    retraining: RetrainingPolicy = Field(default_factory=RetrainingPolicy)
     harm: HarmPolicy = Field(default_factory=HarmPolicy)
     access: AccessPolicy = Field(default_factory=AccessPolicy)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, told: object) -> object:
+        """Homes written before the heal policy have under one name what are two now."""
+        if not isinstance(told, dict) or not isinstance(former := told.get("healing"), dict):
+            return told
+        known = {"health": fields(HealthPolicy), "retraining": fields(RetrainingPolicy)}
+        split = {
+            name: {field.name: former[field.name] for field in told_of if field.name in former}
+            for name, told_of in known.items()
+        }
+        return split | {name: value for name, value in told.items() if name != "healing"}
 
     @field_validator("validation", "access", "segments", "model", "rollout", mode="before")
     @classmethod

@@ -1,70 +1,143 @@
-"""Health reports and label volume -> the run that heals, within cooldowns and budgets."""
+"""A tick of healing, and the runs that its slow remedies are; and trainings by label volume."""
 
-from collections.abc import Sequence
-from datetime import date
+import time
+from collections.abc import Mapping
+from datetime import date, timedelta
 
 import dagster as dg
-import polars as pl
 
 from assets.timing import SENSOR_SECONDS, day_of
 from fraud_platform.adapters.deployment import read_deployment
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.heal_tick import Healer, Ticked
 from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.healing import Act, Remedy, Volume, refusal, too_few
+from fraud_platform.errors import LeaseHeldError, UnavailableError
+from fraud_platform.events import moment_of
+from fraud_platform.heal.actions import Act, Action
+from fraud_platform.heal.controller import Outcome
+from fraud_platform.heal.records import Record
+from fraud_platform.retraining import Volume, patience, refusal, too_few
 from fraud_platform.settings import Settings
-from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, VERSION_TAG, retrain, roll_back
+from sensors.jobs import (
+    ACT_TAG,
+    CAUSE_TAG,
+    DAY_TAG,
+    REMEDY_TAG,
+    range_tags,
+    recalibrate,
+    refold,
+    retrain,
+)
 from sensors.label_feed import refusal_to_learn
+from sensors.live_health import report_health
 
-_NEWEST = 500
+REFOLDED_DAYS = 2
+"""Days of features that are computed again when they are in doubt, the newest."""
+
+_OVER = {
+    dg.DagsterRunStatus.SUCCESS: True,
+    dg.DagsterRunStatus.FAILURE: False,
+    dg.DagsterRunStatus.CANCELED: False,
+}
 
 
 @dg.sensor(
-    jobs=[retrain, roll_back],
+    jobs=[retrain, recalibrate, refold],
     minimum_interval_seconds=SENSOR_SECONDS,
-    description="Starts the remedy that the newest health report names, unless it must wait.",
+    description="Looks, diagnoses and heals; the reason of a tick says what it found.",
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def heal(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],
     registry: dg.ResourceParam[ModelRegistry],
+    event_log: dg.ResourceParam[EventLog],
     tables: dg.ResourceParam[Tables],
-) -> dg.SensorResult | dg.SkipReason:
-    """Start the remedy that the newest new health report names, unless it ran too recently.
+) -> dg.SensorResult:
+    """Tick: what runs have done is written down, then everything is looked at and acted on.
 
-    Older reports of the same tick are history: acting on them would heal a day that has passed.
+    Fast remedies are done within the tick. Slow ones are runs of their own, one per act for ever.
     """
-    after = int(context.cursor) if context.cursor else None
-    told = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey("health_report"), after_storage_id=after),
-        limit=_NEWEST,
-    ).records
-    days = tables.days("health_report")
-    if not told or not days:
-        return dg.SkipReason("no new health report")
-    cursor, day = str(told[0].storage_id), days[-1]
-    judged = max(str(record.partition_key) for record in told)
-    if judged < day.isoformat():
-        return dg.SensorResult(
-            cursor=cursor, skip_reason=f"{judged} was judged again, but {day} is what counts now"
-        )
-    report = tables.read("health_report", [day]).row(0, named=True)
-    remedy, cause = Remedy(report["remedy"]), report["cause"]
-    why_not = _why_not(remedy, day, past_acts(context.instance), settings, registry, tables)
-    if why_not:
-        return dg.SensorResult(cursor=cursor, skip_reason=f"{day}: {cause}; {why_not}")
-    request = dg.RunRequest(
-        run_key=f"health:{remedy}:{day}",
-        job_name=remedy.value,
-        partition_key=day.isoformat(),
-        tags={
-            REMEDY_TAG: remedy.value,
-            DAY_TAG: day.isoformat(),
-            VERSION_TAG: str(report["champion_version"]),
-            CAUSE_TAG: cause,
-        },
+    healer = Healer(settings, event_log, registry)
+    now_us = time.time_ns() // 1000
+    try:
+        healer.finish(finished(context.instance, settings), now_us, by="sensor")
+        ticked = healer.tick(now_us, by="sensor")
+    except LeaseHeldError as error:
+        return dg.SensorResult(skip_reason=error.message)
+    report_health(context.instance, settings, ticked, now_us)
+    planned = HealLedger(settings.heal_ledger_path).state().asked
+    found = [_request(act, planned[act.act_id], tables, settings) for act in ticked.asked]
+    requests = [one for one in found if isinstance(one, dg.RunRequest)]
+    waits = [one for one in found if isinstance(one, str)]
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else "; ".join([told(ticked), *waits]),
     )
-    return dg.SensorResult(cursor=cursor, run_requests=[request])
+
+
+def told(ticked: Ticked) -> str:
+    """A tick in one line: the diagnosis, what breached, and what was done."""
+    if ticked.plan is None or ticked.evidence is None:
+        return "no model decides yet, or no payment came"
+    breached = ", ".join(signal.value for signal in ticked.evidence.breached())
+    done = [record.act.action.value for record in ticked.answers if record.act]
+    parts = [ticked.cause, f"breached: {breached}" if breached else ""]
+    return "; ".join(filter(None, [*parts, f"did {', '.join(done)}" if done else ""]))
+
+
+def finished(instance: dg.DagsterInstance, settings: Settings) -> Mapping[str, Outcome]:
+    """Act id -> what became of the run that is it, of those that the ledger waits for."""
+    asked = list(HealLedger(settings.heal_ledger_path).state().asked)
+    if not asked:
+        return {}
+    runs = instance.get_runs(dg.RunsFilter(tags={ACT_TAG: asked}))  # the newest first
+    newest: dict[str, dg.DagsterRun] = {}
+    for run in runs:
+        newest.setdefault(run.tags[ACT_TAG], run)
+    return {
+        act_id: Outcome(
+            is_done=_OVER[run.status],
+            after=f"run {run.run_id}",
+            why="" if _OVER[run.status] else f"the run {run.job_name} ended as {run.status.value}",
+        )
+        for act_id, run in newest.items()
+        if run.status in _OVER
+    }
+
+
+def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> dg.RunRequest | str:
+    """The run that is a slow act, or what it waits for."""
+    name = "transaction_features" if act.action is Action.REFOLD else "mature_labels"
+    days = tables.days(name)
+    if not days:
+        return f"{act.action} waits for a day of {name}"
+    day = days[-1]
+    if act.action is Action.RETRAIN:
+        first_sign = moment_of(planned.event_us).date()
+        newest_day = (tables.days("transaction_features") or days)[-1]
+        if waits := patience(newest_day, first_sign, settings.retraining):
+            return waits
+    tags = {
+        REMEDY_TAG: act.action.value,
+        DAY_TAG: day.isoformat(),
+        CAUSE_TAG: planned.cause,
+        ACT_TAG: act.act_id,
+    }
+    if act.action is Action.REFOLD:
+        first = max(days[0], day - timedelta(days=REFOLDED_DAYS - 1))
+        return dg.RunRequest(
+            run_key=act.act_id, job_name=refold.name, tags=tags | range_tags(first, day)
+        )
+    return dg.RunRequest(
+        run_key=act.act_id,
+        job_name=act.action.value,
+        partition_key=day.isoformat(),
+        tags=tags,
+    )
 
 
 @dg.sensor(
@@ -88,14 +161,14 @@ def label_volume(
     volume = Volume(days=labels["as_of_timestamp"].n_unique(), frauds=int(labels["is_fraud"].sum()))
     needed = Volume(
         days=settings.training.fewest_days if first else 1,
-        frauds=settings.healing.first_training_frauds
+        frauds=settings.retraining.first_training_frauds
         if first
-        else settings.healing.retrain_new_frauds,
+        else settings.retraining.retrain_new_frauds,
     )
     why_not = (
-        refusal_to_learn(tables)
+        not_now(settings, tables)
         or too_few(volume, needed)
-        or refusal(Remedy.RETRAIN, day, past_acts(context.instance), settings.healing)
+        or refusal(day, past_trainings(context.instance), settings.retraining)
     )
     if why_not:
         return dg.SkipReason(why_not)
@@ -103,7 +176,7 @@ def label_volume(
         run_key=f"labels:{day}",
         partition_key=day.isoformat(),
         tags={
-            REMEDY_TAG: Remedy.RETRAIN.value,
+            REMEDY_TAG: retrain.name,
             DAY_TAG: day.isoformat(),
             CAUSE_TAG: "label_volume",
             "fraud/reason": f"{volume.frauds} frauds came of age, {needed.frauds} were needed",
@@ -111,38 +184,18 @@ def label_volume(
     )
 
 
-def past_acts(instance: dg.DagsterInstance) -> list[Act]:
-    """The remedies that ran or run, from the tags of Dagster's runs.
+def not_now(settings: Settings, tables: Tables) -> str | None:
+    """Why nothing may be learnt now: healing froze it, or verdicts have stopped; None: it may."""
+    try:
+        return why_frozen(settings.orders_path) or refusal_to_learn(tables)
+    except UnavailableError as error:
+        return error.message
 
-    A run that Dagster retries after a crash carries the same tags; it is one act.
+
+def past_trainings(instance: dg.DagsterInstance) -> list[date]:
+    """The days of data of trainings that ran or run, from the tags of Dagster's runs.
+
+    A run that Dagster retries after a crash carries the same tags; it is one training.
     """
-    runs = instance.get_runs(dg.RunsFilter(tags={REMEDY_TAG: [r.value for r in Remedy]}), limit=50)
-    return sorted(
-        {Act(Remedy(run.tags[REMEDY_TAG]), day_of(run.tags[DAY_TAG])) for run in runs},
-        key=lambda act: act.day,
-    )
-
-
-def _why_not(
-    remedy: Remedy,
-    day: date,
-    past: Sequence[Act],
-    settings: Settings,
-    registry: ModelRegistry,
-    tables: Tables,
-) -> str | None:
-    if remedy is Remedy.NONE:
-        return "nothing to run"
-    if remedy is Remedy.ROLL_BACK and registry.alias("previous_champion") is None:
-        return "there is no previous champion to go back to"
-    if remedy is Remedy.RETRAIN and (stopped := refusal_to_learn(tables)):
-        return stopped
-    return refusal(remedy, day, past, settings.healing, _first_sign(remedy, day, tables))
-
-
-def _first_sign(remedy: Remedy, day: date, tables: Tables) -> date | None:
-    """The first day on which the champion of that day's report was found to need this remedy."""
-    reports = tables.read("health_report", [d for d in tables.days("health_report") if d <= day])
-    version = reports.filter(pl.col("day") == day)["champion_version"].item()
-    signs = reports.filter(pl.col("remedy") == remedy.value, pl.col("champion_version") == version)
-    return signs["day"].min()  # type: ignore[return-value]  # a Date column
+    runs = instance.get_runs(dg.RunsFilter(tags={REMEDY_TAG: retrain.name}), limit=50)
+    return sorted({day_of(run.tags[DAY_TAG]) for run in runs})

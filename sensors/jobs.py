@@ -17,6 +17,9 @@ DAY_TAG = "fraud/day"
 CAUSE_TAG = "fraud/cause"
 """Tag of a run that heals: why."""
 
+ACT_TAG = "fraud/act"
+"""Tag of a run that heals: the act of the heal ledger that it is."""
+
 
 def _end_mlflow_run(context: dg.HookContext, events: list[dg.DagsterEvent]) -> object:
     """End the MLflow run with the Dagster run; imported late, MLflow costs seconds to import."""
@@ -70,6 +73,21 @@ monitor = dg.define_asset_job(
 )
 
 
+recalibrate = dg.define_asset_job(
+    "recalibrate",
+    tags={QUEUE_TAG: "champion"},
+    selection=dg.AssetSelection.assets("recalibrated_champion"),
+    description="The champion's trees with probabilities and cuts of what is known now.",
+)
+
+refold = dg.define_asset_job(
+    "refold",
+    tags={QUEUE_TAG: "days"},
+    selection=dg.AssetSelection.assets("transaction_features"),
+    description="Features of the days in doubt, computed again from the log.",
+)
+
+
 VERSION_TAG = "fraud/version"
 """Tag of a roll-back: the version to leave, so that a repeated run does not go back twice."""
 
@@ -101,7 +119,7 @@ def roll_back() -> None:
     restore_previous_champion()
 
 
-JOBS = (daily, retrain, monitor, roll_back)
+JOBS = (daily, retrain, recalibrate, refold, monitor, roll_back)
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

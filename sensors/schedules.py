@@ -7,11 +7,10 @@ import dagster as dg
 
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.healing import Remedy, refusal
+from fraud_platform.retraining import refusal
 from fraud_platform.settings import Settings
-from sensors.healing import past_acts
+from sensors.healing import not_now, past_trainings
 from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, monitor, retrain
-from sensors.label_feed import refusal_to_learn
 
 
 @dg.schedule(
@@ -33,9 +32,8 @@ def weekly_retraining(
     if not days or days[-1] in tables.days("training_set"):
         trained = f"a model was already trained as of {days[-1]}" if days else None
         return dg.SkipReason(trained or "no day of labels came of age yet")
-    past = past_acts(context.instance)
-    why_not = refusal(Remedy.RETRAIN, days[-1], past, settings.healing)
-    if why_not := refusal_to_learn(tables) or why_not:
+    past = past_trainings(context.instance)
+    if why_not := not_now(settings, tables) or refusal(days[-1], past, settings.retraining):
         return dg.SkipReason(why_not)
     day = days[-1].isoformat()
     return dg.RunRequest(

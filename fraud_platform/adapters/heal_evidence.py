@@ -21,15 +21,20 @@ from fraud_platform.adapters.live_file import Live, live_path, read_live
 from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.errors import FraudPlatformError
+from fraud_platform.events import moment_of
 from fraud_platform.heal import clues, probes, verdicts
 from fraud_platform.heal.doubt import Spans, outside
 from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
 from fraud_platform.heal.monitors import payment_readings
 from fraud_platform.heal.reference import MonitorPolicy, Reference, blind, floats
+from fraud_platform.health import facts_from, readings_of
 from fraud_platform.settings import Settings
 
 REFERENCE_DAYS = 21
 """Days before a champion was trained whose payments are what is normal under it."""
+OLDEST_REPORT_DAYS = 3
+"""An older health report tells nothing of now."""
+_TOLD_BY_DAYS = (Signal.DISTURBED_RATE, Signal.MISSED_FRAUD, Signal.FEATURE_SHIFT, Signal.REPLAY)
 _MOST_REFERENCE = 200_000
 _NEWEST = 4_000
 
@@ -104,7 +109,7 @@ def gather(
         policy=policy or MonitorPolicy(),
     )
     return Evidence(
-        readings=_by_signal([*_of_machinery(scene), *_of_payments(scene)], now_us),
+        readings=_by_signal(_seen(scene), now_us),
         event_us=found.event_us,
         now_us=now_us,
         rows=found.rows,
@@ -114,6 +119,39 @@ def gather(
         fallbacks=tuple(deployment.fallbacks),
         orders=_tried(lambda: read_orders(settings.orders_path).digest, ""),
     )
+
+
+def _seen(scene: Scene) -> list[Reading]:
+    """All readings: those of now, and of the newest day where now tells nothing, or less."""
+    unread: tuple[Reading, ...] = ()
+    now = [*_of_machinery(scene), *_of_payments(scene)]
+    told = {one.signal: one for one in now if one.standing is not Standing.BLIND}
+    daily = _tried(lambda: _of_the_day(scene), unread)
+    return [
+        *now,
+        *(
+            one
+            for one in daily
+            if one.signal not in told
+            # Labels that came of age see missed fraud that early reports do not show yet.
+            or (one.signal is Signal.MISSED_FRAUD and one.standing is Standing.BREACHED)
+        ),
+    ]
+
+
+def _of_the_day(scene: Scene) -> tuple[Reading, ...]:
+    """What the newest health report counted, if it is of this champion and not long ago."""
+    tables = Tables(scene.settings.tables_dir)
+    days = tables.days("health_report")[-1:]
+    newest_day = moment_of(scene.newest.event_us).date()
+    if not days or newest_day - days[0] > timedelta(days=OLDEST_REPORT_DAYS):
+        return ()
+    row = tables.read("health_report", days).row(0, named=True)
+    facts = facts_from(row)
+    if facts.champion_version != scene.pointer.version:
+        return ()
+    readings = readings_of(facts, scene.settings.health)
+    return tuple(one for one in readings if one.signal in _TOLD_BY_DAYS)
 
 
 def _of_machinery(scene: Scene) -> list[Reading]:

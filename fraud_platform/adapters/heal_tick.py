@@ -5,15 +5,14 @@ and a dry run, which stops after deciding. Whoever dies on the way is continued 
 the ledger names every act that was planned and not answered.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_actuator import HomeActuator, slow
 from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger, lease
-from fraud_platform.adapters.heal_policy_file import read_heal_policy
+from fraud_platform.adapters.heal_policy_file import policy_in_force
 from fraud_platform.adapters.model_roles import ModelRoles
 from fraud_platform.adapters.notices import notices_of
 from fraud_platform.errors import HistoryChangedError, UnavailableError
@@ -21,7 +20,6 @@ from fraud_platform.heal.actions import Act
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
 from fraud_platform.heal.doubt import doubtful_spans
 from fraud_platform.heal.evidence import Evidence
-from fraud_platform.heal.policy import HealPolicy
 from fraud_platform.heal.records import Record
 from fraud_platform.settings import Settings
 
@@ -65,11 +63,6 @@ class Healer:
     log: EventLog
     roles: ModelRoles
 
-    @property
-    def ledger_path(self) -> Path:
-        """Where everything is written down."""
-        return ledger_path(self.settings)
-
     def tick(self, now_us: int, *, by: str, is_dry_run: bool = False) -> Ticked:
         """Look once, and do what follows.
 
@@ -83,37 +76,36 @@ class Healer:
             UnavailableError: the log or the ledger cannot be read or written.
         """
         if is_dry_run:
-            ledger = HealLedger(self.ledger_path)
+            ledger = HealLedger(self.settings.heal_ledger_path)
             return self._decided(ledger, now_us)
-        with lease(lease_path(self.settings), by):
-            ledger = HealLedger(self.ledger_path)
+        with lease(self.settings.heal_lease_path, by):
+            ledger = HealLedger(self.settings.heal_ledger_path)
             ticked = self._committed(ledger, now_us)
             if ticked.evidence is None:
                 return ticked
             return self._acted(ledger, ticked, ticked.evidence)
 
-    def finish(self, results: Iterable[tuple[str, Outcome]], now_us: int, *, by: str) -> int:
+    def finish(self, results: Mapping[str, Outcome], now_us: int, *, by: str) -> int:
         """Write down what became of slow acts; those that nobody waits for are left out.
 
         Args:
-            results: act id and outcome.
+            results: act id -> outcome.
             now_us: the clock of the wall, microseconds UTC.
             by: who tells.
 
         Returns:
             How many were written.
         """
-        told = dict(results)
-        with lease(lease_path(self.settings), by):
-            ledger = HealLedger(self.ledger_path)
-            waiting = {k: planned for k, planned in ledger.state().asked.items() if k in told}
+        with lease(self.settings.heal_lease_path, by):
+            ledger = HealLedger(self.settings.heal_ledger_path)
+            waiting = {k: planned for k, planned in ledger.state().asked.items() if k in results}
             if not waiting:
                 return 0
             evidence = self._evidence(ledger, now_us)
             if evidence is None:
                 return 0
             for act_id, planned in waiting.items():
-                ledger.append(answer(planned, told[act_id], evidence))
+                ledger.append(answer(planned, results[act_id], evidence))
         return len(waiting)
 
     def _committed(self, ledger: HealLedger, now_us: int) -> Ticked:
@@ -135,7 +127,7 @@ class Healer:
         evidence = self._evidence(ledger, now_us)
         if evidence is None:
             return Ticked()
-        plan = decide(ledger.state(), evidence, heal_policy(self.settings))
+        plan = decide(ledger.state(), evidence, policy_in_force(self.settings.heal_dir))
         return Ticked(evidence=evidence, plan=plan, asked=tuple(a for a in plan.acts if slow(a)))
 
     def _evidence(self, ledger: HealLedger, now_us: int) -> Evidence | None:
@@ -161,19 +153,3 @@ class Healer:
             asked=tuple(act for act in wanted if slow(act) and act.act_id in asked),
             answers=tuple(answers),
         )
-
-
-def heal_policy(settings: Settings) -> HealPolicy:
-    """The policy in force: the home's own, or the shipped one."""
-    own = settings.heal_dir / "policy.yaml"
-    return read_heal_policy(own if own.exists() else None)
-
-
-def ledger_path(settings: Settings) -> Path:
-    """Where a home's healing is written down."""
-    return settings.heal_dir / "ledger.jsonl"
-
-
-def lease_path(settings: Settings) -> Path:
-    """What the one process that heals holds."""
-    return settings.heal_dir / "lease"

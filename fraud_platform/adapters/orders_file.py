@@ -79,6 +79,20 @@ def known_orders(path: Path) -> tuple[Orders, ...]:
     return tuple(found)
 
 
+def why_frozen(path: Path) -> str | None:
+    """Why nothing may be learnt now, by the orders in force; None: it may.
+
+    Raises:
+        PermanentError: the file holds no orders that can be obeyed.
+        UnavailableError: the disk does not answer.
+    """
+    orders = read_orders(path)
+    if not orders.learning_frozen:
+        return None
+    by = orders.because.get("learning_frozen", "an order")
+    return f"learning is frozen by {by}: `fraud-platform heal status` says why"
+
+
 def _parsed(content: bytes, path: Path) -> Orders:
     try:
         orders = msgspec.json.decode(content, type=Orders)

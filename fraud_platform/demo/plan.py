@@ -65,7 +65,7 @@ class Plan:
             "training": {"train_days": _TRAIN_DAYS, **slices},
             "model": {"trials": 3, "validation_days": 4, "validation_gap_days": 2},
             # Only harm may call for a retraining here, so that the story has one cause.
-            "healing": {
+            "retraining": {
                 "learn_after_days": _learn_after(self.maturity_days),
                 "retrain_new_frauds": 1_000_000,
             },

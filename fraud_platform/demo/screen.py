@@ -71,7 +71,7 @@ def _rows(facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     )
     yield "first champion", model_line(first)
     for change in found["health"]:
-        yield f"health from {change['from']}", f"{change['cause']} -> {change['remedy']}"
+        yield f"health from {change['from']}", change["cause"]
     yield "champion after healing", model_line(second)
     before, after = found["before_and_after"]["before"], found["before_and_after"]["after"]
     rows = found["before_and_after"]

@@ -35,11 +35,13 @@ from fraud_platform.demo.traffic import Traffic
 from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
-from fraud_platform.healing import Remedy
 from fraud_platform.settings import Settings
 
 REQUESTS_PER_DAY = 500
 """Payments a day that are sent over HTTP; the others of the day enter by file."""
+
+_LEARNT = ("concept_drift", "covariate_shift")
+"""Causes that a training heals."""
 
 _PATIENCE_SECONDS = 240
 _LOOK_SECONDS = 0.3
@@ -273,31 +275,30 @@ class Story:
         days = [d for d in self._tables.days("health_report") if d >= self._plan.stream_from]
         changes: list[dict[str, str]] = []
         for row in self._tables.read("health_report", days).iter_rows(named=True):
-            found = {"cause": row["cause"], "remedy": row["remedy"]}
             if not changes or changes[-1]["cause"] != row["cause"]:
-                changes.append({"from": str(row["day"]), **found})
+                changes.append({"from": str(row["day"]), "cause": row["cause"]})
         return changes
 
     def _is_settled(self) -> bool:
-        """Whether the newest closed day was judged, and the remedy it named has run, if it may."""
+        """Whether the newest closed day was judged, and a training that it calls for was tried."""
         day = self._newest_closed()
         report = self._report(day)
         if report is None:
             return False
         version = self._champion().manifest.version
-        if report["remedy"] != Remedy.RETRAIN or report["champion_version"] != version:
+        if report["cause"] not in _LEARNT or report["champion_version"] != version:
             return True
         tries = [d for d in self._tables.days("champion") if d >= self._plan.stream_from]
-        policy = self._settings.healing
+        policy = self._settings.retraining
         learnable = self._first_sign(version) + timedelta(days=policy.learn_after_days)
         rests = bool(tries) and day - tries[-1] < timedelta(days=policy.cooldown_days)
         return day < learnable or rests
 
     def _first_sign(self, version: str) -> date:
-        """The first day whose report asked to replace this version."""
+        """The first day whose report found what only a training heals, under this version."""
         reports = self._tables.read("health_report", self._tables.days("health_report"))
         signs = reports.filter(
-            pl.col("remedy") == Remedy.RETRAIN.value, pl.col("champion_version") == version
+            pl.col("cause").is_in(_LEARNT), pl.col("champion_version") == version
         )
         first: date = signs["day"].to_list()[0]
         return first

@@ -1,33 +1,38 @@
 """Ticks of healing on a real home: log, deployment, registry, orders, ledger and lease."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_actuator import HEALING, HomeActuator
 from fraud_platform.adapters.heal_ledger import HealLedger, lease
-from fraud_platform.adapters.heal_tick import Healer, lease_path, ledger_path
+from fraud_platform.adapters.heal_tick import Healer
 from fraud_platform.adapters.live_file import Live, live_path, write_live
 from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.notices import notices_of
 from fraud_platform.adapters.orders_file import read_orders
+from fraud_platform.adapters.tables import Tables
+from fraud_platform.cli import main
 from fraud_platform.errors import LeaseHeldError, UnavailableError
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.evidence import Reading, Signal, Standing
 from fraud_platform.heal.records import Kind
+from fraud_platform.health import DayFacts, HealthReport, diagnosed, health_frame
 from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS
-from fraud_platform.settings import Settings
+from fraud_platform.settings import Settings, get_settings
 from fraud_platform.simulation.world import World, simulate
 from tests.small_bundles import pointer_to, trained, write_small_bundle
 
@@ -51,6 +56,24 @@ def days(first: int, last: int) -> pl.DataFrame:
     return world().filter(
         when >= TRAINED + timedelta(days=first), when < TRAINED + timedelta(days=last)
     )
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(home: Healer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """The command on that home."""
+    monkeypatch.setenv("FRAUD_HOME", str(home.settings.home))
+    get_settings.cache_clear()
+
+    def ran(*words: str) -> str:
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    yield ran
+    get_settings.cache_clear()
 
 
 class NoRoles:
@@ -86,7 +109,7 @@ def cents(first: int, last: int) -> pl.DataFrame:
 
 
 def kinds(healer: Healer) -> list[Kind]:
-    return [record.kind for record in HealLedger(ledger_path(healer.settings)).records()]
+    return [record.kind for record in HealLedger(healer.settings.heal_ledger_path).records()]
 
 
 def test_a_healthy_home_writes_nothing(home: Healer) -> None:
@@ -157,7 +180,7 @@ def test_a_disk_that_does_not_answer_is_asked_again(
 
 
 def test_only_one_process_heals(home: Healer) -> None:
-    with lease(lease_path(home.settings), "somebody else"), pytest.raises(LeaseHeldError):
+    with lease(home.settings.heal_lease_path, "somebody else"), pytest.raises(LeaseHeldError):
         home.tick(NOW, by="test")
 
 
@@ -188,6 +211,40 @@ def test_memory_that_holds_another_model_is_an_artifact(home: Healer) -> None:
     found = home.tick(NOW, by="test", is_dry_run=True)
     assert found.evidence is not None
     assert found.evidence.reading(Signal.ARTIFACT).subjects == ("in memory",)
+
+
+def test_what_labels_of_a_day_tell_counts_while_nobody_else_tells_it(home: Healer) -> None:
+    missed = DayFacts(
+        champion_version="1",
+        rows=2_000,
+        alerts=50,
+        expected_alert_rate=0.025,
+        mature_frauds=60,
+        missed_frauds=55,
+        expected_recall=0.7,
+        max_psi=0.05,
+        drifted_feature=None,
+    )
+    tables, policy = Tables(home.settings.tables_dir), home.settings.health
+    day = (TRAINED + timedelta(days=7)).date()
+    report = HealthReport(day, missed, diagnosed(missed, policy))
+    tables.write("health_report", day, health_frame([report]))
+    assert home.tick(NOW, by="test", is_dry_run=True).cause == "concept_drift"
+    other = replace(missed, champion_version="0")
+    report = HealthReport(day, other, diagnosed(other, policy))
+    tables.write("health_report", day, health_frame([report]))
+    assert home.tick(NOW, by="test", is_dry_run=True).cause == "healthy"
+
+
+def test_the_command_ticks_as_the_sensor_does(home: Healer, run: Run) -> None:
+    add(home, cents(8, 9))
+    dry = json.loads(run("heal", "tick", "--dry-run", "--json"))
+    assert dry["cause"] == "unit_change"
+    assert {one["kind"] for one in dry["records"]} >= {"diagnosed", "planned"}
+    assert kinds(home) == []
+    wet = run("heal", "tick")
+    assert wet.startswith("unit_change\n")
+    assert Kind.DONE in kinds(home)
 
 
 def actuator(healer: Healer) -> HomeActuator:
@@ -250,7 +307,7 @@ def test_what_cannot_be_done_says_why(home: Healer) -> None:
 
 
 def test_slow_acts_are_answered_by_their_runs(home: Healer) -> None:
-    assert home.finish([("retrain-nobody-asked", Outcome(is_done=True))], NOW, by="test") == 0
+    assert home.finish({"retrain-nobody-asked": Outcome(is_done=True)}, NOW, by="test") == 0
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Each sensor and schedule, every path: what it starts, and why it does not."""
 
+import time
 import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -8,16 +9,25 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from assets.signals import LIVE_HEALTH
 from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
-from fraud_platform.healing import Evidence, HealingPolicy, Remedy, diagnose
-from fraud_platform.health import HealthReport, health_frame
+from fraud_platform.adapters.heal_ledger import HealLedger, lease
+from fraud_platform.adapters.orders_file import write_orders
+from fraud_platform.events import microseconds
+from fraud_platform.heal.actions import Act, Action
+from fraud_platform.heal.evidence import Signal
+from fraud_platform.heal.records import Kind, Record
+from fraud_platform.orders import Orders
+from fraud_platform.retraining import RetrainingPolicy
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from fraud_platform.training_set import TrainingPolicy
 from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
-from sensors.healing import heal, label_volume, past_acts
+from sensors.healing import heal, label_volume, past_trainings
 from sensors.jobs import DAILY_TABLES, range_tags
 from sensors.schedules import six_hourly_monitoring, weekly_retraining
+
+LAST_DAY = date(2026, 2, 3)
 
 pytestmark = pytest.mark.xdist_group("graph")
 
@@ -303,7 +313,7 @@ def test_the_first_training_waits_for_enough_days(platform):
 
 
 def test_the_first_training_waits_for_enough_frauds(brief):
-    needed = brief.settings.healing.first_training_frauds
+    needed = brief.settings.retraining.first_training_frauds
     come_of_age(brief, needed - 1, 0, 0)
     tick = brief.tick(label_volume)
     assert tick.run_requests == []
@@ -319,7 +329,7 @@ def test_a_first_training_that_failed_counts_all_labels_again(brief):
 
 
 def test_enough_frauds_start_the_first_training_on_the_newest_mature_day(brief):
-    needed = brief.settings.healing.first_training_frauds
+    needed = brief.settings.retraining.first_training_frauds
     come_of_age(brief, needed - 1, 0, 1)
     (request,) = brief.tick(label_volume).run_requests
     assert request.run_key == "labels:2026-01-12"
@@ -330,7 +340,7 @@ def test_enough_frauds_start_the_first_training_on_the_newest_mature_day(brief):
 
 
 def test_a_later_training_counts_only_labels_that_came_of_age_since(platform):
-    few = platform.with_settings(healing=HealingPolicy(retrain_new_frauds=30))
+    few = platform.with_settings(retraining=RetrainingPolicy(retrain_new_frauds=30))
     reigns(few)
     come_of_age(few, 500, 20, 9)
     few.tables.write("training_set", january(10), pl.DataFrame({"x": [1]}))
@@ -348,7 +358,7 @@ def test_a_training_that_just_ran_is_not_started_again(brief):
     started(brief, "retrain", request.tags)
     tick = brief.tick(label_volume)
     assert tick.run_requests == []
-    assert tick.skip_message == "retrain ran for 2026-01-12, cooldown is 3 days"
+    assert tick.skip_message == "a training ran for 2026-01-12, cooldown is 3 days"
 
 
 # --- healing ---------------------------------------------------------------------------------
@@ -360,129 +370,99 @@ def started(platform, job, tags):
     platform.instance.add_run(run)
 
 
-def report(platform, day, remedy=Remedy.NONE, cause="healthy"):
-    """A health report of one day as the graph would leave it: its row and its event."""
-    evidence = Evidence(
-        champion_version="1",
-        rows=2_000,
-        alerts=50,
-        expected_alert_rate=0.025,
-        mature_frauds=60,
-        missed_frauds=18,
-        expected_recall=0.7,
-        max_psi=0.05,
-        drifted_feature="transaction_amount",
-        champion_age_days=20,
-    )
-    diagnosis = replace(diagnose(evidence, HealingPolicy()), cause=cause, remedy=remedy)
-    platform.tables.write(
-        "health_report", day, health_frame([HealthReport(day, evidence, diagnosis)])
-    )
-    shown = {"fraud/cause": cause, "fraud/remedy": remedy.value, "fraud/champion_version": "1"}
-    event = dg.AssetMaterialization("health_report", partition=day.isoformat(), metadata=shown)
-    platform.instance.report_runless_asset_event(event)
+def ordered(platform, **orders):
+    write_orders(platform.settings.orders_path, Orders(**orders))
 
 
-@pytest.fixture
-def eager(platform):
-    """An installation that retrains on the first day of harm instead of waiting to learn it."""
-    return platform.with_settings(healing=HealingPolicy(learn_after_days=0))
+def test_frozen_learning_starts_no_training_and_says_who_froze_it(brief):
+    come_of_age(brief, 500, 0, 0)
+    ordered(brief, learning_frozen=True, because={"learning_frozen": "freeze_learning-7"})
+    assert "frozen by freeze_learning-7" in brief.tick(label_volume).skip_message
+    ordered(brief)
+    assert "frozen" not in (brief.tick(label_volume).skip_message or "")
 
 
-def test_no_report_heals_nothing(platform):
+def test_frozen_learning_stops_a_training_that_was_started_by_hand(branch):
+    ordered(branch, learning_frozen=True)
+    failed = branch.run("retrain", LAST_DAY, raise_on_error=False)
+    assert not failed.success
+
+
+def test_without_a_champion_nothing_is_healed(platform):
     tick = platform.tick(heal)
     assert tick.run_requests == []
-    assert tick.skip_message == "no new health report"
+    assert tick.skip_message == "no model decides yet, or no payment came"
 
 
-def test_a_healthy_day_starts_nothing_and_says_so(platform):
-    report(platform, january(20))
-    tick = platform.tick(heal)
+def test_a_healthy_platform_starts_nothing_and_shows_every_signal_once(branch):
+    tick = branch.tick(heal)
     assert tick.run_requests == []
-    assert tick.skip_message == "2026-01-20: healthy; nothing to run"
-    assert platform.tick(heal, tick.cursor).skip_message == "no new health report"
+    assert tick.skip_message.startswith(("healthy", "benign_shift"))
+    shown = branch.settings.heal_dir / "shown.json"
+    first = shown.read_bytes()
+    branch.tick(heal)
+    assert shown.read_bytes() == first
+    keys = [dg.AssetCheckKey(LIVE_HEALTH, signal.value) for signal in Signal]
+    found = branch.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert set(found) == set(keys)
 
 
-def test_a_report_that_names_retraining_starts_it_once(eager):
-    report(eager, january(20), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal)
-    (request,) = tick.run_requests
-    assert (request.job_name, request.partition_key) == ("retrain", "2026-01-20")
-    assert request.run_key == "health:retrain:2026-01-20"
-    assert request.tags["fraud/cause"] == "concept_drift"
-    assert eager.tick(heal, tick.cursor).run_requests == []
+def planned(platform, action, cause, *, days_ago=0):
+    """A slow act that healing asked for, so many days of payments ago."""
+    newest = platform.log.newest_event_timestamp() - timedelta(days=days_ago)
+    at = {"event_us": microseconds(newest), "now_us": time.time_ns() // 1000}
+    ledger = HealLedger(platform.settings.heal_ledger_path)
+    act = Act(act_id=f"{action}-1", action=action)
+    episode = {"cause": cause, "episode": f"{cause}@1"}
+    ledger.append(Record(kind=Kind.DIAGNOSED, **episode, **at))
+    ledger.append(Record(kind=Kind.PLANNED, act=act, rung=0, **episode, **at))
+    return ledger
 
 
-def test_an_old_day_that_is_judged_again_heals_nothing(eager):
-    report(eager, january(21))
-    cursor = eager.tick(heal).cursor
-    report(eager, january(12), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal, cursor)
+def test_a_slow_act_is_one_run_and_its_end_is_written_down(branch):
+    ledger = planned(branch, Action.RECALIBRATE, "covariate_shift")
+    (request,) = branch.tick(heal).run_requests
+    assert (request.job_name, request.run_key) == ("recalibrate", "recalibrate-1")
+    assert request.tags["fraud/act"] == "recalibrate-1"
+    over = dg.DagsterRun(
+        job_name="recalibrate",
+        run_id=str(uuid.uuid4()),
+        tags=dict(request.tags),
+        status=dg.DagsterRunStatus.FAILURE,
+    )
+    branch.instance.add_run(over)
+    branch.tick(heal)
+    (failed,) = [r for r in ledger.records() if r.kind is Kind.FAILED]
+    assert "ended as FAILURE" in failed.why
+
+
+def test_a_training_as_a_remedy_waits_until_there_is_something_to_learn(branch):
+    planned(branch, Action.RETRAIN, "concept_drift", days_ago=3)
+    tick = branch.tick(heal)
     assert tick.run_requests == []
-    assert tick.skip_message == "2026-01-12 was judged again, but 2026-01-21 is what counts now"
+    assert "training can learn it from" in tick.skip_message
+    eager = branch.with_settings(retraining=RetrainingPolicy(learn_after_days=1))
+    (request,) = eager.tick(heal).run_requests
+    assert (request.job_name, request.run_key) == ("retrain", "retrain-1")
 
 
-def test_a_run_that_dagster_retried_is_one_act(platform):
+def test_features_in_doubt_are_computed_again(branch):
+    planned(branch, Action.REFOLD, "stale_features")
+    (request,) = branch.tick(heal).run_requests
+    assert request.job_name == "refold"
+    assert request.tags["dagster/asset_partition_range_end"] == LAST_DAY.isoformat()
+
+
+def test_who_already_heals_makes_the_sensor_wait(branch):
+    with lease(branch.settings.heal_lease_path, "somebody"):
+        assert "held by somebody" in branch.tick(heal).skip_message
+
+
+def test_a_run_that_dagster_retried_is_one_training(platform):
     for _ in range(3):
         tags = {"fraud/remedy": "retrain", "fraud/day": "2026-01-12"}
         started(platform, "retrain", tags)
-    assert len(past_acts(platform.instance)) == 1
-
-
-def test_only_the_newest_report_of_a_tick_acts(eager):
-    report(eager, january(21))
-    report(eager, january(20), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal)
-    assert tick.run_requests == []
-    assert tick.skip_message == "2026-01-21: healthy; nothing to run"
-
-
-def test_a_remedy_waits_for_its_cooldown(eager):
-    report(eager, january(20), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal)
-    started(eager, "retrain", tick.run_requests[0].tags)
-    report(eager, january(22), Remedy.RETRAIN, "concept_drift")
-    again = eager.tick(heal, tick.cursor)
-    assert again.run_requests == []
-    assert "retrain ran for 2026-01-20, cooldown is 3 days" in again.skip_message
-
-
-def test_after_the_cooldown_the_remedy_may_run_again(eager):
-    report(eager, january(20), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal)
-    started(eager, "retrain", tick.run_requests[0].tags)
-    for day in (21, 22, 23):
-        report(eager, january(day), Remedy.RETRAIN, "concept_drift")
-    (request,) = eager.tick(heal, tick.cursor).run_requests
-    assert request.run_key == "health:retrain:2026-01-23"
-
-
-def test_the_weekly_budget_holds_for_all_remedies_together(eager):
-    for day, remedy in ((14, "retrain"), (16, "roll_back"), (17, "retrain")):
-        tags = {"fraud/remedy": remedy, "fraud/day": january(day).isoformat()}
-        started(eager, remedy, tags)
-    report(eager, january(20), Remedy.RETRAIN, "concept_drift")
-    tick = eager.tick(heal)
-    assert tick.run_requests == []
-    assert "3 remedies ran in the seven days before 2026-01-20" in tick.skip_message
-    assert len(past_acts(eager.instance)) == 3
-
-
-def test_there_is_nothing_to_roll_back_to_before_the_second_champion(platform):
-    report(platform, january(20), Remedy.ROLL_BACK, "bad_release")
-    tick = platform.tick(heal)
-    assert tick.run_requests == []
-    assert tick.skip_message.endswith("there is no previous champion to go back to")
-
-
-def test_a_bad_release_is_rolled_back_and_the_run_names_the_version_to_leave(branch):
-    client = branch.registry._client
-    client.set_registered_model_alias("fraud", "previous_champion", "1")
-    day = branch.tables.days("health_report")[-1]
-    report(branch, day, Remedy.ROLL_BACK, "bad_release")
-    (request,) = branch.tick(heal).run_requests
-    assert (request.job_name, request.partition_key) == ("roll_back", day.isoformat())
-    assert request.tags["fraud/version"] == "1"
+    assert past_trainings(platform.instance) == [january(12)]
 
 
 # --- failed runs -----------------------------------------------------------------------------
@@ -567,7 +547,16 @@ def test_weekly_retraining_keeps_the_cooldown(on_disk):
     come_of_age(on_disk, 1, 1)
     started(on_disk, "retrain", {"fraud/remedy": "retrain", "fraud/day": "2026-01-10"})
     tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
-    assert tick.skip_message == "retrain ran for 2026-01-10, cooldown is 3 days"
+    assert tick.skip_message == "a training ran for 2026-01-10, cooldown is 3 days"
+
+
+def test_weekly_retraining_rests_while_learning_is_frozen(on_disk):
+    reigns(on_disk)
+    come_of_age(on_disk, 1)
+    ordered(on_disk, learning_frozen=True)
+    tick = scheduled(on_disk, weekly_retraining, moment(january(19), 3))
+    assert tick.run_requests == []
+    assert "learning is frozen" in tick.skip_message
 
 
 def test_weekly_retraining_leaves_the_first_model_to_the_label_sensor(on_disk):

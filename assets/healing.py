@@ -1,0 +1,160 @@
+"""What healing sees, signal by signal, and the champion with cuts of what is known now."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import dagster as dg
+import polars as pl
+
+from assets import MODEL_RISK
+from assets.signals import LIVE_HEALTH, numbers, passes, severity, spec_of
+from assets.timing import DAILY, MATURITY_DAYS, day_of, days_back, end_of
+from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_evidence import gather
+from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.model_bundle import Bundle, Evidence, Lineage
+from fraud_platform.adapters.model_history import Mandate
+from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.orders_file import why_frozen
+from fraud_platform.errors import NoChampionError, NotReadyError
+from fraud_platform.heal.doubt import doubtful_spans, outside
+from fraud_platform.heal.evidence import Signal
+from fraud_platform.recalibration import KNOWN_DAYS, Refreshed, judged_rows, recalibrated
+from fraud_platform.settings import Settings
+
+NEWEST = timedelta(days=1)
+"""Age of the newest payments, whose share of disturbed ones bounds the cuts."""
+
+live_health = dg.AssetSpec(
+    LIVE_HEALTH,
+    description="How the platform is right now, one check per signal. The sensor heal reports what "
+    "changed and writes every diagnosis and remedy to the heal ledger.",
+    owners=[MODEL_RISK],
+    kinds={"python"},
+)
+
+
+@dg.multi_asset_check(specs=[spec_of(signal) for signal in Signal])
+def every_signal_is_well(
+    settings: dg.ResourceParam[Settings], event_log: dg.ResourceParam[EventLog]
+) -> Iterator[dg.AssetCheckResult]:
+    """Look at every signal now, and do nothing about it."""
+    spans = doubtful_spans(HealLedger(settings.heal_ledger_path).records())
+    evidence = gather(settings, event_log, time.time_ns() // 1000, spans)
+    if evidence is None:
+        raise NotReadyError(
+            "found no champion, or no payment: no signal can be told",
+            hint="the label sensor trains the first model when enough labels came of age",
+        )
+    for signal in Signal:
+        reading = evidence.reading(signal)
+        yield dg.AssetCheckResult(
+            asset_key=LIVE_HEALTH,
+            check_name=signal.value,
+            passed=passes(reading),
+            severity=severity(signal),
+            metadata=numbers(reading),
+        )
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """A champion with new cuts, and the version that it replaces."""
+
+    version: str
+    replaced_version: str
+    review_threshold: float
+    decline_threshold: float
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    ins={
+        "transaction_features": dg.AssetIn(
+            partition_mapping=days_back(MATURITY_DAYS + KNOWN_DAYS - 1)
+        ),
+        "mature_labels": dg.AssetIn(partition_mapping=days_back(KNOWN_DAYS - 1)),
+        "labels": dg.AssetIn(partition_mapping=days_back(MATURITY_DAYS)),
+    },
+    kinds={"mlflow", "polars"},
+    owners=[MODEL_RISK],
+)
+def recalibrated_champion(
+    context: dg.AssetExecutionContext,
+    transaction_features: pl.DataFrame,
+    mature_labels: pl.DataFrame,
+    labels: pl.DataFrame,
+    registry: dg.ResourceParam[ModelRegistry],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult[Refresh]:
+    """The champion's trees with probabilities and cuts of the newest judged payments.
+
+    Judged are payments whose labels came of age, and younger ones that somebody looked at. The
+    version is registered, verified by its golden rows, and replaces the champion it was made of.
+    """
+    if frozen := why_frozen(settings.orders_path):
+        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
+    champion = registry.champion()
+    if champion is None:
+        raise NoChampionError("found no champion to recalibrate", hint="train a model first")
+    as_of = end_of(day_of(context.partition_key))
+    spans = doubtful_spans(HealLedger(settings.heal_ledger_path).records())
+    features = outside(transaction_features, spans)
+    newest = features.filter(pl.col("event_timestamp") >= as_of - NEWEST)
+    fresh = recalibrated(
+        champion.model.scored(judged_rows(features, mature_labels, labels)),
+        champion.model.scored(newest)["score"].to_numpy(),
+        settings.evaluation,
+        settings.calibration,
+    )
+    version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
+    registry.promote(
+        version,
+        Mandate(by=f"dagster run {context.run.run_id}", why="recalibrated"),
+        replacing=champion.manifest.version,
+    )
+    return dg.MaterializeResult(
+        value=Refresh(version, champion.manifest.version, fresh.review, fresh.decline),
+        metadata={
+            "fraud/champion_version": version,
+            "fraud/replaced_version": champion.manifest.version,
+            "fraud/review_threshold": fresh.review,
+            "fraud/decline_threshold": fresh.decline,
+            "fraud/disturbed_share": fresh.disturbed,
+            "fraud/calibrated_on_frauds": fresh.calibration.frauds,
+        },
+    )
+
+
+def _registered(
+    champion: Bundle,
+    fresh: Refreshed,
+    as_of: datetime,
+    run_id: str,
+    registry: ModelRegistry,
+    settings: Settings,
+) -> str:
+    """The version, with a run of its own in the registry."""
+    manifest = champion.manifest
+    provenance = Provenance(
+        training_set_digest=manifest.training_set_digest,
+        trained_as_of=as_of.isoformat(),
+        code_commit=settings.code_commit,
+        dagster_run_id=run_id,
+    )
+    lineage = Lineage(
+        review_threshold=fresh.review,
+        decline_threshold=fresh.decline,
+        trained_as_of=as_of.isoformat(),
+        training_set_digest=manifest.training_set_digest,
+        run_id=registry.log_training(champion.model, fresh.report, provenance),
+        report={**fresh.report.to_dict(), "alert_rate": fresh.disturbed},
+    )
+    evidence = Evidence(
+        calibration=fresh.calibration,
+        golden=champion.golden,
+        reference=champion.reference().drop("score"),
+    )
+    return registry.register(champion.model, lineage, evidence)
