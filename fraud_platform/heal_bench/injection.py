@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fraud_platform.decision import Thresholds
+from fraud_platform.events import microseconds
 from fraud_platform.features.spec import FEATURE_NAMES, FEATURES
 from fraud_platform.heal.actions import Action
 from fraud_platform.heal_bench.stage import Draft, Takeover
@@ -391,7 +392,7 @@ def _burst(
 
 
 def _us_series(draft: Draft, after_us: Floats) -> pl.Series:
-    begin = int(draft.onset.timestamp() * 1e6)
+    begin = microseconds(draft.onset)
     dtype = draft.world.schema["event_timestamp"]
     return pl.Series(begin + after_us.astype(np.int64)).cast(dtype)
 

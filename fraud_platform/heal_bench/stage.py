@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.events import microseconds
 from fraud_platform.heal.actions import Action
 from fraud_platform.heal_bench.world import (
     CHECK_HOURS,
@@ -105,10 +106,10 @@ class Draft:
     def strength(self, times: pl.Series) -> Floats:
         """How much of the fault there is at these times, in [0, 1], shape (n,)."""
         us = times.cast(pl.Int64).to_numpy()
-        since = us - _us(self.onset)
+        since = us - microseconds(self.onset)
         span = _RAMP_CHECKS * CHECK_HOURS * HOUR_US if self.is_ramp else 1.0
         grown = np.clip(since / span, 0.0, 1.0)
-        over = us >= _us(self.until) if self.until else np.zeros(us.size, dtype=bool)
+        over = us >= microseconds(self.until) if self.until else np.zeros(us.size, dtype=bool)
         return np.where((since >= 0) & ~over, np.maximum(grown, 1e-9), 0.0)
 
     def hit(self, times: pl.Series, part: int) -> Bools:
@@ -229,7 +230,7 @@ def staged(draft: Draft) -> Stage:
     for alter in draft.alters:
         served = alter(draft, run, served)
     arrived = run["received_timestamp"].cast(pl.Int64).to_numpy()
-    until = _us(draft.until) if draft.until else NEVER_US
+    until = microseconds(draft.until + _WIRE) if draft.until else NEVER_US
     return Stage(
         draft=draft,
         sent=run.drop("true_minor", "counts", "is_fraud", "label_timestamp", "fraud_type"),
@@ -240,7 +241,7 @@ def staged(draft: Draft) -> Stage:
         true_minor=run["true_minor"].to_numpy(),
         counts=run["counts"].to_numpy(),
         arrived_us=arrived,
-        onset=int(np.searchsorted(arrived, _us(draft.onset))),
+        onset=int(np.searchsorted(arrived, microseconds(draft.onset + _WIRE))),
         fixed=int(np.searchsorted(arrived, until)),
         verdicts=_verdicts(draft, run, arrived),
         answers=_answers(draft, run),
@@ -293,7 +294,10 @@ def _verdicts(draft: Draft, run: pl.DataFrame, arrived: Ints) -> Verdicts:
         reported[wrong & is_fraud] = NEVER_US
         reported[slandered] = judged[slandered]
     if draft.feed.get("outage"):
-        begin, end = _us(draft.onset), _us(draft.until) if draft.until else NEVER_US
+        begin, end = (
+            microseconds(draft.onset),
+            microseconds(draft.until) if draft.until else NEVER_US,
+        )
         for told in (reported, judged):
             told[(told >= begin) & (told < end)] = end
     return Verdicts(reported, judged, says)
@@ -307,7 +311,3 @@ def _answers(draft: Draft, run: pl.DataFrame) -> Answers:
     fails = rng.random(n) < draft.failing * strength
     age = np.where(strength > 0.0, draft.stale_hours * HOUR_US, 0.0)
     return Answers(slow.astype(np.int64), fails, age.astype(np.int64))
-
-
-def _us(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)

@@ -102,6 +102,7 @@ class Arm:
         model: as trained.
         calibration: its probabilities.
         thresholds: its own cuts; what reaches them is blocked.
+        rate: share of payments that they disturbed where they were cut.
         distortion: what is wrong with it, or None.
     """
 
@@ -109,6 +110,7 @@ class Arm:
     model: Model
     calibration: Calibration
     thresholds: Thresholds
+    rate: float
     distortion: Distortion | None = field(default=None, compare=False)
 
     def score(self, features: NDArray[np.float32]) -> Floats:
@@ -149,6 +151,8 @@ class Ground:
         learned: rows that the champion was trained on.
         judged: rows that thresholds were cut on and probabilities fitted on.
         lately: the newest days before the run, as the platform knew them: payments and features.
+        reports: frauds before the run that the champion would have let through, with the times
+            at which they were reported.
         quiet: features of the run if nothing goes wrong, shape (run, k).
         champion: decides at first.
         previous: decided before it.
@@ -162,6 +166,7 @@ class Ground:
     learned: Rows
     judged: Rows
     lately: pl.DataFrame
+    reports: pl.DataFrame
     quiet: NDArray[np.float32]
     champion: Arm
     previous: Arm
@@ -198,6 +203,7 @@ def ground(seed: int, size: Size) -> Ground:
     learned = _thinned(table.filter(when < day[_TRAIN_TO]), seed)
     judged = rows_of(table.filter(when.is_between(day[_CUT_FROM], day[_CUT_TO], closed="left")))
     older = learned.some(slice(learned.is_fraud.size * 2 // 3))
+    champion = cut("champion", fit(learned, seed=seed), judged)
     without_group = {
         group: cut(f"without-{group}", fit(learned, seed=seed, groups=(group,)), judged)
         for group in GROUPS
@@ -210,8 +216,9 @@ def ground(seed: int, size: Size) -> Ground:
         learned=learned,
         judged=judged,
         lately=table.filter(when.is_between(day[_CUT_FROM], day[_RUN_FROM], closed="left")),
+        reports=_let_through(table.filter(when < day[_RUN_FROM]), champion),
         quiet=float_matrix(table.filter(when >= day[_RUN_FROM]).head(size.run)),
-        champion=cut("champion", fit(learned, seed=seed), judged),
+        champion=champion,
         previous=cut("previous", fit(older, seed=seed + 1), judged),
         fallbacks=without_group,
     )
@@ -243,7 +250,8 @@ def cut(name: str, model: Model, judged: Rows) -> Arm:
     drawn = np.random.default_rng(scores.size).choice(scores.size, scores.size, p=share)
     seen = slice(None) if np.ptp(judged.weight) == 0.0 else drawn
     calibration = calibrate(judged.is_fraud[seen], scores[seen], CalibrationPolicy())
-    return Arm(name, model, calibration, Thresholds(threshold, threshold))
+    rate = float(np.average(scores >= threshold, weights=judged.weight))
+    return Arm(name, model, calibration, Thresholds(threshold, threshold), rate)
 
 
 def feature_table(frame: pl.DataFrame, *, since: datetime) -> pl.DataFrame:
@@ -299,6 +307,13 @@ def _world(seed: int, size: Size) -> World:
 def _moment(frame: pl.DataFrame, days: int) -> datetime:
     first: datetime = frame["event_timestamp"][0]
     return first.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=days)
+
+
+def _let_through(table: pl.DataFrame, champion: Arm) -> pl.DataFrame:
+    frauds = table.filter("is_fraud")
+    passed = champion.score(float_matrix(frauds)) < champion.thresholds.review
+    told = ("transaction_id", "card_id", "event_timestamp", "label_timestamp")
+    return frauds.filter(pl.Series(passed)).select(told)
 
 
 def _thinned(table: pl.DataFrame, seed: int) -> Rows:

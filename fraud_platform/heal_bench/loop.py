@@ -1,0 +1,243 @@
+"""The closed loop of one run: decide, count, look, diagnose, act, in simulated time.
+
+What belongs here: the order of it. Deciding is `governor` and `selective_labels`, counting is
+`heal.harm`, looking is `sight`, diagnosing and planning is `heal.controller`, acting is `plant`:
+the parts that a home runs, called as it calls them. A step is 100 payments, a tick 500.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+import numpy as np
+
+from fraud_platform.events import Transaction
+from fraud_platform.governor import Governor, GovernorPolicy
+from fraud_platform.heal.actions import Action
+from fraud_platform.heal.controller import answer, decide
+from fraud_platform.heal.harm import Harm, HarmPolicy, Payments
+from fraud_platform.heal.policy import HealPolicy, policy_from
+from fraud_platform.heal.records import Kind, Record
+from fraud_platform.heal.reference import MonitorPolicy
+from fraud_platform.heal.state import START, State, fold
+from fraud_platform.heal_bench.dealt import Dealt
+from fraud_platform.heal_bench.plant import Plant
+from fraud_platform.heal_bench.sight import Sight
+from fraud_platform.heal_bench.stage import HOUR_US, Stage
+from fraud_platform.heal_bench.world import CHECK_HOURS, Bools
+from fraud_platform.selective_labels import (
+    AUDITED,
+    PASSED,
+    ExplorationPolicy,
+    Explorer,
+    Spent,
+    day_of,
+)
+from fraud_platform.stats.block_budget import Audits
+
+_STEP, _TICK = 100, 500
+_AUDITS_PER_CHECK = 40
+_USUAL_BLOCKED = 0.055
+_CREDIT_CHECKS = 4
+_SALT = b"scenario benchmark"
+GOVERNOR = GovernorPolicy(max_decline_fpr=0.05)
+"""Here whatever is disturbed is declined, as in the incident, so both bounds are one."""
+
+
+@dataclass
+class Journal:
+    """What healing wrote down in one run.
+
+    Attributes:
+        dealt: the decisions.
+        records: of the ledger, in order, with the row that each was written at.
+        held: rows at which the governor began to hold.
+        retrains: rows at which a training began.
+        pages: times that a person was called.
+    """
+
+    dealt: Dealt
+    records: list[tuple[int, Record]] = field(default_factory=list)
+    harmed: list[tuple[int, str]] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+    retrains: Sequence[int] = ()
+    pages: int = 0
+
+
+def heal(stage: Stage) -> Journal:
+    """Let the platform heal itself through one run."""
+    loop = _Loop(stage)
+    for begin in range(0, stage.rows, _STEP):
+        loop.step(begin, min(begin + _STEP, stage.rows))
+    journal = loop.journal
+    journal.retrains, journal.pages = tuple(loop.plant.retrains), loop.plant.pages
+    return journal
+
+
+def shipped_policy() -> HealPolicy:
+    """The policy that the package brings."""
+    text = resources.files("fraud_platform.heal").joinpath("policy.yaml").read_text("utf-8")
+    return policy_from(text)
+
+
+class _Loop:
+    def __init__(self, stage: Stage) -> None:
+        self.journal = Journal(Dealt.blank(stage.rows))
+        self.plant = Plant(stage, self.journal.dealt)
+        self._governor = Governor(GOVERNOR, self.plant.decider.thresholds)
+        self._harm = Harm(HarmPolicy())
+        self._sight = Sight(self.plant, self._harm, MonitorPolicy())
+        self._policy = shipped_policy()
+        self._state: State = START
+        self._decider = ""
+        self._spent: tuple[int, Spent] = (0, Spent())
+        self._has_crashed = self._was_held = self._struck = False
+        self._ids = stage.sent["transaction_id"].to_list()
+        self._cards = stage.sent["card_id"].rank("dense").to_numpy().astype(np.int64)
+        self._amounts = stage.sent["amount_minor"].to_numpy()
+
+    def step(self, begin: int, end: int) -> None:
+        """Decide some payments; tick where one is due."""
+        plant = self.plant
+        if not self._struck and begin >= plant.stage.onset:
+            self._struck = True
+            plant.strike()
+        self._follow_decider(begin)
+        self._decide(begin, end)
+        plant.row = end
+        if end % _TICK == 0:
+            self._tick(end)
+
+    def _follow_decider(self, begin: int) -> None:
+        """Another model decides, or with other orders: the cap and the counts begin with it."""
+        plant = self.plant
+        name = f"{plant.decider.name} {plant.orders.unit_factors} {plant.decider.thresholds}"
+        if name == self._decider:
+            return
+        self._decider = name
+        arm, first = plant.decider, max(0, begin - GOVERNOR.window)
+        if begin:
+            scores = plant.replayed(arm, first, begin)
+            self._governor.rebase(
+                arm.thresholds,
+                scores,
+                arm.probabilities(scores),
+                self._amounts[first:begin],
+                plant.now_us,
+            )
+        approved = plant.champion if plant.fault is not None else arm
+        self._harm.expect(approved.name, approved.rate)
+
+    def _decide(self, begin: int, end: int) -> None:
+        plant, dealt, rows = self.plant, self.journal.dealt, slice(begin, end)
+        arm, stage = plant.decider, plant.stage
+        scores = plant.scores(begin, end)
+        probabilities = arm.probabilities(scores)
+        cuts = self._governor.cuts
+        own = scores >= arm.thresholds.review
+        is_shed = plant.orders.is_shedding
+        fails = stage.answers.fails[rows] & (not is_shed)
+        dealt.own[rows], dealt.probability[rows] = own, probabilities
+        dealt.would[rows] = (scores >= max(cuts.review, arm.thresholds.review)) & ~fails
+        dealt.blocked[rows] = dealt.would[rows]
+        for row in np.flatnonzero(dealt.would[rows]) + begin:
+            self._explore(int(row))
+        event_us = stage.arrived_us[rows]
+        self._governor.observe(scores, probabilities, self._amounts[rows], event_us)
+        if self._governor.cuts.is_held and not self._was_held:
+            self.journal.held.append(end)
+        self._was_held = self._governor.cuts.is_held
+        self._count(rows, own, fails, is_shed=is_shed)
+
+    def _count(self, rows: slice, own: Bools, fails: Bools, *, is_shed: bool) -> None:
+        stage = self.plant.stage
+        slow = stage.answers.latency_us[rows]
+        latency = np.minimum(slow, 8_000) if is_shed else slow
+        sound = ~fails
+        self._harm.observe(
+            Payments(
+                cards=self._cards[rows][sound],
+                disturbed=own[sound],
+                is_watched=np.ones(int(sound.sum()), dtype=bool),
+                latency_us=latency[sound],
+            ),
+            refused=int(fails.sum()),
+        )
+
+    def _explore(self, row: int) -> None:
+        """Let through or put up for audit at random what would be blocked, as the scorer does."""
+        dealt, stage = self.journal.dealt, self.plant.stage
+        day = day_of(int(stage.arrived_us[row]))
+        spent = self._spent[1] if self._spent[0] == day else Spent()
+        amount = int(self._amounts[row])
+        payment = Transaction(self._ids[row], 0, "", "", amount, "EUR")
+        drawn = self._explorer.draw("decline", payment, spent)
+        passes, audits = drawn.pass_propensity or 0.0, drawn.audit_propensity or 0.0
+        dealt.propensity[row] = 1.0 - (1.0 - passes) * (1.0 - audits)
+        if drawn.explored is not None:
+            spent = spent.after(drawn.explored, amount)
+        dealt.blocked[row] = drawn.explored != PASSED
+        dealt.audited[row] = drawn.explored == AUDITED
+        self._spent = (day, spent)
+
+    @property
+    def _explorer(self) -> Explorer:
+        times, check = self.plant.orders.audit_factor, self.plant.stage.draft.ground.size.check
+        rate = min(1.0, times * _AUDITS_PER_CHECK / (_USUAL_BLOCKED * check))
+        policy = ExplorationPolicy(
+            pass_rate=0.02,
+            pass_floor=0.005,
+            pass_ceiling_minor=100 * check,
+            audit_rate=rate,
+            audit_amount_minor=10**9,  # every would-be block alike: their share is a bound's input
+            audits_per_day=int(times * _AUDITS_PER_CHECK * 24 / CHECK_HOURS),
+        )
+        return Explorer(policy, _SALT)
+
+    def _tick(self, row: int) -> None:
+        self._credit(row)
+        evidence = self._sight.evidence()
+        for signal in evidence.breached():
+            self.journal.harmed.append((row, str(signal)))
+        plan = decide(self._state, evidence, self._policy)
+        for record in plan.records:
+            self._write(row, record)
+        for act in plan.acts:
+            if act.act_id not in self._state.asked:
+                continue
+            planned = self._state.asked[act.act_id]
+            outcome = self.plant.carry_out(act)
+            if self._dies(act.action):
+                return  # done, and nobody has written it down; the next tick asks again
+            self._write(row, answer(planned, outcome, evidence))
+        self._governor.order(self.plant.orders.max_disturbed)
+
+    def _write(self, row: int, record: Record) -> None:
+        self._state = fold(self._state, record)
+        self.journal.records.append((row, record))
+        learnt = record.act is not None and record.act.action in (
+            Action.RETRAIN,
+            Action.RECALIBRATE,
+        )
+        if record.kind is Kind.VERIFIED and learnt:
+            self._sight.rebase()
+
+    def _dies(self, action: Action) -> bool:
+        stage = self.plant.stage
+        if not stage.draft.crashes or self._has_crashed or self.plant.row < stage.onset:
+            return False
+        self._has_crashed = action not in (Action.PAGE, Action.OBSERVE)
+        return self._has_crashed
+
+    def _credit(self, row: int) -> None:
+        """Audits of the last checks, by the time at which they were judged."""
+        stage, dealt, now_us = self.plant.stage, self.journal.dealt, self.plant.now_us
+        span = int(CHECK_HOURS * HOUR_US)
+        first = int(np.searchsorted(stage.arrived_us, now_us - (_CREDIT_CHECKS + 1) * span))
+        rows = np.flatnonzero(dealt.audited[first:row]) + first
+        ages = (now_us - stage.verdicts.judged_us[rows]) // span
+        told = []
+        for check in reversed(range(_CREDIT_CHECKS)):
+            says = stage.verdicts.says_fraud[rows[ages == check]]
+            told.append(Audits(int(says.sum()), says.size))
+        self._governor.credit(told, told)
