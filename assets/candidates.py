@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from assets.timing import end_of
 from fraud_platform import fallbacks
 from fraud_platform.adapters.model_bundle import Evidence, Lineage
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
@@ -56,7 +55,7 @@ def judged(
     return evaluate(_stated(scored, meaning), policy), _calibrated(scored, meaning)
 
 
-def fallback_of(
+def _fallback_of(
     best: Candidate,
     rows: pl.DataFrame,
     registry: ModelRegistry,
@@ -84,14 +83,38 @@ def fallback_of(
     return Candidate(model, report, calibration, run_id)
 
 
+def train_fallbacks(
+    best: Candidate,
+    version: str,
+    rows: pl.DataFrame,
+    registry: ModelRegistry,
+    provenance: Provenance,
+    settings: Settings,
+) -> dict[str, str]:
+    """Train and register what stands in for a candidate; what is there already stays.
+
+    Returns:
+        The fallbacks' versions by what each does without.
+    """
+    versions = {name: fallbacks.fallback_version(version, name) for name in fallbacks.FALLBACKS}
+    for name, its_version in versions.items():
+        if (registry.models_dir / its_version).exists():
+            continue
+        told = replace(provenance, without=fallbacks.FALLBACKS[name])
+        found = _fallback_of(best, rows, registry, told, settings)
+        facts = lineage(found, told.trained_as_of, told.training_set_digest, told.without)
+        registry.register_fallback(its_version, found.model, facts, evidence(found, rows))
+    return versions
+
+
 def lineage(
-    found: Candidate, day: date, training_set_digest: str, without: tuple[str, ...] = ()
+    found: Candidate, trained_as_of: str, training_set_digest: str, without: tuple[str, ...] = ()
 ) -> Lineage:
     """The candidate's part of its bundle's manifest."""
     return Lineage(
         review_threshold=found.report.review_threshold,
         decline_threshold=found.report.decline_threshold,
-        trained_as_of=end_of(day).isoformat(),
+        trained_as_of=trained_as_of,
         training_set_digest=training_set_digest,
         run_id=found.run_id,
         report=found.report.to_dict(),
