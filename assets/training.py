@@ -32,8 +32,10 @@ from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
+from fraud_platform.errors import NotReadyError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.engines import compute_by
 from fraud_platform.leaks import look_for_leaks
@@ -79,6 +81,8 @@ def training_set(
     One row per transaction whose label came of age; nothing younger is in it. Beside the rows a
     document says what they were made of.
     """
+    if frozen := why_frozen(settings.orders_path):
+        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
     day = day_of(context.partition_key)
     inputs = {
         "transaction_features": transaction_features,
