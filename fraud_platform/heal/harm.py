@@ -191,9 +191,8 @@ class Harm:
         self._policy = policy
         self._model = state.model if state else ""
         self._rate = state.rate if state else None
-        self._watched = {s: Watched() for s in _KINDS}
-        if state:
-            self._watched |= {Signal(name): held for name, held in state.watched.items()}
+        kept = state.watched if state else {}
+        self._watched = {signal: kept.get(signal, Watched()) for signal in _KINDS}
         self._comparison = state.comparison if state else None
         self._seen: dict[tuple[str, str], dict[int, None]] = {}
         self._left: dict[Signal, tuple[NDArray[np.float64], NDArray[np.int64]]] = {}

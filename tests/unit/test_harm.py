@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fraud_platform.heal.evidence import Signal, Standing
-from fraud_platform.heal.harm import STEP, Harm, HarmPolicy, HarmState, Payments
+from fraud_platform.heal.harm import STEP, Harm, HarmPolicy, HarmState, Payments, Watched
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
 from tests.error_rates import at_least
 
@@ -191,6 +191,16 @@ def test_evidence_survives_a_restart_as_json():
     kept = msgspec.json.decode(msgspec.json.encode(harm.state), type=HarmState)
     again = Harm(HarmPolicy(), kept)
     assert again.readings(5) == harm.readings(5)
+
+
+def test_what_another_release_left_costs_its_evidence_and_nothing_else():
+    held = Watched(rows=5_000, logs=(1.0, 2.0), recent=(0.5,))
+    kept = HarmState(model="model", rate=EXPECTED, watched={"mood": held, "errors": held})
+    harm = Harm(HarmPolicy(), kept)
+    harm.observe(payments(np.zeros(STEP, dtype=bool)))
+    told = {reading.signal: reading for reading in harm.readings(0)}
+    assert told[Signal.ERRORS].rows == 5_000 + STEP
+    assert told[Signal.DISTURBED_RATE].rows == STEP
 
 
 def test_a_canary_is_compared_by_cards_and_another_one_inherits_nothing():
