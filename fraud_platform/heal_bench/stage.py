@@ -107,10 +107,11 @@ class Draft:
         """How much of the fault there is at these times, in [0, 1], shape (n,)."""
         us = times.cast(pl.Int64).to_numpy()
         since = us - microseconds(self.onset)
-        span = _RAMP_CHECKS * CHECK_HOURS * HOUR_US if self.is_ramp else 1.0
-        grown = np.clip(since / span, 0.0, 1.0)
+        grown = np.ones(us.size)
+        if self.is_ramp:
+            grown = np.clip(since / (_RAMP_CHECKS * CHECK_HOURS * HOUR_US), 1e-9, 1.0)
         over = us >= microseconds(self.until) if self.until else np.zeros(us.size, dtype=bool)
-        return np.where((since >= 0) & ~over, np.maximum(grown, 1e-9), 0.0)
+        return np.where((since >= 0) & ~over, grown, 0.0)
 
     def hit(self, times: pl.Series, part: int) -> Bools:
         """Which payments the fault hits, by its strength at their time."""
