@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-features bench-healing bench-learning bench-promotion bench-serving up lock clean
+.PHONY: help setup demo test check bench bench-features bench-healing bench-learning bench-promotion bench-serving heal-bench up lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,6 +45,9 @@ bench-serving: setup ## the scorer against its floor and its peers, about 4 minu
 
 bench-healing: setup ## flip, update and roll-back on a running scorer, about 3 minutes
 	@$(BIN)/python -W ignore -m benchmarks.healing $(if $(ROWS),--rows $(ROWS))
+
+heal-bench: setup ## faults against our healing and two others, hours of CPU; writes the README's table
+	@$(BIN)/fraud-platform heal bench --out docs/benchmarks --readme README.md
 
 bench-promotion: setup ## how often the gates promote a worse and a better model, about 2 minutes of CPU
 	@$(BIN)/python -W ignore -m benchmarks.promotion

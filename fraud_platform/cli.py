@@ -21,6 +21,7 @@ from fraud_platform.errors import FraudPlatformError
 from fraud_platform.evaluate_commands import evaluate
 from fraud_platform.events import microseconds
 from fraud_platform.feature_commands import features
+from fraud_platform.heal_bench_commands import bench
 from fraud_platform.heal_commands import heal
 from fraud_platform.journal_commands import journal
 from fraud_platform.key_commands import keys
@@ -224,6 +225,7 @@ main.add_command(evaluate)
 main.add_command(audits)
 main.add_command(backtest)
 main.add_command(models)
+heal.add_command(bench)
 main.add_command(heal)
 
 

@@ -43,6 +43,7 @@ RUN_BY = {
     "make bench-learning": "tests/integration/test_learning_benchmark.py",
     "make bench-promotion": "tests/integration/test_promotion_benchmark.py",
     "make bench-serving": "tests/integration/test_benchmarks.py",
+    "make heal-bench": "tests/integration/test_heal_bench_command.py",
     "make test": ".ci/run",
     "make up": HERE,
     "fraud-platform backtest": "tests/integration/test_backtest_command.py",
