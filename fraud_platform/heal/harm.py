@@ -32,18 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_platform.heal.evidence import Reading, Signal, Standing
+from fraud_platform.heal.harm_bets import STEP, Bets, Watched, after, each_card_once
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM, ArmCount, Comparison, worst_report
 from fraud_platform.stats.canary import CanaryReport, Verdict
-from fraud_platform.stats.detectors import BETS, FALLS, RISES, Detector, count_factors, mean_factors
-
-STEP = 100
-"""Payments of one step."""
-TOGETHER = 2.0
-"""So many events that come together are one."""
 
 _LARGEST_BOUND = 0.99
-_WINDOW = 30
-"""Steps that a reading's value is the mean of."""
 _REMEMBERED = 100_000
 """Disturbed cards of an arm that are not counted again; more are forgotten, the oldest first."""
 
@@ -125,32 +118,6 @@ class Payments:
         sizes = {len(each) for each in told if each is not None} | {len(self.cards)}
         if len(sizes) > 1:
             raise ValueError(f"found columns of {sorted(sizes)} payments, expected equally many")
-
-
-class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held about one signal.
-
-    Attributes:
-        rows: payments since the start.
-        alarm: ln of what each bet of the detector in turn holds: of the alarm, or of the relief.
-        is_breached: which of the two it is.
-        recent: shares of the last steps, the newest last.
-    """
-
-    rows: int = 0
-    logs: tuple[float, ...] = ()
-    is_breached: bool = False
-    recent: tuple[float, ...] = ()
-
-    @property
-    def log_evidence(self) -> float:
-        """Ln E of the detector in turn; 0 before its first step."""
-        return max(0.0, Detector(self.logs).log_evidence) if self.logs else 0.0
-
-    @property
-    def value(self) -> float | None:
-        """The mean share of the last steps, or None before the first."""
-        return math.fsum(self.recent) / len(self.recent) if self.recent else None
 
 
 class HarmState(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,9 +254,16 @@ class Harm:
         self._left[signal] = values[whole:], named[whole:]
         if whole:
             raw = values[:whole].reshape(-1, STEP).sum(axis=1)
-            once = raw if cards is None else _each_card_once(values[:whole], named[:whole])
-            kind = _KINDS[signal](self._policy, self._expected)
-            self._watched[signal] = _after(self._watched[signal], kind, raw, once, self._policy)
+            once = raw if cards is None else each_card_once(values[:whole], named[:whole])
+            bets = _KINDS[signal](self._policy, self._expected)
+            self._watched[signal] = after(
+                self._watched[signal],
+                bets,
+                raw,
+                once,
+                false_alarm=self._policy.false_alarm,
+                false_relief=self._policy.false_relief,
+            )
 
     @property
     def _expected(self) -> float:
@@ -336,91 +310,19 @@ class Harm:
         )
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """One signal's bets.
-
-    Attributes:
-        bound: the share that is tolerated.
-        relief: the share that a harm is surely off when it is over.
-        is_fall: whether less is harm.
-        has_clusters: whether events come together.
-    """
-
-    bound: float
-    relief: float
-    is_fall: bool = False
-    has_clusters: bool = False
-
-    def alarm(self, raw: NDArray[np.float64], once: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factors against "within its bound", shape (steps, bets)."""
-        if self.is_fall:
-            return _counts(raw, self.bound, FALLS)
-        means = mean_factors(once / STEP, self.bound, BETS)
-        if not self.has_clusters:  # a single failure of the disk takes whole groups with it
-            return means
-        return np.concatenate((_counts(once, self.bound, RISES), means), axis=1)
-
-    def relieved(self, raw: NDArray[np.float64], once: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factors against "still at the level of relief", shape (steps, bets)."""
-        if self.is_fall:
-            return _counts(once, self.relief, RISES)
-        return _counts(raw, self.relief, FALLS)
-
-
-def _counts(
-    seen: NDArray[np.float64], share: float, ratios: Sequence[float]
-) -> NDArray[np.float64]:
-    return count_factors(seen / TOGETHER, STEP * share / TOGETHER, ratios)
-
-
 def _most(share: float) -> float:
     return min(share, _LARGEST_BOUND)
 
 
-_KINDS: Mapping[Signal, Callable[[HarmPolicy, float], _Kind]] = {
-    Signal.DISTURBED_RATE: lambda p, rate: _Kind(
+_KINDS: Mapping[Signal, Callable[[HarmPolicy, float], Bets]] = {
+    Signal.DISTURBED_RATE: lambda p, rate: Bets(
         _most(p.max_rise * rate), _most(p.relief_rise * rate), has_clusters=True
     ),
-    Signal.QUIET_RATE: lambda p, rate: _Kind(p.max_fall * rate, p.relief_fall * rate, is_fall=True),
-    Signal.ERRORS: lambda p, _: _Kind(p.max_errors, p.relief_errors),
-    Signal.LATENCY: lambda p, _: _Kind(p.max_slow, p.relief_slow),
+    Signal.QUIET_RATE: lambda p, rate: Bets(p.max_fall * rate, p.relief_fall * rate, is_fall=True),
+    Signal.ERRORS: lambda p, _: Bets(p.max_errors, p.relief_errors),
+    Signal.LATENCY: lambda p, _: Bets(p.max_slow, p.relief_slow),
 }
 """Signal -> its bets, from the policy and the expected rate."""
-
-
-def _each_card_once(values: NDArray[np.float64], cards: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How many cards have an event, of each step."""
-    steps = len(values) // STEP
-    [events] = np.nonzero(values)
-    _, which = np.unique(cards[events], return_inverse=True)
-    many = int(which.max(initial=0)) + 1
-    pairs = np.unique(events // STEP * many + which)
-    return np.bincount(pairs // many, minlength=steps).astype(np.float64)
-
-
-def _after(
-    held: Watched,
-    kind: _Kind,
-    raw: NDArray[np.float64],
-    once: NDArray[np.float64],
-    policy: HarmPolicy,
-) -> Watched:
-    """The signal after these steps, one by one: alarm and relief take turns."""
-    alarm, relief = kind.alarm(raw, once), kind.relieved(raw, once)
-    logs, is_breached = held.logs, held.is_breached
-    for place in range(len(raw)):
-        factors = (relief if is_breached else alarm)[place]
-        # An earlier release may have held other bets: then from nothing.
-        told = logs if len(logs) == len(factors) else (0.0,) * len(factors)
-        detector = Detector(told).after(factors)
-        logs = detector.logs
-        if detector.alarms(policy.false_relief if is_breached else policy.false_alarm):
-            logs, is_breached = (), not is_breached
-    recent = (*held.recent, *(raw / STEP).tolist())[-_WINDOW:]
-    return Watched(
-        rows=held.rows + STEP * len(raw), logs=logs, is_breached=is_breached, recent=recent
-    )
 
 
 def _why(signal: Signal, standing: Standing, held: Watched, policy: HarmPolicy) -> str:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fraud_platform.heal.evidence import Signal, Standing
-from fraud_platform.heal.harm import STEP, Harm, HarmPolicy, HarmState, Payments, Watched
+from fraud_platform.heal.harm import Harm, HarmPolicy, HarmState, Payments
+from fraud_platform.heal.harm_bets import STEP, Watched
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
 from tests.error_rates import at_least
 

@@ -191,7 +191,7 @@ def test_models_lists_every_bundle_and_the_one_that_decides(client, publish):
     answer = client.get("/v1/models").json()
     assert [model["version"] for model in answer["models"]] == ["1", "2"]
     assert answer["models"][1]["model_digest"] == answer["champion_digest"]
-    assert answer["models"][0]["report"] == {"average_precision": 0.5}
+    assert answer["models"][0]["report"] == {"average_precision": 0.5, "alert_rate": 0.1}
 
 
 REFUSED_BODIES = {
