@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from litestar.testing import TestClient
 
+from assets.signals import LIVE_HEALTH
 from assets.timing import end_of, start_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
@@ -19,6 +20,7 @@ from fraud_platform.events import microseconds
 from fraud_platform.fallbacks import FALLBACKS, GROUPS, without
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.features.table_digest import digest as table_digest
+from fraud_platform.heal.evidence import Signal
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from fraud_platform.training_document import TrainingSetDocument
 from serving.app import create_app
@@ -498,3 +500,29 @@ def test_monitoring_without_a_champion_says_that_there_is_none(branch):
     report = branch.tables.read("health_report", [LAST_DAY])
     assert report["cause"].to_list() == ["no_champion"]
     assert branch.tables.read("drift_report", [LAST_DAY]).is_empty()
+
+
+# --- healing ---------------------------------------------------------------------------------
+
+
+def test_a_recalibration_replaces_the_champion_by_its_own_trees_with_new_cuts(branch):
+    before = branch.registry.champion()
+    assert branch.run("recalibrate", LAST_DAY).success
+    after = branch.registry.champion()
+    assert after.manifest.version != before.manifest.version
+    assert after.model.payload == before.model.payload
+    assert branch.registry.alias("previous_champion") == before.manifest.version
+    shown = branch.metadata("recalibrated_champion", LAST_DAY)
+    assert shown["fraud/disturbed_share"] <= 0.049
+    assert shown["fraud/review_threshold"] == after.manifest.review_threshold
+
+
+def test_every_signal_can_be_looked_at_in_the_graph(story):
+    whole = story.definitions.resolve_implicit_global_asset_job_def()
+    keys = {dg.AssetCheckKey(LIVE_HEALTH, signal.value) for signal in Signal}
+    job = whole.get_subset(asset_selection=set(), asset_check_selection=keys)
+    found = job.execute_in_process(instance=story.instance).get_asset_check_evaluations()
+    told = {one.check_name: one for one in found}
+    assert set(told) == set(Signal)
+    assert told["units"].passed
+    assert told["units"].metadata["standing"].value == "fine"
