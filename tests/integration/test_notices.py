@@ -3,10 +3,12 @@
 import ipaddress
 import json
 import re
+import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -195,6 +197,28 @@ def test_nobody_waits_longer_than_was_set(alerts, receiver, trusted):
     (_, failed) = Notices(alerts, b"s", webhook=receiver.url, seconds=0.4).page(NOTICE)
     assert time.monotonic() - began < 1.5
     assert failed.why in ("no answer within 0.4 s", "ReadTimeout")
+
+
+def test_an_answer_that_trickles_in_is_not_waited_for(alerts):
+    """A time-out of each read alone would wait as long as bytes come."""
+
+    class Trickle(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                for _ in range(30):
+                    time.sleep(0.1)
+                    self.request.sendall(b"x")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        (_, failed) = Notices(alerts, b"s", webhook=address, seconds=0.5).page(NOTICE)
+        waited = time.monotonic() - began
+        server.shutdown()
+    assert failed == Delivery("webhook", "no answer within 0.5 s")
+    assert waited < 1.5
 
 
 def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(alerts, receiver):
