@@ -13,6 +13,7 @@ STAGES = (
     "backtest",
     "monitoring",
     "healing",
+    "benchmark",
 )
 """Stages in the order of the data flow; a stage is a module here and a group in the UI."""
 

@@ -2,6 +2,7 @@
 
 import subprocess
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from fraud_platform.adapters.heal_bench_run import (
 from fraud_platform.errors import PermanentError
 from fraud_platform.heal_bench.report import readme_block
 from tests.bench_results import bench_report, bench_runs
+
+ROOT = Path(__file__).parents[2]
 
 
 def one_seed(seed, *, count=3):
@@ -71,3 +74,11 @@ def test_the_commit_says_when_files_differ_and_nobody_guesses_one(tmp_path):
     assert len(clean) == 12
     (tmp_path / "a.py").write_text("2")
     assert code_commit(tmp_path) == f"{clean}+"
+
+
+def test_the_readme_tells_what_the_committed_run_found_and_nothing_else():
+    committed = ROOT / "docs" / "benchmarks" / REPORT
+    told = "No full run is committed yet: `make heal-bench`."
+    if committed.exists():
+        told = readme_block(read_report(committed))
+    assert shown_in(ROOT / "README.md") == told, "make heal-bench writes both"
