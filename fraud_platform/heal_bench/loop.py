@@ -51,7 +51,8 @@ class Journal:
     Attributes:
         dealt: the decisions.
         records: of the ledger, in order, with the row that each was written at.
-        held: rows at which the governor began to hold.
+        harmed: what was breached at a tick, with its row.
+        held: rows at which the governor held.
         retrains: rows at which a training began.
         pages: times that a person was called.
     """
@@ -91,7 +92,7 @@ class _Loop:
         self._state: State = START
         self._decider = ""
         self._spent: tuple[int, Spent] = (0, Spent())
-        self._has_crashed = self._was_held = self._struck = False
+        self._has_crashed = self._struck = False
         self._ids = stage.sent["transaction_id"].to_list()
         self._cards = stage.sent["card_id"].rank("dense").to_numpy().astype(np.int64)
         self._amounts = stage.sent["amount_minor"].to_numpy()
@@ -125,8 +126,8 @@ class _Loop:
                 self._amounts[first:begin],
                 plant.now_us,
             )
-        approved = plant.champion if plant.fault is not None else arm
-        self._harm.expect(approved.name, approved.rate)
+        # Not of a fallback: an order that is to end a harm must not make it forgotten.
+        self._harm.expect(plant.champion.name, plant.champion.rate)
 
     def _decide(self, begin: int, end: int) -> None:
         plant, dealt, rows = self.plant, self.journal.dealt, slice(begin, end)
@@ -144,9 +145,8 @@ class _Loop:
             self._explore(int(row))
         event_us = stage.arrived_us[rows]
         self._governor.observe(scores, probabilities, self._amounts[rows], event_us)
-        if self._governor.cuts.is_held and not self._was_held:
+        if self._governor.cuts.is_held:
             self.journal.held.append(end)
-        self._was_held = self._governor.cuts.is_held
         self._count(rows, own, fails, is_shed=is_shed)
 
     def _count(self, rows: slice, own: Bools, fails: Bools, *, is_shed: bool) -> None:

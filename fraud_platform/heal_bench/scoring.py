@@ -34,7 +34,7 @@ class Deeds:
         noticed: that something is wrong.
         named: causes.
         acted: acts that were done.
-        held: the governor began to hold.
+        held: the governor held.
         retrains: trainings begun.
         pages: times that a person was called.
     """

@@ -224,7 +224,11 @@ class Sight:
         clock = pl.col("event_timestamp", "label_timestamp")
         shifted = told.with_columns(clock - back)
         paid = self._paid(row).with_columns(pl.col("event_timestamp") - back)
-        days = paid.group_by(day=pl.col("event_timestamp").dt.date()).agg(payments=pl.len())
+        days = (
+            paid.group_by(day=pl.col("event_timestamp").dt.date())
+            .agg(payments=pl.len())
+            .sort("day")
+        )
         days = days.with_columns(pl.col("payments").cast(pl.Int64))
         found = judge_arrivals(shifted, days, as_of=now - back, policy=_ARRIVALS)
         return verdicts.label_arrivals(found.filter(pl.col("label_source") != ANY))

@@ -227,6 +227,7 @@ def staged(draft: Draft) -> Stage:
     right = recomputed
     if draft.broken:
         right = _right(draft, world, run, recomputed)
+        recomputed = _repaired(draft, run, recomputed, right)
     served = recomputed
     for alter in draft.alters:
         served = alter(draft, run, served)
@@ -275,6 +276,16 @@ def _right(
     right = recomputed.copy()
     right[known] = table[at.drop_nulls().to_numpy()]
     return right
+
+
+def _repaired(
+    draft: Draft, run: pl.DataFrame, broken: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Who mends the feed sends its broken days again, and the memory is folded from them."""
+    if draft.until is None:
+        return broken
+    is_mended = (run["received_timestamp"] >= draft.until + _WIRE).to_numpy()
+    return np.where(is_mended[:, None], right, broken)
 
 
 def _verdicts(draft: Draft, run: pl.DataFrame, arrived: Ints) -> Verdicts:
