@@ -1,4 +1,4 @@
-"""What the demonstration plays: the data, cut into history, a healthy stretch and a drift.
+"""What the demonstration plays: the data, cut into history, a healthy stretch and an incident.
 
 Pure but for reading the user's file. Playing it is `story`.
 """
@@ -27,6 +27,14 @@ _MARGIN_DAYS = 5  # to notice, and for a second try at the gate
 _LEARNT_DAYS = 6  # days of the new fraud in the train slice before a retraining is worth it
 _TRAIN_DAYS = 14
 _MIN_HISTORY_DAYS = 7
+_INCIDENT = {
+    Scenario.AMOUNT_INFLATION: 0.375,  # everything costs 30 % more,
+    Scenario.PAYMENT_MIX_SHIFT: 0.75,  # 45 % of the payments move to the web and to wallets,
+    Scenario.GEOGRAPHY_SHIFT: 0.47,  # 28 % happen where nobody paid before,
+    Scenario.NEW_FRAUD_PATTERN: 2.0,  # and criminals use the confusion
+}
+_BROKEN_DAYS = 3  # one to swap models, and the broken feed at the end
+_CENTS = 100
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,12 @@ class Plan:
 
     Attributes:
         payments: PAYLOAD_COLUMNS, is_fraud, label_timestamp and fraud_type: all days from the first
-            streamed one on, the drift injected, in time order.
+            streamed one on, the incident injected, in time order.
         history: file with everything before, in the source's own columns.
         mapping: what the columns of `history` mean.
         first_day: the data's first day.
         stream_from: the first day that is sent to the scorer.
-        drift_from: the first day of the drift.
+        drift_from: the first day of the incident.
         last_day: the last day.
         maturity_days: days until silence counts as genuine.
     """
@@ -73,7 +81,7 @@ class Plan:
 
     @property
     def days_until_learnt(self) -> int:
-        """Days from the drift's first until the train slice holds enough of it."""
+        """Days from the incident's first until the train slice holds enough of it."""
         return self.maturity_days + 2 + _learn_after(self.maturity_days)
 
     def of(self, day: date) -> pl.DataFrame:
@@ -175,14 +183,20 @@ def _cut(source: _Source, mapping: Mapping, days: int | None, history: Path) -> 
     )
 
 
+def in_cents(payments: pl.DataFrame) -> pl.DataFrame:
+    """The same payments from a sender who multiplies what was in cents already."""
+    return payments.with_columns(pl.col("amount_minor") * _CENTS)
+
+
 def _disturbed(payments: pl.DataFrame, stream_from: date, drift_from: date) -> pl.DataFrame:
-    """Add a fraud that no model has seen yet, from the drift's first day on."""
+    """Customers change their ways all at once, and a fraud appears that no model has seen yet."""
     since = datetime(drift_from.year, drift_from.month, drift_from.day, tzinfo=UTC)
     frame = payments.select(
         *PAYLOAD_COLUMNS, "is_fraud", "label_timestamp", fraud_type=pl.lit(None, pl.String)
     )
-    disturbed = inject(frame, Scenario.NEW_FRAUD_PATTERN, since=since, seed=SEED, strength=2.0)
-    return disturbed.filter(pl.col("event_timestamp").dt.date() >= stream_from)
+    for scenario, strength in _INCIDENT.items():
+        frame = inject(frame, scenario, since=since, seed=SEED, strength=strength)
+    return frame.filter(pl.col("event_timestamp").dt.date() >= stream_from)
 
 
 def _maturity(payments: pl.DataFrame) -> int:
@@ -211,5 +225,5 @@ def _learn_after(maturity: int) -> int:
 
 
 def _tail(maturity: int) -> int:
-    """Days to stream: healthy ones, until the sign, until it can be learnt, and a margin."""
-    return HEALTHY_DAYS + maturity + 2 + _learn_after(maturity) + _MARGIN_DAYS
+    """Days to stream: healthy ones, until the sign, until it can be learnt, a margin, the end."""
+    return HEALTHY_DAYS + maturity + 2 + _learn_after(maturity) + _MARGIN_DAYS + _BROKEN_DAYS

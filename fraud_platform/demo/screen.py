@@ -72,6 +72,20 @@ def _rows(facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     yield "first champion", model_line(first)
     for change in found["health"]:
         yield f"health from {change['from']}", change["cause"]
+    for line in found["ledger"]:
+        words = " ".join(filter(None, (line["kind"], line["cause"], line["act"])))
+        yield f"healing, {line['at']}", words
+    share = found["held"]
+    yield (
+        "genuine payments disturbed in the incident",
+        f"{share['models_alone']:.1%} by the models alone, {share['with_governor']:.1%} held",
+    )
+    feed = found["broken_feed"]
+    yield (
+        "amounts in a wrong unit",
+        f"decided without {', '.join(feed['quarantined'])}: {_percent(feed['disturbed'])} disturbed"
+        f" ({_percent(feed['champion_would_disturb'])} by the champion), nothing learnt",
+    )
     yield "champion after healing", model_line(second)
     before, after = found["before_and_after"]["before"], found["before_and_after"]["after"]
     rows = found["before_and_after"]
@@ -103,3 +117,7 @@ def model_line(card: Mapping[str, object]) -> str:
         f"v{card['version']}, {card['library']}: average precision {card['average_precision']:.3f},"
         f" recall {card['recall']:.0%} at {card['alert_rate']:.1%} alerts"
     )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -1,4 +1,4 @@
-"""The demonstration as a sequence: train, serve, stream, drift, notice, retrain, swap.
+"""The demonstration as a sequence: train, serve, an incident, its healing, and a broken feed.
 
 Everything happens in real processes: Dagster's daemon runs the real sensors on a real instance, the
 scorer is a server of its own. This only sends traffic and watches.
@@ -6,10 +6,11 @@ scorer is a server of its own. This only sends traffic and watches.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import polars as pl
@@ -18,6 +19,7 @@ from fraud_platform import processes
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.home import (
     occupied,
     start_demo_home,
@@ -26,22 +28,26 @@ from fraud_platform.adapters.home import (
 )
 from fraud_platform.adapters.ingest import ingest, read_mapping
 from fraud_platform.adapters.model_bundle import Bundle, load_bundle
+from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.adapters.world_file import write_world
-from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, make_plan
+from fraud_platform.demo.healed import held, ledger_lines, quarantined
+from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, in_cents, make_plan
 from fraud_platform.demo.proof import before_and_after, card, span
 from fraud_platform.demo.screen import Screen, model_line
 from fraud_platform.demo.traffic import Traffic
 from fraud_platform.errors import PermanentError, UnavailableError
+from fraud_platform.events import moment_of
 from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.heal.actions import Action
+from fraud_platform.heal.records import Kind, Record
+from fraud_platform.orders import Orders
+from fraud_platform.retraining import patience
 from fraud_platform.settings import Settings
 
 REQUESTS_PER_DAY = 500
 """Payments a day that are sent over HTTP; the others of the day enter by file."""
-
-_LEARNT = ("concept_drift", "covariate_shift")
-"""Causes that a training heals."""
 
 _PATIENCE_SECONDS = 240
 _LOOK_SECONDS = 0.3
@@ -61,8 +67,9 @@ def run_demo(
         as_json: print only the facts, as JSON.
 
     Returns:
-        Whether the loop closed: drift noticed, model retrained and promoted, scorer swapped, and
-        no request left without an answer.
+        Whether the loop closed: the bound on disturbed customers held, causes named, the model
+        retrained, promoted and swapped, a broken feed quarantined and not learnt from, and no
+        request left without an answer.
 
     Raises:
         PermanentError: the home is in use or holds something else; the data are too short.
@@ -111,8 +118,9 @@ class Story:
         self._tables = Tables(settings.tables_dir)
         self._running: dict[str, processes.Child] = {}
         self._traffic = Traffic(f"http://{settings.scorer_host}:{settings.scorer_port}")
-        self._next_day = plan.stream_from
+        self._next_day = self._broken_from = plan.stream_from
         self._labels_told = 0
+        self._is_in_cents = False
         self._reserve: Iterator[pl.DataFrame] | None = None
 
     def play(self) -> dict[str, object]:
@@ -126,7 +134,8 @@ class Story:
         self._wait("a health report", lambda: self._report(self._newest_closed()))
         cause = self._health()[-1]["cause"]
         self._screen.say(f"{HEALTHY_DAYS} ordinary days streamed; health: {cause}")
-        self._drift_until_promoted(first)
+        self._incident(first)
+        self._broken_feed()
         return self._conclude(first)
 
     def _take_history(self) -> None:
@@ -173,34 +182,53 @@ class Story:
         except httpx.TransportError:
             return False
 
-    def _drift_until_promoted(self, first: Bundle) -> None:
-        """Stream the new fraud until a retrained model that passed the gate decides."""
-        plan = self._plan
-        self._screen.say(f"from {plan.drift_from} on there is a fraud that no model has seen")
-        learnt = plan.drift_from + timedelta(days=plan.days_until_learnt)
-        while self._next_day < plan.last_day and self._reigns(first):
+    def _incident(self, first: Bundle) -> None:
+        """Stream the incident until a retrained model that passed the gate decides."""
+        self._screen.say(
+            f"from {self._plan.drift_from} on everything costs 30 % more, 45 % of the payments move"
+            " to the web and to wallets, 28 % to new countries, and there is a new fraud"
+        )
+        told = 0
+        while self._next_day <= self._plan.last_day and not self._is_retrained(first):
             self._stream_day()
-            if self._next_day > learnt:
-                self._wait(f"the verdict on {self._newest_closed()}", self._is_settled)
-        for change in self._health():
-            self._screen.say(f"health from {change['from']}: {change['cause']}")
+            self._wait(f"the verdict on {self._newest_closed()}", self._is_settled)
+            told = self._tell_of_healing(told)
+        if self._is_retrained(first):
+            now = self._champion()
+            self._screen.say(f"promoted: {model_line(card(now))}")
+            self._wait(
+                "the scorer to swap", lambda: self._traffic.last_version == now.manifest.version
+            )
+            self._stream_day()
+            self._screen.say("the running scorer decides with it; one more day streamed")
+
+    def _broken_feed(self) -> None:
+        """A sender changes the unit of amounts: a training now would learn the mistake."""
+        self._is_in_cents, self._reserve = True, None
+        self._broken_from = self._next_day
+        self._screen.say(f"from {self._next_day} on a sender multiplies all amounts by 100")
+        told = len(ledger_lines(self._ledger.records()))
+        self._stream_day()
+        self._wait("healing to decide without amounts", lambda: self._orders.quarantined)
+        self._tell_of_healing(told)
+        self._wait("the scorer to obey", lambda: self._traffic.last_arm == "fallback")
+        self._traffic.ask(self._unsent(self._next_day).head(REQUESTS_PER_DAY))
+
+    def _tell_of_healing(self, told: int) -> int:
+        """Say what the ledger has more than was told; how many lines are told now."""
+        lines = ledger_lines(self._ledger.records())
+        for line in lines[told:]:
+            self._screen.say(" ".join(filter(None, (line["kind"], line["cause"], line["act"]))))
+        return len(lines)
 
     def _conclude(self, first: Bundle) -> dict[str, object]:
         now, plan = self._champion(), self._plan
-        promoted = now.manifest.version != first.manifest.version
-        if promoted:
-            self._screen.say(f"promoted: {model_line(card(now))}")
-            version = now.manifest.version
-            self._wait("the scorer to swap", lambda: self._traffic.last_version == version)
-            self._stream_day()
-            self._screen.say("the running scorer decides with it; one more day streamed")
         days = [d for d in self._tables.days("transaction_features") if d >= plan.stream_from]
         features = self._tables.read("transaction_features", days)
-        decisions = self._log.decisions(*span(days[0], days[-1]))
-        served = parity.compare(features, decisions)
-        exact = served.mismatches == 0 and served.missing == 0
-        return self._facts | {
-            "loop_closed": promoted and exact and not self._traffic.failed,
+        sound = features.filter(pl.col("event_timestamp").dt.date() < self._broken_from)
+        served = parity.compare(features, self._log.decisions(*span(days[0], days[-1])))
+        found: dict[str, object] = {
+            "loop_closed": False,
             "second_champion": card(now),
             "features": len(FEATURE_NAMES),
             "labels_told": self._labels_told,
@@ -210,12 +238,39 @@ class Story:
             "answered_by_version": dict(self._traffic.answered),
             "outcomes": dict(self._traffic.outcomes),
             "health": self._health(),
-            "before_and_after": before_and_after(features, plan.payments, first, now),
+            "before_and_after": before_and_after(sound, plan.payments, first, now),
             "served_features": served.to_dict(),
+            **self._healed(now),
             "alerts": Alerts(self._settings.alerts_path).read(),
             "seconds": round(self._screen.elapsed(), 1),
             "home": str(self._settings.home),
         }
+        exact = served.mismatches == 0 and served.missing == 0
+        closed = exact and not self._traffic.failed and self._is_retrained(first)
+        return self._facts | found | {"loop_closed": closed and _is_healed(found)}
+
+    def _healed(self, now: Bundle) -> dict[str, object]:
+        """What healing held and did."""
+        plan, end = self._plan, self._broken_from - timedelta(days=1)
+        orders = self._orders
+        in_cents = self._log.decisions(*span(self._broken_from, self._next_day))
+        return {
+            "held": held(self._log.decisions(*span(plan.drift_from, end)), plan.payments),
+            "ledger": ledger_lines(self._ledger.records()),
+            "broken_feed": {
+                "quarantined": list(orders.quarantined),
+                "learning_frozen": orders.learning_frozen,
+                **quarantined(in_cents, now),
+            },
+        }
+
+    @property
+    def _ledger(self) -> HealLedger:
+        return HealLedger(self._settings.heal_ledger_path)
+
+    @property
+    def _orders(self) -> Orders:
+        return read_orders(self._settings.orders_path)
 
     def _stream_day(self) -> None:
         """One day: most payments by file, an even sample over HTTP, then what became known."""
@@ -248,6 +303,8 @@ class Story:
         """The day's payments that the log does not have yet; waiting may have sent some."""
         known = self._log.transactions(*span(day, day)).select("transaction_id")
         payments = self._plan.of(day)
+        if self._is_in_cents:
+            payments = in_cents(payments)
         return payments.join(known, on="transaction_id", how="anti", maintain_order="left")
 
     def _newest_closed(self) -> date:
@@ -261,8 +318,10 @@ class Story:
         assert pointer is not None  # noqa: S101 -- waited for
         return load_bundle(self._settings.models_dir / pointer.path)
 
-    def _reigns(self, champion: Bundle) -> bool:
-        return self._champion().manifest.version == champion.manifest.version
+    def _is_retrained(self, champion: Bundle) -> bool:
+        """Whether another training decides; the same one with other cuts is none."""
+        now = self._champion().manifest
+        return now.training_set_digest != champion.manifest.training_set_digest
 
     def _report(self, day: date) -> dict[str, object] | None:
         """The health report of one day, or None while there is none."""
@@ -280,28 +339,16 @@ class Story:
         return changes
 
     def _is_settled(self) -> bool:
-        """Whether the newest closed day was judged, and a training that it calls for was tried."""
+        """Whether the newest closed day was judged, and no remedy is under way that may run now."""
         day = self._newest_closed()
-        report = self._report(day)
-        if report is None:
-            return False
-        version = self._champion().manifest.version
-        if report["cause"] not in _LEARNT or report["champion_version"] != version:
-            return True
-        tries = [d for d in self._tables.days("champion") if d >= self._plan.stream_from]
-        policy = self._settings.retraining
-        learnable = self._first_sign(version) + timedelta(days=policy.learn_after_days)
-        rests = bool(tries) and day - tries[-1] < timedelta(days=policy.cooldown_days)
-        return day < learnable or rests
+        asked = self._ledger.state().asked.values()
+        return self._report(day) is not None and all(self._must_wait(one, day) for one in asked)
 
-    def _first_sign(self, version: str) -> date:
-        """The first day whose report found what only a training heals, under this version."""
-        reports = self._tables.read("health_report", self._tables.days("health_report"))
-        signs = reports.filter(
-            pl.col("cause").is_in(_LEARNT), pl.col("champion_version") == version
-        )
-        first: date = signs["day"].to_list()[0]
-        return first
+    def _must_wait(self, planned: Record, day: date) -> bool:
+        """Whether it is a training of what no training set can hold yet."""
+        is_training = planned.act is not None and planned.act.action is Action.RETRAIN
+        first_sign = moment_of(planned.event_us).date()
+        return is_training and bool(patience(day, first_sign, self._settings.retraining))
 
     def _wait(self, what: str, done: Callable[[], object], *, trickle: bool = True) -> None:
         """Watch until something is there; the payment system goes on asking meanwhile.
@@ -350,3 +397,15 @@ class Story:
         self._running[name] = self._stack.enter_context(
             processes.running(command, environment, log)
         )
+
+
+def _is_healed(found: Mapping[str, Any]) -> bool:
+    """Whether the bound held, every cause was named by its own name, and the feed set aside."""
+    named = {line["cause"] for line in found["ledger"] if line["kind"] == Kind.DIAGNOSED}
+    feed, share = found["broken_feed"], found["held"]
+    return (
+        {"covariate_shift", "unit_change"} <= named
+        and share["with_governor"] < share["models_alone"]
+        and feed["learning_frozen"]
+        and feed["decided_by_fallback"] > 0
+    )

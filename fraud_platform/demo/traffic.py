@@ -31,6 +31,7 @@ class Traffic:
     outcomes: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     last_version: str | None = None
+    last_arm: str | None = None
 
     def ask(
         self, payments: pl.DataFrame, progress: Callable[[str, int, int], None] | None = None
@@ -91,6 +92,6 @@ class Traffic:
             self.failed[f"HTTP {answer.status_code}: {answer.text[:120]}"] += 1
             return
         decision = answer.json()
-        self.last_version = decision["model_version"]
+        self.last_version, self.last_arm = decision["model_version"], decision["arm"]
         self.answered[str(decision["model_version"])] += 1
         self.outcomes[decision["decision"]] += 1
