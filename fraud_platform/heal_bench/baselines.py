@@ -38,7 +38,7 @@ _LOOKED_AT = 5_000
 _FAR, _SHARE, _PSI = 0.1, 0.5, 0.2
 _TOP = 10
 _DAY_CHECKS = 4
-_KEPT = 0.3
+_KEPT = 0.15
 _FEWEST_FRAUDS = 10
 
 Features = NDArray[np.float32]
