@@ -32,6 +32,7 @@ from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.model_roles import CHAMPION
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
@@ -258,7 +259,8 @@ def fallback_models(  # noqa: PLR0913 -- what an asset reads are its arguments
     )
     version = challenger.version
     versions = train_fallbacks(best, version, training_set, registry, provenance, settings)
-    registry.publish(Mandate(by=f"dagster run {context.run.run_id}"))
+    if registry.usable(CHAMPION)[1] is None:  # a damaged champion is to be replaced, not published
+        registry.publish(Mandate(by=f"dagster run {context.run.run_id}"))
     return dg.MaterializeResult(
         value=Fallbacks(version, versions), metadata={"fraud/versions": versions}
     )
