@@ -8,6 +8,7 @@ immediate, for every payment too many disturbs a customer; loosening is slow, fo
 scores rise for a while must not be able to open the gate behind them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -86,6 +87,12 @@ class GovernorPolicy(FprPolicy):
             raise ValueError(
                 f"found risk={self.risk} and loosen_per_hour={self.loosen_per_hour}, "
                 "expected 0 < risk < 1 and loosen_per_hour > 0"
+            )
+        least = self.max_decline_fpr * (1.0 - self.max_fraud_share)
+        if (1.0 - least) ** self.window > self.risk:
+            raise ValueError(
+                f"found max_decline_fpr={self.max_decline_fpr} with window={self.window}, expected "
+                f"a window of at least {math.ceil(math.log(self.risk) / math.log1p(-least))}"
             )
 
     @property
@@ -349,9 +356,8 @@ class Governor:
         for cap, lowest, share in zip(
             self._caps, (own.review, own.decline), (budget, declined), strict=True
         ):
-            allowed = allowed_blocks(self._count, share, policy.risk)
-            if allowed is None:  # nothing but letting all through would be sure
-                return
+            # Where no cut would be sure, the highest that these scores tell of comes closest.
+            allowed = allowed_blocks(self._count, share, policy.risk) or 0
             target = max(lowest, lowest_threshold(rows[0], allowed))
             cap.move(rows[0], target, self._now_us, policy)
         review = self._caps[0].cut

@@ -222,6 +222,18 @@ def test_an_ordered_budget_holds_at_once_and_the_policys_comes_back_slowly():
     assert governor.cuts.review == tight.review, "no time has passed"
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 0.1), st.floats(1e-6, 0.1), st.integers(100, 300))
+def test_a_smaller_budget_never_disturbs_more_however_small_it_is(seed, first, second, count):
+    scores = np.random.default_rng(seed).uniform(size=count)
+    found = []
+    for budget in sorted((first, second)):
+        governor = Governor(SMALL, Thresholds(0.1, 0.9))
+        governor.order(budget)
+        found.append(told(governor, scores)[:2])
+    assert found[0] >= found[1]
+    assert found[0][1] >= found[1][1]
+
+
 def test_an_order_cannot_open_the_cap_beyond_the_policys_limit():
     governor = Governor(GovernorPolicy(), OWN)
     governor.order(0.9)
@@ -250,6 +262,7 @@ def test_audits_loosen_the_cap_towards_less_than_the_bound_and_their_credit_ends
         {"min_scores": 3_001},
         {"risk": 0.0},
         {"loosen_per_hour": 0.0},
+        {"max_decline_fpr": 0.0005},
     ],
     ids=str,
 )
