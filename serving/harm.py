@@ -7,7 +7,8 @@ and then counted and written in a thread; the loop pays for one append a payment
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,8 @@ from serving.ruling import Ruling
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
 _EVERY_SECONDS = 1.0
+_MOST_KEPT = 20_000
+"""Payments that wait to be counted, at most: while a disk hangs the oldest are not counted."""
 _AT_FAULT = frozenset(
     {"internal_error", "journal_full", "log_unavailable", "not_ready", "scorer_full"}
 )
@@ -92,7 +95,7 @@ class HarmWatch(Collector):
         self._clock = clock
         self._harm = Harm(policy)
         self._live = Live(written_us=0)
-        self._answered: list[Answered] = []
+        self._answered = deque[Answered](maxlen=_MOST_KEPT)
         self._failed = 0
         self._problem: str | None = None
         self.readings: tuple[Reading, ...] = ()
@@ -144,9 +147,9 @@ class HarmWatch(Collector):
         yield evidence
         yield breached
 
-    def _take(self) -> tuple[list[Answered], int, Told]:
+    def _take(self) -> tuple[Collection[Answered], int, Told]:
         taken = self._answered, self._failed, self._told()
-        self._answered, self._failed = [], 0
+        self._answered, self._failed = deque(maxlen=_MOST_KEPT), 0
         return taken
 
     def _resume(self) -> None:
@@ -158,7 +161,7 @@ class HarmWatch(Collector):
         if live is not None:
             self._live, self._harm = live, Harm(self._policy, live.harm)
 
-    def _look(self, answered: list[Answered], failed: int, told: Told) -> None:
+    def _look(self, answered: Collection[Answered], failed: int, told: Told) -> None:
         ruling = told.ruling
         champion = ruling.champion
         if champion is not None and champion.alert_rate is not None:
@@ -179,7 +182,7 @@ class HarmWatch(Collector):
         self._live = self._now(answered, told, now_us)
         write_live(self._path, self._live)
 
-    def _now(self, answered: list[Answered], told: Told, now_us: int) -> Live:
+    def _now(self, answered: Collection[Answered], told: Told, now_us: int) -> Live:
         ruling = told.ruling
         newest_us = max((each.decision.event_us for each in answered), default=0)
         return Live(
@@ -200,14 +203,18 @@ class HarmWatch(Collector):
         )
 
 
-def _payments(answered: list[Answered], ruling: Ruling) -> Payments:
+def _payments(answered: Collection[Answered], ruling: Ruling) -> Payments:
+    champion = ruling.champion
+    # Where no model decides, or one whose rate nobody knows, there is nothing to compare with.
+    is_known = champion is not None and champion.alert_rate is not None
+    watched = ruling.model_digest if is_known else ""
     unusable = [each.decision.score is None and UNUSABLE_SCORE in each.decision.reasons
                 for each in answered]  # fmt: skip
     return Payments(
         cards=np.array([hash(each.card_id) for each in answered], dtype=np.int64),
         disturbed=np.array([would_disturb(each.decision) for each in answered], dtype=bool),
         is_watched=np.array(
-            [each.decision.model_digest == ruling.model_digest for each in answered], dtype=bool
+            [each.decision.model_digest == watched for each in answered], dtype=bool
         ),
         latency_us=np.array([each.seconds * 1e6 for each in answered]).astype(np.int64),
         # A decision that no model could take says nothing of the arm that its card is in.

@@ -9,10 +9,14 @@ from litestar.testing import TestClient
 
 from fraud_platform.adapters.deployment import Deployment, write_deployment
 from fraud_platform.adapters.live_file import live_path, read_live
+from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.errors import PermanentError
+from fraud_platform.events import Decision
 from fraud_platform.heal.evidence import Signal, Standing
 from fraud_platform.heal.harm import HarmPolicy
+from fraud_platform.orders import Orders
 from serving.app import build_scorer, create_app, wall_clock
+from serving.harm import Answered
 from tests.small_bundles import pointer_to, write_small_bundle
 
 
@@ -78,6 +82,29 @@ def test_what_the_model_disturbs_is_told_before_anyone_judges(quick, models, pay
     assert live.readings[0].bound == pytest.approx(0.125)
     assert 'fraud_harm_breached{signal="disturbed_rate"} 1.0' in page
     assert re.search(r'fraud_harm_evidence{signal="latency"} [\d.]+', page)
+
+
+def test_what_no_model_judged_is_not_held_against_the_model(quick, publish, payment):
+    publish("1")
+    with TestClient(create_app(quick)) as client:
+        told(quick, lambda live: live.harm)
+        written = write_orders(quick.orders_path, Orders(quarantined=("money",)))
+        told(quick, lambda live: live.orders_sequence == written.sequence)
+        decide(client, payment, range(200))
+        live = told(quick, lambda live: live.payments == 200)
+    assert live.mode == "rules_only"
+    assert live.harm.watched["disturbed_rate"].rows == 0
+    assert standings(live)[Signal.DISTURBED_RATE] is Standing.BLIND
+
+
+def test_while_a_disk_hangs_no_more_wait_to_be_counted_than_fit(quick):
+    nothing = Decision._make([None] * len(Decision._fields))
+    decision = nothing._replace(decision="approve", score=0.1, reasons=(), event_us=1, arm="none")
+    scorer = build_scorer(quick, wall_clock)
+    for _ in range(3):
+        scorer.harm.answered([Answered("c", decision, 0.0)] * 10_000)
+    asyncio.run(scorer.harm.look())
+    assert read_live(live_path(quick.home)).payments == 20_000
 
 
 def test_evidence_that_cannot_be_read_is_begun_anew(quick, publish):
