@@ -267,7 +267,7 @@ class Governor:
             room = min(self._policy.every - self._since_step, self._policy.window - self._place)
             end = min(start + room, total)
             self._rows[:, self._place : self._place + end - start] = told[:, start:end]
-            self._advance(end - start, int(times[end - 1]))
+            self._advance(end - start, int(times[start:end].max()))
             start = end
         return self._cuts
 
@@ -340,8 +340,9 @@ class Governor:
         window = self._policy.window
         self._place = (self._place + count) % window
         self._count = min(self._count + count, window)
+        # A payment that comes late is no news of the time: the next one would seem days after it.
+        self._now_us = max(self._now_us, event_us) if self._since_step else event_us
         self._since_step += count
-        self._now_us = event_us
         if self._since_step >= self._policy.every:
             self._step()
             self._since_step = 0

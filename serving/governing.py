@@ -147,7 +147,7 @@ class _Past:
     def rows(self) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
         """Features and amounts, oldest first, and when the newest happened; 0 without any."""
         order = np.arange(self._place - self._count, self._place)
-        newest_us = int(self._times[self._place - 1]) if self._count else 0
+        newest_us = int(self._times[order].max(initial=0))
         return self._features[order], self._amounts[order], newest_us
 
 

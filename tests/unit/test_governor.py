@@ -144,6 +144,21 @@ def test_a_payment_from_the_future_neither_loosens_more_nor_stops_loosening():
     assert later.review == pytest.approx(ahead.review, abs=0.01)
 
 
+def test_payments_that_come_late_do_not_loosen_sooner():
+    punctual, disordered = (
+        Governor(SMALL, Thresholds(0.1, 0.9)),
+        Governor(SMALL, Thresholds(0.1, 0.9)),
+    )
+    for governor, late_us in ((punctual, 0), (disordered, 500 * HOUR_US)):
+        told(governor, np.ones(300), start_us=1_000 * HOUR_US)
+        times = 1_000 * HOUR_US + np.arange(400) * 1_000_000
+        times[9::20] -= late_us  # the last of every second step
+        calm = np.tile(np.linspace(0, 0.5, 40), 10)
+        governor.observe(calm, np.full(400, np.nan), np.ones(400), times)
+    assert disordered.cuts == punctual.cuts
+    assert punctual.cuts.review > 0.5
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30))
 @settings(max_examples=30)
 def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, after):
