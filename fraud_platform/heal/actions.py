@@ -106,6 +106,7 @@ class Act:
         subjects: what it is done to: features, a group of features, a version.
         amounts: its numbers by name, e.g. `factor`, `share`, `times`.
         until_us: it ends by itself then, microseconds UTC of the wall; None: when it is undone.
+        replacing: of ROLL_BACK, the champion that is to go; empty: whichever.
     """
 
     act_id: str
@@ -113,3 +114,4 @@ class Act:
     subjects: tuple[str, ...] = ()
     amounts: Mapping[str, float] = field(default_factory=dict)
     until_us: int | None = None
+    replacing: str = ""

@@ -51,6 +51,7 @@ def act_for(
         subjects=chosen,
         amounts=amounts,
         until_us=None if lasts is None else evidence.now_us + lasts * _MINUTE_US,
+        replacing=(evidence.champion or "") if step.do is Action.ROLL_BACK else "",
     )
 
 

@@ -109,14 +109,17 @@ class Tick:
                 self._climb(episode)
 
     def undo_refuted(self, cause: str) -> None:
-        """Take back what did not help, where taking back is safe."""
+        """Take back what did not help, where taking back is safe, and what was for a time only."""
         episode = self._state.episodes.get(cause)
         if episode is None or is_paused(self._state, cause):
             return
         for order in self._orders(episode):
             act = order.act
             inverse = VERBS[act.action].inverse if act else None
-            if act and inverse and act.act_id in episode.refuted and VERBS[inverse].is_safe:
+            if act is None or inverse is None:
+                continue
+            is_refuted = act.act_id in episode.refuted and VERBS[inverse].is_safe
+            if is_refuted or (act.until_us is not None and self._now.now_us >= act.until_us):
                 self._undo(order)
 
     def take_back(self, cause: str) -> None:
@@ -126,13 +129,17 @@ class Tick:
             self._close(episode)
 
     def acts(self) -> tuple[Act, ...]:
-        """Everything asked for and not answered that may be done now, the smallest reach first."""
+        """Everything asked for and not answered that may be done now, the smallest reach first.
+
+        Pages come last: a receiver that does not answer keeps no remedy waiting.
+        """
         found = [
             record.act
             for record in self._state.asked.values()
             if record.act is not None and self._may_be_done(record, record.act)
         ]
-        return tuple(sorted(found, key=lambda act: VERBS[act.action].reach))
+        last = {Action.PAGE: 9}
+        return tuple(sorted(found, key=lambda act: last.get(act.action, VERBS[act.action].reach)))
 
     # What is seen
 
@@ -332,9 +339,16 @@ class Tick:
     def _may_be_done(self, record: Record, act: Act) -> bool:
         if act.action is Action.PAGE:
             return True
-        return not (
-            is_paused(self._state, record.cause) or is_too_blind(self._diagnosis, act.action)
-        )
+        if is_paused(self._state, record.cause) or is_too_blind(self._diagnosis, act.action):
+            return False
+        return not self._is_outdated(record)
+
+    def _is_outdated(self, record: Record) -> bool:
+        """Whether a fast remedy that a crash or a pause kept back is no longer called for."""
+        act = record.act
+        if act is None or record.rung is None or VERBS[act.action].is_slow:
+            return False
+        return act.act_id in self._state.asked and record.cause in self._diagnosis.refuted
 
     # Taking back
 
@@ -345,6 +359,9 @@ class Tick:
         if episode.stage is Stage.WAITING and episode.proposal:
             act = episode.proposal.record.act
             self._write(Kind.EXPIRED, episode.cause, act=act, why="the cause is gone")
+        elif episode.planned and self._is_outdated(episode.planned):
+            act = episode.planned.act
+            self._write(Kind.FAILED, episode.cause, act=act, why="the cause is gone")
         elif episode.stage in (Stage.ACTING, Stage.VERIFYING):
             return
         for order in self._orders(episode):

@@ -8,6 +8,7 @@ from fraud_platform.heal.actions import Act, Action, Level
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
 from fraud_platform.heal.evidence import Evidence, Signal
 from fraud_platform.heal.policy import HealPolicy
+from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
 from fraud_platform.heal.state import START, Stage, State, fold
 from tests.unit.heal_evidence import evidence
@@ -416,3 +417,43 @@ def test_another_change_of_what_decides_restarts_the_clock_of_a_verification():
     assert A.INVERT_UNIT not in home.did(Kind.VERIFIED)
     home.tick(S.UNITS)
     assert A.INVERT_UNIT in home.did(Kind.VERIFIED)
+
+
+def test_a_remedy_that_a_pause_kept_back_is_not_done_once_the_cause_is_gone():
+    home = Home(silent={A.QUARANTINE})
+    home.tick(S.NULLS)
+    home.person(Kind.PAUSED, cause=EVERYTHING)
+    home.ticks(5)
+    home.person(Kind.RESUMED, cause=EVERYTHING)
+    home.silent.clear()
+    home.ticks(5)
+    assert A.QUARANTINE not in home.did()
+    assert home.last(Kind.FAILED).why == "the cause is gone"
+    assert not home.state.episodes
+    assert not home.state.orders
+
+
+def test_what_is_ordered_for_a_time_ends_then_though_the_cause_stays():
+    rung = Rung(do=A.QUARANTINE, level=Level.ACT, lasts_minutes=60)
+    causes = {**POLICY.causes}
+    causes["null_flood"] = msgspec.structs.replace(causes["null_flood"], ladder=(rung,))
+    home = Home(msgspec.structs.replace(POLICY, causes=causes))
+    home.ticks(6, S.NULLS)
+    assert A.RELEASE not in home.did()
+    home.ticks(2, S.NULLS)
+    assert home.did().count(A.RELEASE) == 1
+    assert A.QUARANTINE not in [one.act.action for one in home.state.orders.values()]
+    home.ticks(10, S.NULLS)
+    assert home.did().count(A.QUARANTINE) == 1
+
+
+def test_a_receiver_of_pages_keeps_no_remedy_waiting():
+    asked = Home().tick(S.DUPLICATES, S.GOLDEN_ROWS).acts
+    assert [act.action for act in asked][-2:] == [A.RELOAD_MODEL, A.PAGE]
+
+
+def test_a_roll_back_names_the_champion_that_is_to_go():
+    home = Home()
+    home.ticks(2, S.REPLAY, S.CHANGE)
+    [act] = [one.act for one in home.records if one.act and one.act.action is A.ROLL_BACK][:1]
+    assert (act.subjects, act.replacing) == (("2",), "3")
