@@ -13,7 +13,7 @@ from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_roles import ModelRoles
-from fraud_platform.adapters.notices import Notice, Notices
+from fraud_platform.adapters.notices import ALERTS, Notice, Notices
 from fraud_platform.adapters.orders_file import read_orders, write_orders
 from fraud_platform.errors import FraudPlatformError, PermanentError, UnavailableError
 from fraud_platform.heal.actions import VERBS, Act, Action
@@ -57,6 +57,8 @@ class HomeActuator:
             return how(self, act)
         except UnavailableError:
             raise
+        except OSError as error:
+            raise UnavailableError(f"the disk does not answer: {error.strerror}.") from error
         except FraudPlatformError as error:
             return Outcome(is_done=False, why=error.message)
 
@@ -167,10 +169,13 @@ def _roll_back(actuator: HomeActuator, act: Act) -> Outcome:
     now = deployment.champion.version if deployment.champion else ""
     if now == wanted:
         return Outcome(is_done=True, before=now, after=wanted)
+    if act.replacing not in ("", now):
+        raise PermanentError(f"found that {now or 'no model'} decides by now, not {act.replacing}")
     if deployment.previous is None or deployment.previous.version != wanted:
         raise PermanentError(f"found no version {wanted} to go back to, it is not the one before")
     found = actuator.roles.roll_back(now, _mandate(actuator, act))
-    return Outcome(is_done=found == wanted, before=now, after=found)
+    why = "" if found == wanted else f"{found} decides by now"
+    return Outcome(is_done=not why, before=now, after=found, why=why)
 
 
 def _reload(actuator: HomeActuator, act: Act) -> Outcome:
@@ -180,10 +185,13 @@ def _reload(actuator: HomeActuator, act: Act) -> Outcome:
 
 
 def _stop_canary(actuator: HomeActuator, act: Act) -> Outcome:
-    share = read_deployment(actuator.settings.models_dir).canary_share
-    if share:
+    """End the canary of the version that the act names; that of another one goes on."""
+    deployment = read_deployment(actuator.settings.models_dir)
+    share, challenger = deployment.canary_share, deployment.challenger
+    if share and challenger and challenger.version in (act.subjects or (challenger.version,)):
         actuator.roles.set_canary(0.0, _mandate(actuator, act))
-    return Outcome(is_done=True, before=f"{share:g}", after="0")
+        return Outcome(is_done=True, before=f"{share:g}", after="0")
+    return Outcome(is_done=True, before=f"{share:g}", after=f"{share:g}")
 
 
 def _restore_configuration(actuator: HomeActuator, act: Act) -> Outcome:
@@ -206,7 +214,10 @@ def _page(actuator: HomeActuator, act: Act) -> Outcome:
     )
     failed = [f"{delivery.way}: {delivery.why}" for delivery in told if not delivery.is_done]
     ways = ", ".join(delivery.way for delivery in told if delivery.is_done)
-    return Outcome(is_done=bool(ways), after=ways, why="; ".join(failed))
+    # A file calls nobody: it counts only where there is no other way.
+    callers = [delivery for delivery in told if delivery.way != ALERTS] or told
+    is_done = any(delivery.is_done for delivery in callers)
+    return Outcome(is_done=is_done, after=ways, why="; ".join(failed))
 
 
 def _facts(record: Record) -> dict[str, str | int | float | None]:

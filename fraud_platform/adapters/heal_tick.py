@@ -20,7 +20,10 @@ from fraud_platform.heal.actions import Act
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
 from fraud_platform.heal.doubt import doubtful_spans
 from fraud_platform.heal.evidence import Evidence
+from fraud_platform.heal.limits import called_off
+from fraud_platform.heal.policy import minutes
 from fraud_platform.heal.records import Record
+from fraud_platform.heal.state import awake
 from fraud_platform.settings import Settings
 
 _TRIES = 3
@@ -140,16 +143,35 @@ class Healer:
         actuator = HomeActuator(self.settings, self.roles, notices_of(self.settings), asked)
         wanted = ticked.plan.acts if ticked.plan else ()
         answers = []
-        for act in (act for act in wanted if not slow(act) and act.act_id in asked):
+        for act in (act for act in wanted if not slow(act)):
+            if _called_off(ledger, act, evidence):
+                continue
+            planned = asked[act.act_id]
             try:
                 outcome = actuator.carry_out(act)
-            except UnavailableError:
-                continue  # the next tick asks again
-            answers.append(answer(asked[act.act_id], outcome, evidence))
+            except UnavailableError as error:
+                if not self._is_overdue(planned, evidence.now_us):
+                    continue  # the next tick asks again
+                outcome = Outcome(is_done=False, why=f"no answer in time: {error.message}")
+            answers.append(answer(planned, outcome, evidence))
             ledger.append(answers[-1])
+        runs = (act for act in wanted if slow(act) and not _called_off(ledger, act, evidence))
         return Ticked(
-            evidence=evidence,
-            plan=ticked.plan,
-            asked=tuple(act for act in wanted if slow(act) and act.act_id in asked),
-            answers=tuple(answers),
+            evidence=evidence, plan=ticked.plan, asked=tuple(runs), answers=tuple(answers)
         )
+
+    def _is_overdue(self, planned: Record, now_us: int) -> bool:
+        """Whether a remedy was in vain for so long that the next one is to be tried.
+
+        First aid, pages and taking back are asked for again and again instead.
+        """
+        if planned.act is None or planned.rung is None:
+            return False
+        policy = policy_in_force(self.settings.heal_dir)
+        patience = policy.timeout_minutes(planned.cause, planned.act.action)
+        return now_us - planned.now_us >= minutes(patience)
+
+
+def _called_off(ledger: HealLedger, act: Act, evidence: Evidence) -> str:
+    """Why an act of this tick may not be done any more: people may speak between two acts."""
+    return called_off(awake(ledger.state(), evidence.now_us), act.act_id)

@@ -25,6 +25,8 @@ from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.sealed_folder import sha256
 from fraud_platform.settings import Settings
 
+ALERTS = "alerts"
+"""The way to a file, which calls nobody."""
 TIMESTAMP, SIGNATURE = "X-Fraud-Timestamp", "X-Fraud-Signature"
 _MOST_TRIES = 4
 _FIRST_PAUSE = 0.25
@@ -158,7 +160,7 @@ class Notices:
         found = [self._written("page", notice, notice.text)]
         found += _all_tried(dict(self._ways(notice)), self._seconds)
         for delivery in found:
-            if not delivery.is_done and delivery.way != "alerts":
+            if not delivery.is_done and delivery.way != ALERTS:
                 told = f"The page was not delivered by {delivery.way}: {delivery.why}."
                 self._written("page_failed", notice, told)
         return tuple(found)
@@ -174,8 +176,8 @@ class Notices:
         try:
             self._alerts.write(kind=kind, text=text, facts=facts, at=notice.at_us / 1e6)
         except OSError as error:
-            return Delivery("alerts", error.strerror or type(error).__name__)
-        return Delivery("alerts")
+            return Delivery(ALERTS, error.strerror or type(error).__name__)
+        return Delivery(ALERTS)
 
 
 def notices_of(settings: Settings) -> Notices:

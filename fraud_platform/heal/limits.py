@@ -64,6 +64,18 @@ def is_paused(state: State, cause: str) -> bool:
     return state.is_killed or EVERYTHING in state.paused or cause in state.paused
 
 
+def called_off(state: State, act_id: str) -> str:
+    """Why an act that was decided on may not be done any more; empty: it may."""
+    planned = state.asked.get(act_id)
+    if planned is None or planned.act is None:
+        return "nobody waits for it any more"
+    if state.is_killed:
+        return "a person stopped healing"
+    # Who paused everything still wants to know.
+    is_page = planned.act.action is Action.PAGE
+    return "a person paused it" if is_paused(state, planned.cause) and not is_page else ""
+
+
 def is_too_blind(diagnosis: Diagnosis, action: Action) -> bool:
     """Whether too little is seen for an action: blind, only what is safe is done."""
     return diagnosis.cause == BLIND and not VERBS[action].is_safe

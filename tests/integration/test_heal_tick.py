@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_actuator import HEALING, HomeActuator
@@ -20,7 +21,7 @@ from fraud_platform.adapters.live_file import Live, live_path, write_live
 from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
-from fraud_platform.adapters.notices import notices_of
+from fraud_platform.adapters.notices import Notices, notices_of
 from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.cli import main
@@ -28,7 +29,7 @@ from fraud_platform.errors import LeaseHeldError, UnavailableError
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.evidence import Reading, Signal, Standing
-from fraud_platform.heal.records import Kind
+from fraud_platform.heal.records import EVERYTHING, Kind, Record
 from fraud_platform.health import DayFacts, HealthReport, diagnosed, health_frame
 from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS
@@ -343,3 +344,67 @@ def test_a_model_is_published_again_only_if_it_is_sound(
     assert hands.carry_out(act(Action.RELOAD_MODEL, "2")).after == "2"
     (home.settings.models_dir / "2" / "model.ubj").write_bytes(b"x")
     assert not hands.carry_out(act(Action.RELOAD_MODEL, "2")).is_done
+
+
+def said(healer: Healer, kind: Kind) -> None:
+    """A person's word, at any moment."""
+    word = Record(kind=kind, event_us=0, now_us=NOW, cause=EVERYTHING, by="ann")
+    HealLedger(healer.settings.heal_ledger_path).append(word)
+
+
+@pytest.mark.parametrize("word", [Kind.KILLED, Kind.PAUSED])
+def test_a_word_between_two_acts_stops_the_second(
+    home: Healer, monkeypatch: pytest.MonkeyPatch, word: Kind
+) -> None:
+    add(home, cents(8, 9))
+    done: list[Action] = []
+
+    def first(self: HomeActuator, act: Act) -> Outcome:
+        done.append(act.action)
+        said(home, word)
+        return Outcome(is_done=True)
+
+    monkeypatch.setattr(HomeActuator, "carry_out", first)
+    home.tick(NOW, by="test")
+    assert [action for action in done if action is not Action.PAGE] == [Action.FREEZE_LEARNING]
+
+
+def test_a_remedy_that_the_disk_refuses_for_long_gives_way_to_the_next(
+    home: Healer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(home, cents(8, 9))
+
+    def full(path: Path, orders: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fraud_platform.adapters.heal_actuator.write_orders", full)
+    assert home.tick(NOW, by="test").answers == ()
+    answers = home.tick(NOW + 11 * MINUTE, by="test").answers
+    (failed,) = [one for one in answers if one.kind is Kind.FAILED]
+    assert failed.rung is not None
+    assert failed.why.startswith("no answer in time: the disk does not answer: No space left")
+
+
+def test_a_page_that_only_a_file_took_is_not_delivered_while_there_is_a_way(home: Healer) -> None:
+    away = Notices(Alerts(home.settings.alerts_path), webhook="https://127.0.0.1:1/", seconds=0.5)
+    found = replace(actuator(home), notices=away).carry_out(act(Action.PAGE))
+    assert (found.is_done, found.after) == (False, "alerts")
+    assert found.why.startswith("webhook: ")
+
+
+def test_a_roll_back_leaves_a_champion_alone_that_nobody_accused(
+    home: Healer, registry: ModelRegistry
+) -> None:
+    hands = HomeActuator(home.settings, registry, notices_of(home.settings), {})
+    found = hands.carry_out(replace(act(Action.ROLL_BACK, "1"), replacing="9"))
+    assert (found.is_done, found.why) == (False, "found that 2 decides by now, not 9")
+    assert hands.carry_out(replace(act(Action.ROLL_BACK, "1"), replacing="2")).after == "1"
+
+
+def test_only_the_canary_that_was_accused_is_stopped(home: Healer, registry: ModelRegistry) -> None:
+    hands = HomeActuator(home.settings, registry, notices_of(home.settings), {})
+    registry.set_challenger("1")
+    registry.set_canary(0.05)
+    assert hands.carry_out(act(Action.STOP_CANARY, "7")).after == "0.05"
+    assert hands.carry_out(act(Action.STOP_CANARY, "1")).after == "0"
+    assert read_deployment(home.settings.models_dir).canary_share == 0.0
