@@ -16,6 +16,8 @@ class RetrainingPolicy:
     learn_after_days: int = 17
     """Days of data from the first sign of a harm until a training set can hold it: younger days are
     still immature, test or delay, and a model trained earlier would learn only the old world."""
+    recalibrate_after_days: int = 1
+    """Days of data from the first sign of a harm until new cuts can follow it: whole days of it."""
     cooldown_days: int = 3
     """Days of data between two trainings."""
     max_per_week: int = 3
@@ -26,11 +28,22 @@ class RetrainingPolicy:
     """Mature frauds after which the first model is trained."""
 
     def __post_init__(self) -> None:
-        least = {"learn_after_days": 0, "cooldown_days": 0, "max_per_week": 0}
+        least = {"learn_after_days": 0, "recalibrate_after_days": 0}
+        least |= {"cooldown_days": 0, "max_per_week": 0}
         least |= {"retrain_new_frauds": 1, "first_training_frauds": 1}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"found {name}={getattr(self, name)}, expected at least {bound}")
+
+    def days_before(self, remedy: str) -> int:
+        """Days of data from the first sign of a harm until this remedy can know it.
+
+        Examples:
+            >>> [RetrainingPolicy().days_before(remedy) for remedy in ("recalibrate", "roll_back")]
+            [1, 0]
+        """
+        waits = {"retrain": self.learn_after_days, "recalibrate": self.recalibrate_after_days}
+        return waits.get(remedy, 0)
 
 
 def refusal(day: date, past: Sequence[date], policy: RetrainingPolicy) -> str | None:
@@ -53,22 +66,22 @@ def refusal(day: date, past: Sequence[date], policy: RetrainingPolicy) -> str | 
     return None
 
 
-def patience(day: date, first_sign: date, policy: RetrainingPolicy) -> str | None:
-    """Why a harm cannot be learnt yet, or None when a training set can hold it.
+def patience(day: date, first_sign: date, days: int) -> str | None:
+    """Why a harm cannot be learnt yet, or None when the data can hold it.
 
     Args:
-        day: the day of data a training would be of.
+        day: the newest day of data.
         first_sign: the day on which the harm was first seen.
-        policy: how long it takes.
+        days: how long it takes; see `RetrainingPolicy.days_before`.
 
     Examples:
-        >>> patience(date(2026, 3, 2), date(2026, 3, 1), RetrainingPolicy())
-        'the harm first showed on 2026-03-01, training can learn it from 2026-03-18 on'
+        >>> patience(date(2026, 3, 2), date(2026, 3, 1), 17)
+        'the harm first showed on 2026-03-01, it can be learnt from 2026-03-18 on'
     """
-    ready = first_sign + timedelta(days=policy.learn_after_days)
+    ready = first_sign + timedelta(days=days)
     if day >= ready:
         return None
-    return f"the harm first showed on {first_sign}, training can learn it from {ready} on"
+    return f"the harm first showed on {first_sign}, it can be learnt from {ready} on"
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,20 @@ from assets.timing import SENSOR_SECONDS, day_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.heal_runs import ACT_TAG, learnt
 from fraud_platform.adapters.heal_tick import Healer, Ticked
+from fraud_platform.adapters.model_history import read_history
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.errors import LeaseHeldError, UnavailableError
 from fraud_platform.events import moment_of
-from fraud_platform.heal.actions import Act, Action
+from fraud_platform.heal.actions import VERBS, Act, Action
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.records import Record
 from fraud_platform.retraining import Volume, patience, refusal, too_few
 from fraud_platform.settings import Settings
 from sensors.jobs import (
-    ACT_TAG,
     CAUSE_TAG,
     DAY_TAG,
     REMEDY_TAG,
@@ -42,6 +43,8 @@ _OVER = {
     dg.DagsterRunStatus.FAILURE: False,
     dg.DagsterRunStatus.CANCELED: False,
 }
+_WILL_RETRY = "dagster/will_retry"
+"""Dagster's tag of a run that failed and is about to be followed by another."""
 
 
 @dg.sensor(
@@ -70,7 +73,8 @@ def heal(
         return dg.SensorResult(skip_reason=error.message)
     report_health(context.instance, settings, ticked, now_us)
     planned = HealLedger(settings.heal_ledger_path).state().asked
-    found = [_request(act, planned[act.act_id], tables, settings) for act in ticked.asked]
+    asked = [act for act in ticked.asked if act.act_id in planned]
+    found = [_request(act, planned[act.act_id], tables, settings) for act in asked]
     requests = [one for one in found if isinstance(one, dg.RunRequest)]
     waits = [one for one in found if isinstance(one, str)]
     return dg.SensorResult(
@@ -98,15 +102,22 @@ def finished(instance: dg.DagsterInstance, settings: Settings) -> Mapping[str, O
     newest: dict[str, dg.DagsterRun] = {}
     for run in runs:
         newest.setdefault(run.tags[ACT_TAG], run)
-    return {
-        act_id: Outcome(
-            is_done=_OVER[run.status],
-            after=f"run {run.run_id}",
-            why="" if _OVER[run.status] else f"the run {run.job_name} ended as {run.status.value}",
-        )
+    ended = {
+        act_id: _ended(run, settings)
         for act_id, run in newest.items()
-        if run.status in _OVER
+        if run.status in _OVER and run.tags.get(_WILL_RETRY) != "true"
     }
+    return {act_id: outcome for act_id, outcome in ended.items() if outcome is not None}
+
+
+def _ended(run: dg.DagsterRun, settings: Settings) -> Outcome | None:
+    """What came of a run that is over; None while its version still waits."""
+    if not _OVER[run.status]:
+        why = f"the run {run.job_name} ended as {run.status.value}"
+        return Outcome(is_done=False, after=f"run {run.run_id}", why=why)
+    if run.job_name in (retrain.name, recalibrate.name):
+        return learnt(run.run_id, read_history(settings.models_dir))
+    return Outcome(is_done=True, after=f"run {run.run_id}")
 
 
 def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> dg.RunRequest | str:
@@ -116,11 +127,12 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
     if not days:
         return f"{act.action} waits for a day of {name}"
     day = days[-1]
-    if act.action is Action.RETRAIN:
-        first_sign = moment_of(planned.event_us).date()
-        newest_day = (tables.days("transaction_features") or days)[-1]
-        if waits := patience(newest_day, first_sign, settings.retraining):
-            return waits
+    first_sign = moment_of(planned.event_us).date()
+    newest_day = (tables.days("transaction_features") or days)[-1]
+    if waits := patience(newest_day, first_sign, settings.retraining.days_before(act.action)):
+        return f"{act.action}: {waits}"
+    if VERBS[act.action].learns and (why_not := not_now(settings, tables)):
+        return f"{act.action} waits: {why_not}"
     tags = {
         REMEDY_TAG: act.action.value,
         DAY_TAG: day.isoformat(),

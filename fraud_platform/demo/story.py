@@ -40,7 +40,6 @@ from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.events import moment_of
 from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
-from fraud_platform.heal.actions import Action
 from fraud_platform.heal.records import Kind, Record
 from fraud_platform.orders import Orders
 from fraud_platform.retraining import patience
@@ -49,7 +48,7 @@ from fraud_platform.settings import Settings
 REQUESTS_PER_DAY = 500
 """Payments a day that are sent over HTTP; the others of the day enter by file."""
 
-_PATIENCE_SECONDS = 240
+_PATIENCE_SECONDS = 480
 _LOOK_SECONDS = 0.3
 _TRICKLE = 4  # payments per look while waiting, so that the scorer is never idle
 
@@ -345,10 +344,10 @@ class Story:
         return self._report(day) is not None and all(self._must_wait(one, day) for one in asked)
 
     def _must_wait(self, planned: Record, day: date) -> bool:
-        """Whether it is a training of what no training set can hold yet."""
-        is_training = planned.act is not None and planned.act.action is Action.RETRAIN
-        first_sign = moment_of(planned.event_us).date()
-        return is_training and bool(patience(day, first_sign, self._settings.retraining))
+        """Whether it learns what the data do not hold yet."""
+        assert planned.act is not None  # noqa: S101 -- that is what was planned
+        days = self._settings.retraining.days_before(planned.act.action)
+        return bool(patience(day, moment_of(planned.event_us).date(), days))
 
     def _wait(self, what: str, done: Callable[[], object], *, trickle: bool = True) -> None:
         """Watch until something is there; the payment system goes on asking meanwhile.

@@ -15,9 +15,13 @@ def march(day):
 
 
 def test_a_training_waits_until_the_training_set_can_hold_the_harm():
-    policy = replace(POLICY, learn_after_days=10)
-    assert "2026-03-11" in (patience(march(10), march(1), policy) or "")
-    assert patience(march(11), march(1), policy) is None
+    assert "2026-03-11" in (patience(march(10), march(1), 10) or "")
+    assert patience(march(11), march(1), 10) is None
+
+
+def test_new_cuts_wait_for_a_whole_day_of_the_harm_and_undoing_waits_for_nothing():
+    waits = {remedy: POLICY.days_before(remedy) for remedy in ("retrain", "recalibrate", "refold")}
+    assert waits == {"retrain": POLICY.learn_after_days, "recalibrate": 1, "refold": 0}
 
 
 def test_a_training_waits_for_its_cooldown():
