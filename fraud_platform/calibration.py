@@ -6,6 +6,7 @@ trained on: there it knows the answers, and both maps would flatter it. The file
 `adapters.model_bundle`'s.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,6 +110,25 @@ class Calibration:
             low + (high - low) * ((scores - start) / (knots[right] - start)), high
         )
         return found
+
+    def lowest_score(self, probability: float) -> float:
+        """The lowest score whose `probability` is at least this; infinite where there is none.
+
+        Examples:
+            >>> maps = Calibration(frauds=50, genuine=50, knots=(0.0, 0.5, 1.0),
+            ...     chances=(0.01, 0.01, 0.91), steps=(0.2, 0.5), reached=(50, 1))
+            >>> round(maps.lowest_score(0.46), 6), maps.lowest_score(0.92)
+            (0.75, inf)
+        """
+        if (self.probability(1.0) or 0.0) < probability:
+            return math.inf
+        if (self.probability(0.0) or 0.0) >= probability:
+            return 0.0
+        low, high = 0.0, 1.0
+        while low < (middle := (low + high) / 2.0) < high:
+            reaches = (self.probability(middle) or 0.0) >= probability
+            low, high = (low, middle) if reaches else (middle, high)
+        return high
 
     def expected_fpr(self, score: float) -> float:
         """The share of genuine payments that score at least this.

@@ -51,6 +51,10 @@ class GovernorPolicy(FprPolicy):
     """Largest share of genuine payments that may be declined, in (0, max_fpr]. Declined fraud
     counts against it while no audit says otherwise: it leaves room for what is caught on a usual
     day."""
+    always_review_from: float | None = None
+    """Calibrated chance of fraud, in (0, 1), from which a payment is at least reviewed although the
+    cap would let it go, as long as at most `max_block_share` are disturbed; None: the cap alone.
+    Of these payments the calibration, and no longer the cap, says how few are genuine."""
     audited_max_fpr: float = 0.045
     """What is aimed at in place of `max_fpr` by as much as audits loosen the cap: their credit is
     an estimate, the rest is certain."""
@@ -77,6 +81,10 @@ class GovernorPolicy(FprPolicy):
             raise ValueError(
                 f"found audited_max_fpr={self.audited_max_fpr}, "
                 f"expected one in (0, max_fpr={self.max_fpr}]"
+            )
+        if self.always_review_from is not None and not 0.0 < self.always_review_from < 1.0:
+            raise ValueError(
+                f"found always_review_from={self.always_review_from}, expected one in (0, 1)"
             )
         if not 1 <= self.every <= self.window or not 1 <= self.min_scores <= self.window:
             raise ValueError(
@@ -184,10 +192,15 @@ class Governor:
     Args:
         policy: the bound, and how it is held.
         thresholds: the model's own cuts.
+        sure_from: the score at which this model's chance of fraud is `always_review_from`; above
+            every score: there is none.
     """
 
-    def __init__(self, policy: GovernorPolicy, thresholds: Thresholds) -> None:
+    def __init__(
+        self, policy: GovernorPolicy, thresholds: Thresholds, sure_from: float = math.inf
+    ) -> None:
         self._policy = policy
+        self._sure_from = sure_from
         self._ordered: float | None = None
         self._audits: tuple[tuple[Audits, ...], ...] = ((), ())
         self._rows = np.empty((3, policy.window))  # scores, probabilities, amounts: a ring
@@ -354,15 +367,18 @@ class Governor:
         if not policy.is_on or self._count < policy.min_scores:
             return
         declined = min(budget, _budget(policy, policy.max_decline_fpr, self._audits[1]))
-        for cap, lowest, share in zip(
-            self._caps, (own.review, own.decline), (budget, declined), strict=True
-        ):
-            # Where no cut would be sure, the highest that these scores tell of comes closest.
-            allowed = allowed_blocks(self._count, share, policy.risk) or 0
-            target = max(lowest, lowest_threshold(rows[0], allowed))
-            cap.move(rows[0], target, self._now_us, policy)
+        sure = max(self._sure_from, self._lowest_cut(policy.max_block_share))
+        targets = min(self._lowest_cut(budget), sure), self._lowest_cut(declined)
+        for cap, lowest, target in zip(self._caps, (own.review, own.decline), targets, strict=True):
+            cap.move(rows[0], max(lowest, target), self._now_us, policy)
         review = self._caps[0].cut
         self._cuts = self._told(rows, review, max(review, self._caps[1].cut), budget)
+
+    def _lowest_cut(self, share: float) -> float:
+        """The lowest cut that at most this share of payments reaches, as far as is known."""
+        # Where no cut would be sure, the highest that these scores tell of comes closest.
+        allowed = allowed_blocks(self._count, share, self._policy.risk) or 0
+        return lowest_threshold(self._rows[0, : self._count], allowed)
 
     def _told(self, rows: Floats, review: float, decline: float, budget: float) -> Cuts:
         """The cuts with what they mean, by the window."""

@@ -6,6 +6,7 @@ model judged, scored by the new one.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -95,7 +96,9 @@ class Governing:
         if self._past is None:
             recent = self._recent(self._policy.window)
             self._past, self._before = _Past(self._policy.window, recent), recent.cuts
-        governor = Governor(self._policy, resident.thresholds)
+        always = self._policy.always_review_from
+        sure_from = math.inf if always is None else resident.calibration.lowest_score(always)
+        governor = Governor(self._policy, resident.thresholds, sure_from)
         features, amounts, newest_us = self._past.rows()
         if len(features):
             try:

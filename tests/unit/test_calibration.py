@@ -44,6 +44,14 @@ def fitted() -> Calibration:
     return calibrate(is_fraud, scores, CalibrationPolicy())
 
 
+@given(judged, st.floats(0.0, 1.0, exclude_min=True), asked)
+def test_from_the_lowest_score_of_a_probability_on_every_score_has_it(rows, probability, asked):
+    maps = calibrate(*arrays(rows), ANY)
+    lowest = maps.lowest_score(probability)
+    for score in [*asked, min(lowest, 1.0)]:
+        assert (maps.probability(score) >= probability) == (score >= lowest)
+
+
 @given(judged, asked)
 def test_one_score_and_many_are_given_the_same_bits(rows, asked):
     maps = calibrate(*arrays(rows), ANY)

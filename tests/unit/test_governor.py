@@ -249,6 +249,26 @@ def test_a_smaller_budget_never_disturbs_more_however_small_it_is(seed, first, s
     assert found[0][1] >= found[1][1]
 
 
+def test_who_floods_with_suspicious_payments_frees_others_but_not_those_that_are_surely_fraud():
+    flooded = np.concatenate((np.full(60, 0.99), np.linspace(0.0, 0.94, 940)))
+    capped, sure = (Governor(GovernorPolicy(), OWN, floor) for floor in (math.inf, 0.9))
+    assert governed(0.93, OWN, told(capped, flooded)) == "approve"
+    cuts = told(sure, flooded)
+    assert [governed(score, OWN, cuts) for score in (0.89, 0.9, 0.93)] == [
+        "approve",
+        "review",
+        "review",
+    ]
+    assert cuts.fpr_bound > GovernorPolicy().max_fpr, "it says what it no longer promises"
+
+
+def test_what_is_surely_fraud_is_freed_where_a_model_says_it_of_too_many():
+    governor = Governor(GovernorPolicy(), OWN, 0.9)
+    cuts = told(governor, np.linspace(0.8, 1.0, 3_000))
+    assert cuts.review > 0.9
+    assert cuts.fpr_bound <= GovernorPolicy().max_block_share / 0.98
+
+
 def test_an_order_cannot_open_the_cap_beyond_the_policys_limit():
     governor = Governor(GovernorPolicy(), OWN)
     governor.order(0.9)
@@ -278,6 +298,7 @@ def test_audits_loosen_the_cap_towards_less_than_the_bound_and_their_credit_ends
         {"risk": 0.0},
         {"loosen_per_hour": 0.0},
         {"max_decline_fpr": 0.0005},
+        {"always_review_from": 1.0},
     ],
     ids=str,
 )

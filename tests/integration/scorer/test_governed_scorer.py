@@ -152,6 +152,22 @@ def test_what_healing_orders_holds_at_once(governed, start, publish, payment):
     assert record.review_cut >= usual.review
 
 
+def test_what_is_surely_fraud_is_reviewed_although_the_cap_would_let_it_go(
+    governed, start, publish, payment
+):
+    settings = governed(max_block_share=0.9, always_review_from=0.5)
+    publish("1", **DECLINES_ALL)
+    _, client = start(settings)
+    with client:
+        told = decide(client, payment, range(300))[200:]
+    approved = [one["probability"] for one in told if one["decision"] == "approve"]
+    reviewed = [one["probability"] for one in told if one["decision"] == "review"]
+    assert len(reviewed) > 10, "more than the cap lets be disturbed"
+    assert max(approved) < 0.5 <= min(reviewed)
+    report, code = replayed()
+    assert (report["equal"], code) == (300, 0)
+
+
 def test_a_governor_that_is_off_leaves_no_trace(governed, start, publish, payment):
     settings = governed(is_on=False)
     publish("1", **DECLINES_ALL)
