@@ -11,13 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_platform.features.spec import CALENDAR_NAMES
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import (
     AMOUNT,
-    CLOSED,
     HOUR_US,
-    OPEN,
     Floats,
     MonitorPolicy,
     Reference,
@@ -30,9 +27,9 @@ from fraud_platform.heal.reference import (
 from fraud_platform.stats.drift_measures import (
     Counts,
     benjamini_hochberg,
-    binned,
-    categorised,
+    side_by_side,
     stability_index,
+    tally,
 )
 from fraud_platform.stats.sequential import share_evidence
 
@@ -53,7 +50,7 @@ def feature_shift(
     policy = reference.policy
     if window.height < policy.min_rows:
         return blind(Signal.FEATURE_SHIFT, "too few payments", window.height)
-    counted = _counted(reference, window, features, policy.bins)
+    counted = _counted(reference, window, features)
     sizes = {name: stability_index(counts) for name, counts in counted.items()}
     chances = [_chance(counts, sizes[name]) for name, counts in counted.items()]
     surely = dict(zip(counted, benjamini_hochberg(chances, policy.false_discoveries), strict=True))
@@ -72,17 +69,17 @@ def feature_shift(
     )
 
 
-def score_shift(reference: Floats, scores: Floats, policy: MonitorPolicy) -> Reading:
+def score_shift(reference: Reference, scores: Floats) -> Reading:
     """Are the scores distributed otherwise? Nearly blind to the tail, where decisions are made.
 
     Args:
-        reference: scores of well payments, shape (n,).
+        reference: what is normal.
         scores: of the window, shape (m,).
-        policy: bins and the bound.
     """
-    if min(scores.size, reference.size) < policy.min_rows:
-        return blind(Signal.SCORE_SHIFT, "too few scores", scores.size)
-    psi = stability_index(binned(reference, scores, policy.bins))
+    policy, bins = reference.policy, reference.score_bins
+    if bins is None or min(scores.size, bins.counts.sum()) < policy.min_rows:
+        return blind(Signal.SCORE_SHIFT, "too few scores to compare", scores.size)
+    psi = stability_index(bins.against(scores))
     return Reading(
         signal=Signal.SCORE_SHIFT,
         standing=standing_of(psi >= policy.major_psi),
@@ -194,20 +191,17 @@ def replay(
 
 
 def _counted(
-    reference: Reference, window: pl.DataFrame, features: pl.DataFrame | None, bins: int
+    reference: Reference, window: pl.DataFrame, features: pl.DataFrame | None
 ) -> dict[str, Counts]:
-    amount = window["amount_minor"].cast(pl.Float64).to_numpy()
-    counted = {AMOUNT: binned(reference.amounts, amount, bins)}
-    if features is not None and reference.features is not None:
-        shared = [n for n in reference.features.columns if n in features.columns]
-        for name in shared:
-            if name not in (*CALENDAR_NAMES, AMOUNT) and features.schema[name].is_numeric():
-                both = floats(reference.features[name]), floats(features[name])
-                counted[name] = binned(*both, bins)
-    for name in (*CLOSED, *OPEN):
-        texts = reference.payments[name], window[name]
-        if any(column.null_count() < len(column) for column in texts):
-            counted[name] = categorised(*texts)
+    counted = {AMOUNT: reference.bins[AMOUNT].against(floats(window["amount_minor"]))}
+    if features is not None:
+        for name, bins in reference.bins.items():
+            if name != AMOUNT and name in features.columns:
+                counted[name] = bins.against(floats(features[name]))
+    for name, usual in reference.tallies.items():
+        now = tally(window[name])
+        if {*usual, *now} != {None}:
+            counted[name] = side_by_side(usual, now)
     return counted
 
 

@@ -23,6 +23,7 @@ from fraud_platform.heal.reference import (
     surely_above,
 )
 from fraud_platform.schemas import CONTEXT_COLUMNS, PAYLOAD_COLUMNS
+from fraud_platform.stats.drift_measures import tally
 
 
 def nulls(reference: Reference, window: pl.DataFrame) -> Reading:
@@ -45,10 +46,12 @@ def nulls(reference: Reference, window: pl.DataFrame) -> Reading:
     )
     gains: dict[str, float] = {}
     breached: list[str] = []
+    expecting = {}
     for name, overall in reference.null_shares.items():
         sources = [f"{name}/t"] if name in TERMINAL_FACTS else []
         sources += [f"{name}/m"] if name not in MANNER else []
-        expected = joined.select(pl.coalesce(*sources, pl.lit(overall)).mean()).item()
+        expecting[name] = pl.coalesce(*sources, pl.lit(overall)).mean()
+    for name, expected in joined.select(**expecting).row(0, named=True).items():
         share = told[name].null_count() / told.height
         gains[name] = share - expected
         bound = expected + policy.max_null_gain
@@ -89,15 +92,11 @@ def categories(reference: Reference, window: pl.DataFrame) -> Reading:
     vanished: dict[str, float] = {}
     policy = reference.policy
     for name, known in reference.known_values.items():
-        now = window[name].drop_nulls()
-        if now.is_empty():
+        now = {value: count for value, count in tally(window[name]).items() if value is not None}
+        if not (rows := sum(now.values())):
             continue
-        news[name] = 1.0 - len(now.filter(now.is_in(known[name].implode()))) / len(now)
-        shares = known.join(
-            now.value_counts(normalize=True, name="now"), on=name, how="left"
-        ).fill_null(0.0)
-        gone = shares.filter(pl.col("now") < 0.1 * pl.col("proportion"))
-        vanished[name] = float(gone["proportion"].sum())
+        news[name] = sum(count for value, count in now.items() if value not in known) / rows
+        vanished[name] = sum(s for v, s in known.items() if now.get(v, 0) < 0.1 * s * rows)
     breached = [
         name
         for name, share in news.items()
@@ -180,8 +179,8 @@ def _unheard(reference: Reference, window: pl.DataFrame) -> float:
     for name in MANNER:
         if name not in reference.known_values:
             return 0.0
-        usual = reference.known_values[name].filter(pl.col("proportion") >= 0.01)[name]
-        now = now.filter(pl.col(name).is_in(usual.implode()))
+        usual = [v for v, share in reference.known_values[name].items() if share >= 0.01]
+        now = now.filter(pl.col(name).is_in(usual))
     return now.join(reference.manners, on=list(MANNER), how="anti").height / window.height
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
-from fraud_platform.features.spec import MONEY_NAMES
 from fraud_platform.heal import clues, invariants, rhythm
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import AMOUNT, Floats, Reference, blind, floats
@@ -84,7 +84,7 @@ def payment_readings(
 
 def _read(reference: Reference, window: Window) -> list[Reading]:
     payments, features = window.payments, window.features
-    in_time = payments.sort("event_timestamp")
+    in_time = payments.select(cs.temporal()).sort("event_timestamp")
     return [
         invariants.nulls(reference, payments),
         invariants.ranges(reference, payments),
@@ -101,20 +101,18 @@ def _read(reference: Reference, window: Window) -> list[Reading]:
 
 
 def _score_shift(reference: Reference, window: Window) -> Reading:
-    if reference.scores is None or window.scores is None:
+    if window.scores is None:
         return blind(Signal.SCORE_SHIFT, "no scores to compare")
     known = window.scores[~np.isnan(window.scores)]
-    return clues.score_shift(reference.scores, known, reference.policy)
+    return clues.score_shift(reference, known)
 
 
 def _quantities(
     reference: Reference, window: Window
 ) -> tuple[Mapping[str, Floats], Mapping[str, Floats]]:
     """What has a unit: the amount as sent, under the name of its feature, and features of it."""
-    usual, now = {AMOUNT: reference.amounts}, {AMOUNT: floats(window.payments["amount_minor"])}
-    if reference.features is not None and window.features is not None:
-        for name in MONEY_NAMES[1:]:
-            if name in reference.features.columns and name in window.features.columns:
-                usual[name] = floats(reference.features[name])
-                now[name] = floats(window.features[name])
-    return usual, now
+    now = {AMOUNT: floats(window.payments["amount_minor"])}
+    if window.features is not None:
+        for name in reference.quantities.keys() & set(window.features.columns) - {AMOUNT}:
+            now[name] = floats(window.features[name])
+    return reference.quantities, now

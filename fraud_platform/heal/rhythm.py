@@ -14,6 +14,7 @@ from fraud_platform.heal.reference import (
     Floats,
     Reference,
     blind,
+    delay_minutes,
     event_us,
     hour_of_week,
     standing_of,
@@ -38,7 +39,7 @@ def clock(reference: Reference, window: pl.DataFrame) -> Reading:
         details says by how many hours the sender's clock is ahead of the reference's.
     """
     policy = reference.policy
-    usual, now = _delay_minutes(reference.payments), _delay_minutes(window)
+    usual, now = reference.delay_minutes, delay_minutes(window)
     if usual is not None and now is not None and abs(usual) < _LIVE_MINUTES:
         shift = usual - now  # a clock that is ahead makes payments arrive sooner
         return Reading(
@@ -73,14 +74,6 @@ def volume(reference: Reference, window: pl.DataFrame) -> Reading:
         rows=window.height,
         why=f"{window.height} payments where {expected.sum():.0f} are usual",
     )
-
-
-def _delay_minutes(payments: pl.DataFrame) -> float | None:
-    """Median time from a payment to its arrival, or None when arrivals are not known."""
-    if "received_timestamp" not in payments.columns or payments.is_empty():
-        return None
-    delay = (payments["received_timestamp"] - payments["event_timestamp"]).dt.total_microseconds()
-    return float(np.median(delay.to_numpy())) / 60e6
 
 
 def _by_the_hour(reference: Reference, window: pl.DataFrame) -> Reading:

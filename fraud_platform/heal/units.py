@@ -14,7 +14,7 @@ import numpy as np
 
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import Floats, MonitorPolicy, blind, standing_of
-from fraud_platform.stats.drift_measures import ks
+from fraud_platform.stats.drift_measures import ks_sorted
 
 EXPONENTS = (-3, -2, -1, 1, 2, 3)
 _OUTERMOST = 0.0005
@@ -55,10 +55,10 @@ def changed_unit(reference: Floats, current: Floats, policy: MonitorPolicy) -> U
         >>> changed_unit(usual, usual[::3] * 1.8, MonitorPolicy()) is None
         True
     """
-    usual, now = reference[reference > 0], current[current > 0]
+    usual, now = reference[reference > 0], np.sort(current[current > 0])
     if usual.size < _LEAST_REFERENCE or now.size < policy.min_rows:
         return None
-    before = ks(usual, now)
+    before = ks_sorted(usual, now)
     found = [_fitted(usual, now, 10.0**k, before) for k in EXPONENTS]
     fit = [
         unit
@@ -76,8 +76,8 @@ def units(
     """The units of all quantities that both know.
 
     Args:
-        reference: feature -> values, shape (n,), NaN for unknown.
-        current: the same of the window.
+        reference: feature -> its known values, shape (n,), sorted.
+        current: feature -> values of the window, shape (m,), NaN for unknown.
         policy: as in `changed_unit`.
 
     Returns:
@@ -90,8 +90,8 @@ def units(
     if rows < policy.min_rows:
         return blind(Signal.UNITS, f"{rows} payments tell no unit", rows)
     for name in shared:
-        usual, now = (s[~np.isnan(s)] for s in (reference[name], current[name]))
-        unit = changed_unit(np.sort(usual), now, policy)
+        now = current[name]
+        unit = changed_unit(reference[name], now[~np.isnan(now)], policy)
         if unit is not None:
             found[name] = unit
     if not found:
@@ -124,29 +124,31 @@ def units(
 
 def _fitted(usual: Floats, now: Floats, factor: float, before: float) -> Unit | None:
     """The mixture with the share that the mass beyond the outermost quantile tells."""
+    outermost = round(_OUTERMOST * (usual.size - 1))
     if factor > 1:
-        edge = float(np.quantile(usual, 1 - _OUTERMOST))
-        beyond, scaled = now > edge, usual * factor > edge
+        edge = usual[-1 - outermost]
+        beyond = now[np.searchsorted(now, edge, side="right") :]
+        scaled = usual[np.searchsorted(usual, edge / factor, side="right") :]
     else:
-        edge = float(np.quantile(usual, _OUTERMOST))
-        beyond, scaled = now < edge, usual * factor < edge
-    reach = float(scaled.mean()) - _OUTERMOST
-    if beyond.sum() < _FEWEST_BEYOND or reach <= 0.05:
+        edge = usual[outermost]
+        beyond = now[: np.searchsorted(now, edge)]
+        scaled = usual[: np.searchsorted(usual, edge / factor)]
+    reach = scaled.size / usual.size - _OUTERMOST
+    if beyond.size < _FEWEST_BEYOND or reach <= 0.05:
         return None
-    share = min(1.0, max(0.0, (float(beyond.mean()) - _OUTERMOST) / reach))
+    share = min(1.0, max(0.0, (beyond.size / now.size - _OUTERMOST) / reach))
     # The shape of what lies beyond must be that of usual values in the other unit, too: a few
     # strange amounts could hide in the distance of the whole.
-    shape = ks(usual[scaled], now[beyond] / factor)
-    if shape > max(0.15, 2.0 / np.sqrt(float(beyond.sum()))):
+    shape = ks_sorted(scaled, beyond / factor)
+    if shape > max(0.15, 2.0 / np.sqrt(beyond.size)):
         return None
     return Unit(factor, share, before, _distance(usual, now, factor, share))
 
 
 def _distance(usual: Floats, now: Floats, factor: float, share: float) -> float:
-    """Kolmogorov-Smirnov distance of values to the mixture."""
-    points = np.sort(now)
-    plain = np.searchsorted(usual, points, side="right") / usual.size
-    moved = np.searchsorted(usual, points / factor, side="right") / usual.size
+    """Kolmogorov-Smirnov distance of sorted values to the mixture."""
+    plain = np.searchsorted(usual, now, side="right") / usual.size
+    moved = np.searchsorted(usual, now / factor, side="right") / usual.size
     mixture = (1 - share) * plain + share * moved
-    seen = np.searchsorted(points, points, side="right") / points.size
+    seen = np.searchsorted(now, now, side="right") / now.size
     return float(np.abs(seen - mixture).max())

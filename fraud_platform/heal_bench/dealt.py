@@ -31,6 +31,7 @@ class Dealt:
         propensity: the chance that its truth becomes known.
         probability: of fraud as the deciding model states it, NaN where none is.
         own: whether the deciding model's own cut blocks it, whatever a cap says.
+        score: as the deciding model states it, NaN where none was asked.
     """
 
     would: Bools
@@ -39,13 +40,14 @@ class Dealt:
     propensity: Floats
     probability: Floats
     own: Bools
+    score: Floats
 
     @classmethod
     def blank(cls, rows: int) -> "Dealt":
         """Nothing is decided yet."""
         flags = [np.zeros(rows, dtype=bool) for _ in range(4)]
         chances = np.ones(rows), np.full(rows, np.nan)
-        return cls(flags[0], flags[1], flags[2], *chances, flags[3])
+        return cls(flags[0], flags[1], flags[2], *chances, flags[3], np.full(rows, np.nan))
 
     @classmethod
     def plain(cls, blocked: Bools) -> "Dealt":

@@ -138,7 +138,7 @@ class _Loop:
         own = scores >= arm.thresholds.review
         is_shed = plant.orders.is_shedding
         fails = stage.answers.fails[rows] & (not is_shed)
-        dealt.own[rows], dealt.probability[rows] = own, probabilities
+        dealt.own[rows], dealt.probability[rows], dealt.score[rows] = own, probabilities, scores
         dealt.would[rows] = (scores >= max(cuts.review, arm.thresholds.review)) & ~fails
         dealt.blocked[rows] = dealt.would[rows]
         for row in np.flatnonzero(dealt.would[rows]) + begin:

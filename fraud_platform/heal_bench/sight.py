@@ -16,7 +16,7 @@ from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.parity import Parity
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal import clues, probes, verdicts
-from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
+from fraud_platform.heal.evidence import Evidence, Reading, Signal
 from fraud_platform.heal.harm import Harm
 from fraud_platform.heal.monitors import Window, payment_readings
 from fraud_platform.heal.reference import MonitorPolicy, Reference
@@ -32,7 +32,7 @@ from fraud_platform.schemas import UTC_MICROSECONDS
 _LOOK_ROWS = 1_000
 """Payments are looked at again after so many,"""
 _SLOW_ROWS = 5_000
-"""and their features, labels, audits and parity after so many, or when something else is seen."""
+"""and labels, audits and parity after so many."""
 _REPLAY_ROWS = 2_000
 """A replay of another champion is at once, of the same one after so many."""
 _PARITY_ROWS = 500
@@ -55,10 +55,9 @@ class Sight:
     def __init__(self, plant: Plant, harm: Harm, policy: MonitorPolicy) -> None:
         self._plant, self._harm, self._policy = plant, harm, policy
         self._reference = _first_reference(plant.stage.draft.ground, policy)
-        self._looked = self._slow = self._whole = -(10**9)
+        self._looked = self._slow = -(10**9)
         self._proved: tuple[tuple[str, bool], Reading] | None = None
         self._replayed: tuple[str, int, Reading] | None = None
-        self._seen: frozenset[Signal] = frozenset()
         self._of_payments: dict[Signal, Reading] = {}
         self._of_verdicts: dict[Signal, Reading] = {}
 
@@ -162,36 +161,24 @@ class Sight:
         return told
 
     def _refresh(self) -> None:
-        """Look again where it is due; a whole look is dear, so it waits for a reason."""
+        """Look again where it is due."""
         row = self._plant.row
         if row - self._looked >= _LOOK_ROWS:
             self._looked = row
-            harms = self._harm.readings(0)
-            found = payment_readings(self._reference, self._window(is_whole=False), now_us=0)
-            seen = frozenset(
-                r.signal for r in (*found.values(), *harms) if r.standing is Standing.BREACHED
-            )
-            if seen != self._seen or row - self._whole >= _SLOW_ROWS:
-                self._seen, self._whole = seen, row
-                found = payment_readings(self._reference, self._window(is_whole=True), now_us=0)
-            else:
-                found = self._of_payments | {
-                    s: r for s, r in found.items() if s not in _OF_FEATURES
-                }
-            self._of_payments = found
+            self._of_payments = payment_readings(self._reference, self._window())
         if row - self._slow >= _SLOW_ROWS:
             self._slow = row
             slow = [self._missed(), *self._audits(), self._arrivals(), self._parity()]
             self._of_verdicts = {reading.signal: reading for reading in slow}
 
-    def _window(self, *, is_whole: bool) -> Window:
+    def _window(self) -> Window:
         stage, row = self._plant.stage, self._plant.row
-        first = max(0, row - self._policy.window)
-        payments = stage.sent[first:row]
-        if not is_whole:
-            return Window(payments=payments)
-        scores = self._plant.replayed(self._plant.decider, first, row)
-        return Window(payments=payments, features=_frame(stage.served[first:row]), scores=scores)
+        rows = slice(max(0, row - self._policy.window), row)
+        return Window(
+            payments=stage.sent[rows],
+            features=_frame(stage.served[rows]),
+            scores=self._plant.dealt.score[rows],
+        )
 
     def _missed(self) -> Reading:
         plant, dealt, row = self._plant, self._plant.dealt, self._plant.row
@@ -296,9 +283,6 @@ def _first_reference(ground: Ground, policy: MonitorPolicy) -> Reference:
         payments.select(columns), _frame(sample), ground.champion.score(sample), policy
     )
 
-
-_OF_FEATURES = frozenset({Signal.FEATURE_SHIFT, Signal.SCORE_SHIFT, Signal.CROSS_FIELDS})
-"""Signals that a look without features cannot tell."""
 
 _SENT = (
     "transaction_id",
