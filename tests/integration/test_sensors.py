@@ -420,7 +420,7 @@ def planned(platform, action, cause, *, days_ago=0):
 
 
 def test_a_slow_act_is_one_run_and_its_end_is_written_down(branch):
-    ledger = planned(branch, Action.RECALIBRATE, "covariate_shift")
+    ledger = planned(branch, Action.RECALIBRATE, "covariate_shift", days_ago=3)
     (request,) = branch.tick(heal).run_requests
     assert (request.job_name, request.run_key) == ("recalibrate", "recalibrate-1")
     assert request.tags["fraud/act"] == "recalibrate-1"
@@ -440,7 +440,7 @@ def test_a_training_as_a_remedy_waits_until_there_is_something_to_learn(branch):
     planned(branch, Action.RETRAIN, "concept_drift", days_ago=3)
     tick = branch.tick(heal)
     assert tick.run_requests == []
-    assert "training can learn it from" in tick.skip_message
+    assert "it can be learnt from" in tick.skip_message
     eager = branch.with_settings(retraining=RetrainingPolicy(learn_after_days=1))
     (request,) = eager.tick(heal).run_requests
     assert (request.job_name, request.run_key) == ("retrain", "retrain-1")
