@@ -11,6 +11,7 @@ from assets.timing import DAILY, day_of, days_back, end_of
 from assets.training import Challenger
 from fraud_platform.adapters.evaluation_page import comparison_markdown
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.model_bundle import Bundle
 from fraud_platform.adapters.model_contest import Ground, newest_payments, rivals
 from fraud_platform.adapters.model_registry import ModelRegistry
@@ -83,10 +84,12 @@ def model_comparison(  # noqa: PLR0913 -- what an asset reads are its arguments
 ) -> dg.MaterializeResult[Comparison]:
     """The challenger against the champion: the same mature rows, the same newest payments.
 
+    Payments of the time when an input was broken are among neither.
     A champion that this code cannot load has no report: the challenger is judged like a first one.
     """
     as_of = end_of(day_of(context.partition_key))
-    newest = newest_payments(event_log, transaction_features, as_of, settings.promotion)
+    spans = HealLedger(settings.heal_ledger_path).doubtful()
+    newest = newest_payments(event_log, transaction_features, as_of, settings.promotion, spans)
     found = _compared(challenger, Ground(training_set, newest, as_of), registry, settings)
     against = found.champion
     return dg.MaterializeResult(

@@ -19,7 +19,7 @@ from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.errors import NoChampionError, NotReadyError
-from fraud_platform.heal.doubt import doubtful_spans, outside
+from fraud_platform.heal.doubt import outside
 from fraud_platform.heal.evidence import Signal
 from fraud_platform.recalibration import KNOWN_DAYS, Refreshed, judged_rows, recalibrated
 from fraud_platform.settings import Settings
@@ -41,7 +41,7 @@ def every_signal_is_well(
     settings: dg.ResourceParam[Settings], event_log: dg.ResourceParam[EventLog]
 ) -> Iterator[dg.AssetCheckResult]:
     """Look at every signal now, and do nothing about it."""
-    spans = doubtful_spans(HealLedger(settings.heal_ledger_path).records())
+    spans = HealLedger(settings.heal_ledger_path).doubtful()
     evidence = gather(settings, event_log, time.time_ns() // 1000, spans)
     if evidence is None:
         raise NotReadyError(
@@ -92,7 +92,8 @@ def recalibrated_champion(
     """The champion's trees with probabilities and cuts of the newest judged payments.
 
     Judged are payments whose labels came of age, and younger ones that somebody looked at. The
-    version is registered, verified by its golden rows, and replaces the champion it was made of.
+    version is registered, verified by its golden rows, and replaces the champion it was made of;
+    the fallbacks of its trees stand in for it.
     """
     if frozen := why_frozen(settings.orders_path):
         raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
@@ -100,7 +101,7 @@ def recalibrated_champion(
     if champion is None:
         raise NoChampionError("found no champion to recalibrate", hint="train a model first")
     as_of = end_of(day_of(context.partition_key))
-    spans = doubtful_spans(HealLedger(settings.heal_ledger_path).records())
+    spans = HealLedger(settings.heal_ledger_path).doubtful()
     features = outside(transaction_features, spans)
     newest = features.filter(pl.col("event_timestamp") >= as_of - NEWEST)
     fresh = recalibrated(
@@ -151,6 +152,7 @@ def _registered(
         training_set_digest=manifest.training_set_digest,
         run_id=registry.log_training(champion.model, fresh.report, provenance),
         report={**fresh.report.to_dict(), "alert_rate": fresh.disturbed},
+        trees_of=manifest.trees_of or manifest.version,
     )
     evidence = Evidence(
         calibration=fresh.calibration,

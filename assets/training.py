@@ -30,6 +30,7 @@ from assets.timing import (
 from fraud_platform import training_set as training_sets
 from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.adapters.model_roles import CHAMPION
@@ -38,12 +39,14 @@ from fraud_platform.adapters.study_store import StudyStore
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.errors import NotReadyError
 from fraud_platform.evaluation import EvaluationReport
+from fraud_platform.events import moment_of
 from fraud_platform.features.engines import compute_by
+from fraud_platform.heal.doubt import Spans, in_doubt, outside
 from fraud_platform.leaks import look_for_leaks
 from fraud_platform.model import Model, fit, study_key
 from fraud_platform.search import Trial
 from fraud_platform.settings import Settings
-from fraud_platform.training_document import TrainingSetDocument, document
+from fraud_platform.training_document import LeftOut, TrainingSetDocument, document
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ def training_set(
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Features and truth as known on this day, cut by time into train, delay and test.
 
-    One row per transaction whose label came of age; nothing younger is in it. Beside the rows a
-    document says what they were made of.
+    One row per transaction whose label came of age; nothing younger is in it, and nothing of the
+    time when the heal ledger says that an input was broken. Beside the rows a document says what
+    they were made of, and what was left out.
     """
     if frozen := why_frozen(settings.orders_path):
         raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
@@ -91,8 +95,22 @@ def training_set(
         "validated_transactions": validated_transactions,
     }
     as_of, policy = end_of(day), settings.training
-    rows = training_sets.build(*inputs.values(), as_of=as_of, policy=policy)
-    told = document(rows, inputs, as_of=as_of, training=policy, labels=settings.labels)
+    spans = HealLedger(settings.heal_ledger_path).doubtful()
+    rows = training_sets.build(
+        transaction_features,
+        outside(mature_labels, spans),
+        validated_transactions,
+        as_of=as_of,
+        policy=policy,
+    )
+    told = document(
+        rows,
+        inputs,
+        as_of=as_of,
+        training=policy,
+        labels=settings.labels,
+        left_out=_left_out(mature_labels, spans),
+    )
     Tables(settings.tables_dir).write_document(DOCUMENT, day, told)
     return dg.MaterializeResult(
         value=rows.with_columns(partition_day=pl.lit(day)), metadata=_shown(told)
@@ -292,6 +310,19 @@ def _history(day: date) -> list[date]:
     return [day - timedelta(days=age) for age in range(back, -1, -1)]
 
 
+def _left_out(mature_labels: pl.DataFrame, spans: Spans) -> tuple[LeftOut, ...]:
+    """What the document says of the labels that spans in doubt keep out."""
+    return tuple(
+        LeftOut(
+            why=span.cause,
+            since=moment_of(span.since_us),
+            until=None if span.until_us is None else moment_of(span.until_us),
+            rows=rows,
+        )
+        for span, rows in in_doubt(mature_labels, spans).items()
+    )
+
+
 def _shown(told: TrainingSetDocument) -> dict[str, Any]:
     """The document's headlines, and its digest."""
     return {
@@ -301,6 +332,7 @@ def _shown(told: TrainingSetDocument) -> dict[str, Any]:
             part.name: part.effective_sample_size for part in told.slices
         },
         "fraud/frauds": sum(part.frauds for part in told.slices),
+        "fraud/left_out_in_doubt": sum(part.rows for part in told.left_out),
         "fraud/training_set_digest": told.digest,
         "fraud/feature_spec_digest": told.feature_spec_digest,
     }

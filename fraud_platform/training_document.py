@@ -47,6 +47,23 @@ class SliceDocument:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Labelled payments that nothing may be learnt from.
+
+    Attributes:
+        why: the cause that the heal ledger names: an input was broken.
+        since: the first moment in doubt, UTC.
+        until: the last one, UTC; None: it was not over.
+        rows: labelled payments of that time that would else have counted.
+    """
+
+    why: str
+    since: datetime
+    until: datetime | None
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSetDocument:
     """Everything that decided which rows a training set has, and what is in them.
 
@@ -59,6 +76,7 @@ class TrainingSetDocument:
         feature_spec_digest: `features.spec.spec_digest`.
         inputs: table -> day (ISO 8601) -> SHA-256 of that day's rows (`features.table_digest`).
         rows_digest: `training_set.digest` of the rows.
+        left_out: what was kept out of the mature labels before they were cut, earliest first.
     """
 
     as_of: datetime
@@ -69,11 +87,18 @@ class TrainingSetDocument:
     feature_spec_digest: str
     inputs: dict[str, dict[str, str]]
     rows_digest: str
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, shortest floats."""
-        return hashlib.sha256(msgspec.json.encode(asdict(self), order="sorted")).hexdigest()
+        """SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, shortest floats.
+
+        Where nothing was left out it says nothing of it: so documents of before keep their digests.
+        """
+        told = asdict(self)
+        if not self.left_out:
+            del told["left_out"]
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
     def require(self, rows: pl.DataFrame) -> str:
         """The document's digest, if these are the rows that it describes.
@@ -97,6 +122,7 @@ def document(
     as_of: datetime,
     training: TrainingPolicy,
     labels: LabelPolicy,
+    left_out: tuple[LeftOut, ...] = (),
 ) -> TrainingSetDocument:
     """Describe a training set; the same inputs give the same document, byte for byte.
 
@@ -107,6 +133,7 @@ def document(
         as_of: as given to `build`.
         training: as given to `build`.
         labels: the policy behind the mature labels.
+        left_out: what of the mature labels was not given to `build`.
     """
     parts = rows.partition_by("slice", maintain_order=True)
     return TrainingSetDocument(
@@ -118,6 +145,7 @@ def document(
         feature_spec_digest=spec_digest(),
         inputs={name: _by_day(table) for name, table in sorted(inputs.items())},
         rows_digest=digest(rows),
+        left_out=left_out,
     )
 
 

@@ -46,6 +46,7 @@ def write_small_bundle(
     review: float = 0.3,
     decline: float = 0.8,
     without: tuple[str, ...] = (),
+    trees_of: str = "",
 ) -> Path:
     """A sound bundle of a model; its folder."""
     lineage = Lineage(
@@ -56,6 +57,7 @@ def write_small_bundle(
         run_id=f"run-{version}",
         report={"average_precision": 0.5, "alert_rate": 0.1},
         without=without,
+        trees_of=trees_of,
     )
     evidence = Evidence(
         calibration=_calibrated(model),

@@ -19,6 +19,7 @@ import msgspec
 
 from fraud_platform.adapters.hash_chain import START, Chain, Link, Place
 from fraud_platform.errors import HistoryDamagedError, LeaseHeldError, UnavailableError
+from fraud_platform.heal.doubt import Spans, doubtful_spans
 from fraud_platform.heal.records import Record
 from fraud_platform.heal.state import State, fold, folded
 
@@ -69,6 +70,15 @@ class HealLedger:
             UnavailableError: the disk does not answer.
         """
         return tuple(entry.record for entry in self._chain.since()[0])
+
+    def doubtful(self) -> Spans:
+        """When inputs were broken: nothing may be learnt from the payments of then.
+
+        Raises:
+            HistoryDamagedError: a line was changed, lost or swapped.
+            UnavailableError: the disk does not answer.
+        """
+        return doubtful_spans(self.records())
 
     def append(self, record: Record) -> Entry:
         """Append a record durably, whatever others wrote meanwhile.

@@ -55,6 +55,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         report: `EvaluationReport.to_dict` on the test slice.
         without: groups of features (`fallbacks.GROUPS`) that it was trained without; a manifest
             says nothing of it where there are none.
+        trees_of: the version whose trees it has with other cuts, and whose fallbacks stand in for
+            it, too; "" for one that was trained itself.
     """
 
     review_threshold: float
@@ -64,6 +66,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     report: dict[str, float]
     without: tuple[str, ...] = ()
+    trees_of: str = ""
 
 
 class Manifest(Lineage, frozen=True, kw_only=True, omit_defaults=True):
@@ -244,6 +247,17 @@ def read_manifest(path: Path) -> Manifest:
         BundleIntegrityError: it is absent, changed, no manifest, or belongs to another version.
     """
     return _parsed_manifest(read_regular(path / MANIFEST), path)
+
+
+def trees_of(path: Path) -> str:
+    """The version that was trained for these trees: the bundle's own, or the one it recalibrates.
+
+    A bundle whose manifest is damaged is taken for a trained one: its fallbacks may still be sound.
+    """
+    try:
+        return read_manifest(path).trees_of or path.name
+    except BundleIntegrityError:
+        return path.name
 
 
 def _parsed_manifest(content: bytes, path: Path) -> Manifest:

@@ -14,6 +14,7 @@ from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import Bundle
 from fraud_platform.evaluation import EvaluationPolicy, evaluate
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
+from fraud_platform.heal.doubt import Spans, outside
 from fraud_platform.model import matrix
 from fraud_platform.promotion import Rivals
 from fraud_platform.promotion_backtest import Duel
@@ -41,7 +42,11 @@ class Ground:
 
 
 def newest_payments(
-    event_log: EventLog, features: pl.DataFrame, as_of: datetime, policy: PromotionPolicy
+    event_log: EventLog,
+    features: pl.DataFrame,
+    as_of: datetime,
+    policy: PromotionPolicy,
+    doubtful: Spans = (),
 ) -> NDArray[np.float64]:
     """Features of the newest payments before a moment, as they were decided on.
 
@@ -53,6 +58,7 @@ def newest_payments(
         features: the batch table's newest days.
         as_of: exclusive, UTC.
         policy: how many are wanted.
+        doubtful: when inputs were broken: these payments say nothing of either model.
 
     Returns:
         Shape (n, k), n at most `policy.replay_rows`, in the order of `FEATURE_NAMES`.
@@ -61,10 +67,12 @@ def newest_payments(
     found: list[pl.DataFrame] = []
     end, rows = as_of, 0
     while rows < policy.replay_rows and as_of - end < _LONGEST_LOOK_DAYS * _DAY:
-        found.insert(0, event_log.decisions(end - _DAY, end).filter(known).select("features"))
+        decisions = outside(event_log.decisions(end - _DAY, end).filter(known), doubtful)
+        found.insert(0, decisions.select("features"))
         end, rows = end - _DAY, rows + found[0].height
     if rows < policy.min_replay_rows:
-        return matrix(features.sort("event_timestamp").tail(policy.replay_rows), FEATURE_NAMES)
+        sound = outside(features, doubtful).sort("event_timestamp")
+        return matrix(sound.tail(policy.replay_rows), FEATURE_NAMES)
     wide = (
         pl.concat(found).tail(policy.replay_rows)["features"].list.to_struct(fields=FEATURE_NAMES)
     )

@@ -29,7 +29,7 @@ from fraud_platform.adapters.deployment import (
     write_deployment,
 )
 from fraud_platform.adapters.mlflow_calls import aliases_of, locked, require_a_memory, translated
-from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest
+from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest, trees_of
 from fraud_platform.adapters.model_history import (
     APPROVE,
     COMPLETE,
@@ -360,10 +360,8 @@ class ModelRoles:
     ) -> Deployment:
         """What the aliases say; a canary goes on only between the same two models."""
         roles = {role: self._pointer(aliases.get(alias)) for role, alias in _ROLES.items()}
-        is_same_contest = (roles["champion"], roles["challenger"]) == (
-            before.champion,
-            before.challenger,
-        )
+        contest = (roles["champion"], roles["challenger"])
+        is_same_contest = contest == (before.champion, before.challenger)
         if canary_share is None:
             canary_share = before.canary_share if is_same_contest else 0.0
         if roles["challenger"] is None:
@@ -377,8 +375,9 @@ class ModelRoles:
         )
 
     def _fallbacks(self, champion: str) -> dict[str, Pointer]:
-        """What was trained to stand in for a champion, its own and no other's, as far as it is."""
-        there = {name: fallback_version(champion, name) for name in FALLBACKS}
+        """What was trained to stand in for a champion's trees and no others, as far as it is."""
+        trees = trees_of(self._models_dir / champion)
+        there = {name: fallback_version(trees, name) for name in FALLBACKS}
         found = {n: self._pointer(v) for n, v in there.items() if (self._models_dir / v).exists()}
         return {name: pointer for name, pointer in found.items() if pointer is not None}
 

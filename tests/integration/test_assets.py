@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import struct
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,12 +16,22 @@ from assets.signals import LIVE_HEALTH
 from assets.timing import end_of, start_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
+from fraud_platform.adapters.heal_actuator import HomeActuator
+from fraud_platform.adapters.heal_evidence import gather
+from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.heal_policy_file import policy_in_force
+from fraud_platform.adapters.model_contest import newest_payments
+from fraud_platform.adapters.notices import notices_of
 from fraud_platform.errors import LabelsNotMatureError, NotReadyError
 from fraud_platform.events import microseconds
 from fraud_platform.fallbacks import FALLBACKS, GROUPS, without
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.features.table_digest import digest as table_digest
+from fraud_platform.heal.actions import Action
 from fraud_platform.heal.evidence import Signal
+from fraud_platform.heal.policy_parts import Rung
+from fraud_platform.heal.records import Kind, Record
+from fraud_platform.heal.remedies import act_for
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from fraud_platform.training_document import TrainingSetDocument
 from serving.app import create_app
@@ -365,6 +376,56 @@ def test_the_document_beside_the_training_set_says_what_it_was_made_of(story):
     assert told.inputs["transaction_features"][str(day)] == table_digest(features)
 
 
+def broken(branch, cause, first, last):
+    """The ledger says that an input was broken from the noon of one day to that of another."""
+    ledger = HealLedger(branch.settings.heal_ledger_path)
+    for kind, day in ((Kind.DIAGNOSED, first), (Kind.CLOSED, last)):
+        at = microseconds(datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
+        told = Record(kind=kind, event_us=at, now_us=at, cause=cause, episode=f"{cause}@1")
+        ledger.append(told)
+
+
+def test_nothing_is_learnt_from_payments_of_a_broken_input_and_the_document_says_so(branch, story):
+    broken(branch, "unit_change", date(2026, 1, 8), date(2026, 1, 9))
+    broken(branch, "null_flood", date(2026, 1, 23), date(2026, 1, 24))
+    branch.run("retrain", LAST_DAY)
+    whole, rows = (p.tables.read("training_set", [LAST_DAY]) for p in (story, branch))
+    gone = whole.join(rows, on="transaction_id", how="anti")
+    assert set(gone["slice"]) == {"train", "test"}
+    # Six hours before each diagnosis are in doubt, too.
+    spans = [(datetime(2026, 1, d, 6, tzinfo=UTC), datetime(2026, 1, d + 1, 12, tzinfo=UTC))
+             for d in (8, 23)]  # fmt: skip
+    inside = pl.any_horizontal(pl.col("event_timestamp").is_between(*span) for span in spans)
+    assert gone.equals(whole.filter(inside))
+    assert rows.filter(inside).is_empty()
+    told = branch.tables.read_document("training_set_document", LAST_DAY, TrainingSetDocument)
+    assert [(one.why, one.since, one.until) for one in told.left_out] == [
+        ("unit_change", *spans[0]),
+        ("null_flood", *spans[1]),
+    ]
+    assert sum(one.rows for one in told.left_out) == gone.height
+    shown = branch.metadata("training_set", LAST_DAY)
+    assert shown["fraud/left_out_in_doubt"] == gone.height
+    # The reference of drift is a sample of the train rows: of those that are left.
+    newest = branch.registry.versions()[-1].version
+    train = rows.filter(pl.col("slice") == "train").select(FEATURE_NAMES)
+    sample = branch.registry.bundle(newest).reference().select(FEATURE_NAMES)
+    assert sample.join(train, on=FEATURE_NAMES, how="anti", nulls_equal=True).is_empty()
+
+
+def test_no_two_models_meet_on_payments_of_a_broken_input(branch):
+    day = date(2026, 2, 3)
+    features = branch.tables.read("transaction_features", [day])
+    broken(branch, "unit_change", day, day)
+    spans = HealLedger(branch.settings.heal_ledger_path).doubtful()
+    end = datetime(2026, 2, 4, tzinfo=UTC)
+    met = newest_payments(branch.log, features, end, branch.settings.promotion, spans)
+    is_sound = (pl.col("event_timestamp").dt.hour() < 6) | (
+        pl.col("event_timestamp") > datetime(2026, 2, 3, 12, tzinfo=UTC)
+    )
+    assert 0 < len(met) == features.filter(is_sound).height < features.height
+
+
 def test_no_model_learns_from_a_training_set_that_leaks(branch):
     frauds = branch.tables.read("mature_labels", branch.tables.days("mature_labels"))
     frauds = frauds.filter("is_fraud").select("transaction_id", leak=pl.lit(1.0))
@@ -515,6 +576,44 @@ def test_a_recalibration_replaces_the_champion_by_its_own_trees_with_new_cuts(br
     shown = branch.metadata("recalibrated_champion", LAST_DAY)
     assert shown["fraud/disturbed_share"] <= 0.049
     assert shown["fraud/review_threshold"] == after.manifest.review_threshold
+
+
+def quarantined(branch, group):
+    """Healing orders what it would order for a champion of now."""
+    settings = branch.settings
+    evidence = gather(settings, branch.log, time.time_ns() // 1000)
+    rung = Rung(do=Action.QUARANTINE, level=4)
+    act = act_for(
+        rung, "unit_change@1", (group,), evidence, policy_in_force(settings.heal_dir).bounds
+    )
+    actuator = HomeActuator(settings, branch.registry, notices_of(settings), {})
+    assert actuator.carry_out(act).is_done
+
+
+def test_a_recalibrated_champion_keeps_the_fallbacks_of_its_trees(branch):
+    before = read_deployment(branch.settings.models_dir)
+    assert set(before.fallbacks) == set(FALLBACKS)
+    for _ in range(2):  # also one that was made of a recalibrated one
+        assert branch.run("recalibrate", LAST_DAY).success
+        found = read_deployment(branch.settings.models_dir)
+        assert found.champion.version not in ("1", before.previous)
+        assert found.fallbacks == before.fallbacks
+    assert branch.registry.bundle(found.champion.version).manifest.trees_of == "1"
+    branch.registry.roll_back()
+    assert read_deployment(branch.settings.models_dir).fallbacks == before.fallbacks
+    quarantined(branch, "money")
+    noon = start_of(OPEN_DAY) + timedelta(hours=12)
+    with TestClient(create_app(branch.settings, clock=lambda: microseconds(noon))) as client:
+        payment = {
+            "transaction_id": "live-1",
+            "event_timestamp": noon.isoformat(),
+            "card_id": "c1",
+            "terminal_id": "m1",
+            "amount_minor": 900,
+            "currency": "EUR",
+        }
+        answer = client.post("/v1/decisions", json=payment).json()
+    assert (answer["arm"], answer["model_version"]) == ("fallback", "1-without-money")
 
 
 def test_every_signal_can_be_looked_at_in_the_graph(story):

@@ -67,6 +67,16 @@ def test_a_champion_is_deployed_with_its_own_fallbacks_and_a_roll_back_restores_
     assert fallbacks(roles) == OF_ONE
 
 
+def test_a_recalibration_keeps_the_fallbacks_of_its_trees(roles, tmp_path, monkeypatch):
+    monkeypatch.setattr(Roles, "_client", Client("1", "3"))
+    write_small_bundle(tmp_path, "3", trained(1), review=0.4, trees_of="1")
+    roles.promote("1", ANN)
+    roles.promote("3", ANN)
+    assert fallbacks(roles) == OF_ONE
+    roles.roll_back(mandate=ANN)
+    assert fallbacks(roles) == OF_ONE
+
+
 def test_a_challenger_brings_no_fallbacks_of_its_own(roles):
     roles.promote("2", ANN)
     roles.set_challenger("1", ANN)
