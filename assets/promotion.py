@@ -1,5 +1,6 @@
 """The champion: the version that decides, and the catalogue of what it looks at."""
 
+import time
 from dataclasses import dataclass
 
 import dagster as dg
@@ -10,6 +11,7 @@ from assets.evaluation import Comparison
 from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.feature_store import FeatureStore
+from fraud_platform.adapters.heal_runs import ACT_TAG, why_not_finished
 from fraud_platform.adapters.model_bundle import Bundle, load_bundle
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
@@ -54,6 +56,9 @@ def champion(
     """
     if frozen := why_frozen(settings.orders_path):
         raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
+    act_id = context.run.tags.get(ACT_TAG)
+    if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
+        raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
     by = f"dagster run {context.run.run_id}"
     proposal = _followed(model_comparison, by, registry, settings)
     reigning = _reigning(model_comparison, registry)

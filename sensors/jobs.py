@@ -17,9 +17,6 @@ DAY_TAG = "fraud/day"
 CAUSE_TAG = "fraud/cause"
 """Tag of a run that heals: why."""
 
-ACT_TAG = "fraud/act"
-"""Tag of a run that heals: the act of the heal ledger that it is."""
-
 
 def _end_mlflow_run(context: dg.HookContext, events: list[dg.DagsterEvent]) -> object:
     """End the MLflow run with the Dagster run; imported late, MLflow costs seconds to import."""

@@ -1,0 +1,60 @@
+"""Runs that are acts of healing: may they still move a model, and what came of the one they made.
+
+What belongs here: what a ledger and a history say of a run. Starting runs is `sensors.healing`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.model_history import Entry, pending
+from fraud_platform.heal.controller import Outcome
+from fraud_platform.heal.limits import called_off
+from fraud_platform.heal.state import awake
+
+ACT_TAG = "fraud/act"
+"""Tag of a run that heals: the act of the heal ledger that it is."""
+
+
+def why_not_finished(ledger_path: Path, act_id: str | None, now_us: int) -> str | None:
+    """Why a run may not do what it was started for, or None when it may.
+
+    A run takes minutes, and a person may have stopped healing since, or its time was over.
+
+    Args:
+        ledger_path: of the heal ledger.
+        act_id: value of the run's `ACT_TAG`; None: a person or a clock started it.
+        now_us: the clock of the wall, microseconds UTC.
+
+    Raises:
+        HistoryDamagedError: the ledger was edited.
+        UnavailableError: the disk does not answer.
+    """
+    if act_id is None:
+        return None
+    why = called_off(awake(HealLedger(ledger_path).state(), now_us), act_id)
+    return f"{act_id} was called off: {why}" if why else None
+
+
+def learnt(run_id: str, entries: Sequence[Entry]) -> Outcome | None:
+    """What became of the version that a run made; None while a person or a canary decides on it.
+
+    A run that went well has healed nothing if no model of it ever decides.
+
+    Args:
+        run_id: of Dagster; its moves are told as `dagster run <id>`.
+        entries: of the history of models, oldest first.
+    """
+    mine = [n for n, e in enumerate(entries) if e.by == f"dagster run {run_id}" and e.version]
+    if not mine:
+        return Outcome(is_done=False, why=f"run {run_id} gave no version anything to decide")
+    last, since = entries[mine[-1]], entries[mine[0] :]
+    version, now = last.version or "", entries[-1].deployment
+    if any(entry.aliases.get("champion") == version for entry in since):
+        return Outcome(is_done=True, after=version, why=last.why)
+    is_canary = now.challenger is not None and now.challenger.version == version
+    if version in pending(entries) or (is_canary and now.canary_share > 0.0):
+        return None
+    told = [entry.why for entry in since if entry.version == version and entry.why]
+    why = f"version {version} does not decide: {told[-1] if told else 'nobody said why'}"
+    return Outcome(is_done=False, after=version, why=why)
