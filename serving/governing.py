@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_decisions
+from fraud_platform.decision import Thresholds
 from fraud_platform.events import Decision
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.governor import Governor, GovernorPolicy, capped
@@ -24,7 +25,7 @@ from serving.ruling import Resident, Ruling
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
-_Key = tuple[str, tuple[float, ...]]
+_Key = tuple[str, str, Thresholds, tuple[float, ...]]
 
 
 class Governing:
@@ -115,7 +116,7 @@ class Governing:
                 amounts[usable],
                 newest_us,
             )
-        cuts = self._before.get(resident.model.digest)
+        cuts = self._before.get(resident.version)
         if cuts is not None:
             governor.resume(*cuts)
         return governor
@@ -155,5 +156,5 @@ class _Past:
 
 
 def _key(resident: Resident) -> _Key:
-    """What a model's scores depend on."""
-    return resident.model.digest, resident.divisors
+    """What a model's scores and own cuts depend on; trees may come again with other cuts."""
+    return resident.version, resident.model.digest, resident.thresholds, resident.divisors

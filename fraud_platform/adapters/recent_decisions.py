@@ -15,7 +15,7 @@ from fraud_platform.adapters.log_file import LogFile
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 
 _NEWEST = (
-    "SELECT d.features, t.amount_minor, d.event_us, d.model_digest, d.review_cut, d.decline_cut"
+    "SELECT d.features, t.amount_minor, d.event_us, d.model_version, d.review_cut, d.decline_cut"
     " FROM decisions d CROSS JOIN transactions t USING (transaction_id)"
     " WHERE d.score IS NOT NULL AND d.feature_spec_digest = ? ORDER BY d.rowid DESC LIMIT ?"
 )
@@ -29,7 +29,7 @@ class RecentDecisions(NamedTuple):
         features: shape (n, k) in `FEATURE_NAMES` order, NaN where undefined.
         amounts_minor: shape (n,), minor units.
         event_us: shape (n,), microseconds UTC.
-        cuts: model digest -> review and decline cut that its newest decision was taken by.
+        cuts: model version -> review and decline cut that its newest decision was taken by.
     """
 
     features: NDArray[np.float64]
@@ -50,7 +50,7 @@ def recent_decisions(path: Path, count: int) -> RecentDecisions:
     """
     with closing(LogFile(path)) as log, log.snapshot() as connection:
         rows = connection.execute(_NEWEST, (spec_digest(), count)).fetchall()[::-1]
-    cuts = {digest: (review, decline) for *_, digest, review, decline in rows if review is not None}
+    cuts = {name: (review, decline) for *_, name, review, decline in rows if review is not None}
     packed = b"".join(row[0] for row in rows)
     return RecentDecisions(
         np.frombuffer(packed, np.float64).reshape(len(rows), len(FEATURE_NAMES)),

@@ -137,6 +137,23 @@ def test_another_model_is_capped_at_once_by_its_own_scores(governed, start, publ
     assert (report["equal"], code) == (340, 0)
 
 
+def test_the_same_trees_with_other_cuts_are_capped_by_those(
+    governed, start, publish, models, payment, monkeypatch
+):
+    settings = governed()
+    publish("1", review=1.0, decline=1.0)
+    parts, client = start(settings)
+    with client:
+        told = decide(client, payment, range(240))
+        assert {one["decision"] for one in told} == {"approve"}
+        monkeypatch.setitem(models, "2", models["1"])
+        publish("2", **DECLINES_ALL)
+        wait_until(lambda: parts.champion.ruling.version == "2")
+        told = decide(client, payment, range(240, 480))
+    assert sum(one["decision"] != "approve" for one in told) <= 30
+    assert {r.governed for r in records(settings, range(240, 480))} <= {"decline", None}
+
+
 def test_what_healing_orders_holds_at_once(governed, start, publish, payment):
     settings = governed()
     publish("1", **DECLINES_ALL)
