@@ -118,6 +118,7 @@ def lineage(
         training_set_digest=training_set_digest,
         run_id=found.run_id,
         report=found.report.to_dict(),
+        alert_rate_by_hour=found.report.alert_rate_by_hour,
         without=without,
     )
 

@@ -14,6 +14,7 @@ from assets.timing import DAILY, MATURITY_DAYS, day_of, days_back, end_of
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger
+from fraud_platform.adapters.heal_runs import ACT_TAG, why_not_finished
 from fraud_platform.adapters.model_bundle import Bundle, Evidence, Lineage
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
@@ -21,6 +22,7 @@ from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.errors import NoChampionError, NotReadyError
 from fraud_platform.heal.doubt import outside
 from fraud_platform.heal.evidence import Signal
+from fraud_platform.heal.harm import HarmPolicy
 from fraud_platform.recalibration import KNOWN_DAYS, Refreshed, judged_rows, recalibrated
 from fraud_platform.settings import Settings
 
@@ -109,17 +111,18 @@ def recalibrated_champion(
         champion.model.scored(newest)["score"].to_numpy(),
         settings.evaluation,
         settings.calibration,
+        HarmPolicy().max_rise * float(champion.manifest.report.get("alert_rate", 1.0)),
     )
+    _require_wanted(context, settings)  # fitting takes its time
     version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
-    registry.promote(
-        version,
-        Mandate(by=f"dagster run {context.run.run_id}", why="recalibrated"),
-        replacing=champion.manifest.version,
-    )
+    mandate = Mandate(by=f"dagster run {context.run.run_id}", why="recalibrated")
+    follow = registry.propose if settings.promotion.approval_required else registry.promote
+    follow(version, mandate, replacing=champion.manifest.version)
     return dg.MaterializeResult(
         value=Refresh(version, champion.manifest.version, fresh.review, fresh.decline),
         metadata={
-            "fraud/champion_version": version,
+            "fraud/champion_version": registry.alias("champion"),
+            "fraud/version": version,
             "fraud/replaced_version": champion.manifest.version,
             "fraud/review_threshold": fresh.review,
             "fraud/decline_threshold": fresh.decline,
@@ -127,6 +130,12 @@ def recalibrated_champion(
             "fraud/calibrated_on_frauds": fresh.calibration.frauds,
         },
     )
+
+
+def _require_wanted(context: dg.AssetExecutionContext, settings: Settings) -> None:
+    act_id = context.run.tags.get(ACT_TAG)
+    if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
+        raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
 
 
 def _registered(
@@ -153,6 +162,7 @@ def _registered(
         run_id=registry.log_training(champion.model, fresh.report, provenance),
         report={**fresh.report.to_dict(), "alert_rate": fresh.disturbed},
         trees_of=manifest.trees_of or manifest.version,
+        alert_rate_by_hour=fresh.disturbed_by_hour,
     )
     evidence = Evidence(
         calibration=fresh.calibration,

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from fraud_platform.bootstrap import Interval
 from fraud_platform.confusion import Confusion, Judged, confusion
 from fraud_platform.errors import DataContractError
 from fraud_platform.evaluation_curves import EvaluationCurves, evaluation_curves
 from fraud_platform.headlines import HEADLINES, Drawn, Headlines
+from fraud_platform.hourly import shares_by_hour
 from fraud_platform.metrics import Curve, Ranking, card_precision
 from fraud_platform.money import MoneyPolicy, MoneyReport, money_report
 from fraud_platform.proportions import effective_size
@@ -99,6 +101,7 @@ class EvaluationReport:
         decline_threshold: lowest score that is declined; never below `review_threshold`.
         recall: share of frauds at or above `review_threshold`.
         alert_rate: share of transactions at or above `review_threshold`.
+        alert_rate_by_hour: the same by hour of the day, UTC (`hourly.shares_by_hour`).
         cost_per_transaction: what the outcomes cost per transaction, minor units.
         cost_without_model: what approving everything would cost, minor units per transaction.
         fraud_cards: cards with at least one fraud.
@@ -127,6 +130,7 @@ class EvaluationReport:
     decline_threshold: float
     recall: float
     alert_rate: float
+    alert_rate_by_hour: tuple[float, ...]
     cost_per_transaction: float
     cost_without_model: float
     fraud_cards: int
@@ -265,6 +269,9 @@ def evaluate(rows: pl.DataFrame, policy: EvaluationPolicy) -> EvaluationReport:
         decline_threshold=point.decline_threshold,
         recall=review.caught_weight / (review.caught_weight + review.missed_weight),
         alert_rate=(review.caught_weight + review.disturbed_weight) / review.weight,
+        alert_rate_by_hour=shares_by_hour(
+            judged.scores >= point.review_threshold, _hours(rows), judged.weights
+        ),
         cost_per_transaction=money.cost_minor / review.weight,
         cost_without_model=money.without_model_minor / review.weight,
         fraud_cards=_fraud_cards(judged),
@@ -302,6 +309,10 @@ def _require_usable(rows: pl.DataFrame) -> None:
                 f"{weightless} of {rows.height} rows have no finite weight above 0; expected none.",
                 hint="leave out rows whose label could never have become known.",
             )
+
+
+def _hours(rows: pl.DataFrame) -> NDArray[np.int64]:
+    return rows["event_timestamp"].dt.hour().cast(pl.Int64).to_numpy()
 
 
 def _judged(rows: pl.DataFrame) -> Judged:

@@ -15,6 +15,7 @@ from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
 from fraud_platform.errors import LabelsNotMatureError
 from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport, evaluate
 from fraud_platform.features.spec import MONEY_NAMES
+from fraud_platform.hourly import HOURS, scaled
 from fraud_platform.stats.block_budget import FprPolicy, block_budget
 
 KNOWN_DAYS = 14
@@ -40,6 +41,13 @@ class Refreshed:
     decline: float
     disturbed: float
 
+    @property
+    def disturbed_by_hour(self) -> tuple[float, ...]:
+        """`disturbed` by hour of the day, UTC: the rhythm is that of the judged payments."""
+        if not self.report.alert_rate:
+            return (self.disturbed,) * HOURS
+        return scaled(self.report.alert_rate_by_hour, self.disturbed / self.report.alert_rate)
+
 
 def judged_rows(
     features: pl.DataFrame, mature_labels: pl.DataFrame, labels: pl.DataFrame
@@ -61,10 +69,10 @@ def judged_rows(
         is_mature=pl.lit(value=True),
     )
     looked_at = (
-        labels.filter(
-            pl.col("label_source").is_in(_LOOKED_AT), pl.col("verdict").is_in(["fraud", "genuine"])
-        )
+        labels.filter(pl.col("label_source").is_in(_LOOKED_AT))
         .sort("seq")
+        .unique(["transaction_id", "label_source"], keep="last", maintain_order=True)
+        .filter(pl.col("verdict") != "withdrawn")
         .unique("transaction_id", keep="last", maintain_order=True)
         .select(
             "transaction_id",
@@ -84,19 +92,22 @@ def recalibrated(
     newest: NDArray[np.float64],
     evaluation: EvaluationPolicy,
     calibration: CalibrationPolicy,
+    most: float = 1.0,
 ) -> Refreshed:
     """The new maps.
 
     The probability is fitted on all judged payments: audits tell it where it moved. The cuts follow
     from mature labels alone, because audits are of what was disturbed; and they never disturb a
     larger share of the newest payments than the bound on the false positive rate allows without
-    any label (`stats.block_budget`).
+    any label (`stats.block_budget`), nor than was borne of the champion: labels that came of age
+    are of traffic from before the harm, and would call what it disturbs now expected.
 
     Args:
         judged: `judged_rows` with a column `score`.
         newest: scores of the newest payments, shape (n,), n >= 1.
         evaluation: the working point.
         calibration: when a probability may be stated.
+        most: largest share of the newest payments that was borne so far, in [0, 1].
 
     Raises:
         LabelsNotMatureError: no fraud or no genuine payment came of age, or there is no payment.
@@ -110,7 +121,8 @@ def recalibrated(
         calibration,
         judged["weight"].to_numpy(),
     )
-    cap = float(np.quantile(newest, 1.0 - block_budget(FprPolicy()), method="higher"))
+    share = min(block_budget(FprPolicy()), most)
+    cap = float(np.quantile(newest, 1.0 - share, method="higher"))
     review = max(report.review_threshold, float(np.nextafter(cap, 2.0)))
     return Refreshed(
         report=report,

@@ -166,7 +166,11 @@ class HarmWatch(Collector):
         champion = ruling.champion
         if champion is not None and champion.alert_rate is not None:
             # Not by the policy's digest: an order that is to end a harm must not make it forgotten.
-            self._harm.expect(f"{champion.model.digest} {champion.thresholds}", champion.alert_rate)
+            self._harm.expect(
+                f"{champion.model.digest} {champion.thresholds}",
+                champion.alert_rate,
+                champion.alert_rate_by_hour,
+            )
         challenger = ruling.challenger if ruling.has_canary else None
         if champion is None or challenger is None:
             self._harm.compare("", "", 0.5)
@@ -217,6 +221,7 @@ def _payments(answered: Collection[Answered], ruling: Ruling) -> Payments:
             [each.decision.model_digest == watched for each in answered], dtype=bool
         ),
         latency_us=np.array([each.seconds * 1e6 for each in answered]).astype(np.int64),
+        event_us=np.array([each.decision.event_us for each in answered], dtype=np.int64),
         # A decision that no model could take says nothing of the arm that its card is in.
         arms=[
             ruling.arm(each.card_id) if failed else each.decision.arm

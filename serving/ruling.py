@@ -106,6 +106,7 @@ class Resident:
         without: groups of features that it was trained without.
         divisors: what each feature is divided by before the model sees it; (): nothing is.
         alert_rate: share of payments that it reviewed or declined when its cuts were set, or None.
+        alert_rate_by_hour: the same by hour of the day, UTC; () if only the one is known.
     """
 
     version: str
@@ -121,6 +122,7 @@ class Resident:
     without: tuple[str, ...] = ()
     divisors: tuple[float, ...] = ()
     alert_rate: float | None = None
+    alert_rate_by_hour: tuple[float, ...] = ()
 
     def seen(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Recorded rows, shape (n, k), as the model sees them."""
@@ -366,6 +368,7 @@ def resident_of(
         explorer,
         manifest.without,
         alert_rate=manifest.report.get("alert_rate"),
+        alert_rate_by_hour=manifest.alert_rate_by_hour,
     )
     resident.verdicts(check[:1], CHAMPION_ARM)
     resident.explainer.explain(check[:1], model.score(check[:1]))

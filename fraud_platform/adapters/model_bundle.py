@@ -57,6 +57,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
             says nothing of it where there are none.
         trees_of: the version whose trees it has with other cuts, and whose fallbacks stand in for
             it, too; "" for one that was trained itself.
+        alert_rate_by_hour: the report's `alert_rate` by hour of the day, UTC; () in bundles from
+            before it was measured.
     """
 
     review_threshold: float
@@ -67,6 +69,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     report: dict[str, float]
     without: tuple[str, ...] = ()
     trees_of: str = ""
+    alert_rate_by_hour: tuple[float, ...] = ()
 
 
 class Manifest(Lineage, frozen=True, kw_only=True, omit_defaults=True):

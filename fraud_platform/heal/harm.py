@@ -15,6 +15,10 @@ Each signal is a share against a bound, watched by two detectors of `stats.detec
   that stays between bound and level is told harmful and fine in turns, some ten thousand payments
   each.
 
+Criminals keep other hours than customers: of the few payments at night many are disturbed while all
+is well. So the shares of disturbed payments are held against what the champion disturbs at the
+hours of the step's payments, and bounds and levels follow the clock.
+
 Payments of one card come together, and then they are no independent evidence. So a rise of the
 disturbed share counts each card once a step, takes two cards for one, and mixes bets on counts
 (fast: 900 payments for a share that triples) with bets on the mean of a step (sees small changes,
@@ -26,6 +30,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,6 +38,7 @@ from numpy.typing import NDArray
 
 from fraud_platform.heal.evidence import Reading, Signal, Standing
 from fraud_platform.heal.harm_bets import STEP, Bets, Watched, after, each_card_once
+from fraud_platform.hourly import HOURS, hours_of_day
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM, ArmCount, Comparison, worst_report
 from fraud_platform.stats.canary import CanaryReport, Verdict
 
@@ -99,6 +105,7 @@ class Payments:
         disturbed: shape (n,), whether the model would have reviewed or declined, before any cap.
         is_watched: shape (n,), whether the model decided whose rate is expected.
         latency_us: shape (n,), from request to answer.
+        event_us: shape (n,), when they happened, microseconds UTC.
         arms: shape (n,), `rollout` arm by name; None: no canary runs.
         unusable: shape (n,), whether a model was asked and gave no score; None: none was.
 
@@ -110,12 +117,14 @@ class Payments:
     disturbed: NDArray[np.bool_]
     is_watched: NDArray[np.bool_]
     latency_us: NDArray[np.int64]
+    event_us: NDArray[np.int64]
     arms: Sequence[str] | None = None
     unusable: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         told = (self.disturbed, self.is_watched, self.latency_us, self.arms, self.unusable)
-        sizes = {len(each) for each in told if each is not None} | {len(self.cards)}
+        sizes = {len(each) for each in told if each is not None}
+        sizes |= {len(self.cards), len(self.event_us)}
         if len(sizes) > 1:
             raise ValueError(f"found columns of {sorted(sizes)} payments, expected equally many")
 
@@ -126,12 +135,15 @@ class HarmState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: names the model whose rate is expected.
         rate: the share of payments that it is expected to disturb.
+        by_hour: the same by hour of the day, UTC; () if only the one is known, as it was to
+            releases from before.
         watched: by signal.
         comparison: the canary's counts, or None.
     """
 
     model: str
     rate: float
+    by_hour: tuple[float, ...] = ()
     watched: dict[str, Watched]
     comparison: Comparison | None = None
 
@@ -148,34 +160,48 @@ class Harm:
         >>> harm.expect("model", 0.05)
         >>> many = np.arange(3_000)
         >>> harm.observe(Payments(cards=many, disturbed=many % 5 == 0,
-        ...     is_watched=many >= 0, latency_us=many))
+        ...     is_watched=many >= 0, latency_us=many, event_us=many))
         >>> reading = harm.readings(now_us=0)[0]
-        >>> str(reading.signal), str(reading.standing), reading.value, reading.bound
+        >>> str(reading.signal), str(reading.standing), reading.value, round(reading.bound, 4)
         ('disturbed_rate', 'breached', 0.2, 0.0625)
+        >>> harm.expect("owl", 0.05, (0.2, *[0.04] * 23))  # at night it is so while all is well
+        >>> harm.observe(Payments(cards=many, disturbed=many % 5 == 0,
+        ...     is_watched=many >= 0, latency_us=many, event_us=many))
+        >>> reading = harm.readings(now_us=0)[0]
+        >>> str(reading.standing), reading.value, round(reading.bound, 4)
+        ('fine', 0.2, 0.25)
     """
 
     def __init__(self, policy: HarmPolicy, state: HarmState | None = None) -> None:
         self._policy = policy
         self._model = state.model if state else ""
         self._rate = state.rate if state else None
+        self._by_hour = state.by_hour if state else ()
         kept = state.watched if state else {}
         self._watched = {signal: kept.get(signal, Watched()) for signal in _KINDS}
         self._comparison = state.comparison if state else None
         self._seen: dict[tuple[str, str], dict[int, None]] = {}
-        self._left: dict[Signal, tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
+        self._left: dict[Signal, _Told] = {}
 
-    def expect(self, model: str, rate: float) -> None:
+    def expect(self, model: str, rate: float, by_hour: Sequence[float] = ()) -> None:
         """Watch against this model's own rate; of another model than so far, from nothing.
 
         Args:
             model: names the model that decides, e.g. by its digest.
             rate: share of payments that it disturbed when its cuts were set, in [0, 1].
+            by_hour: the same by hour of the day, UTC, 24 shares in [0, 1]; (): at all hours alike.
+
+        Raises:
+            ValueError: a share is outside [0, 1], or there are neither 24 nor none by hour.
         """
-        if not 0.0 <= rate <= 1.0:
-            raise ValueError(f"found an expected rate of {rate}, expected one in [0, 1]")
-        if (model, rate) == (self._model, self._rate):
+        if not all(0.0 <= share <= 1.0 for share in (rate, *by_hour)):
+            raise ValueError(f"found an expected rate of {rate}, expected one in [0, 1], "
+                             "and so at every hour")  # fmt: skip
+        if len(by_hour) not in (0, HOURS):
+            raise ValueError(f"found rates of {len(by_hour)} hours, expected {HOURS} or none")
+        if (model, rate, tuple(by_hour)) == (self._model, self._rate, self._by_hour):
             return
-        self._model, self._rate = model, rate
+        self._model, self._rate, self._by_hour = model, rate, tuple(by_hour)
         for signal in (Signal.DISTURBED_RATE, Signal.QUIET_RATE):
             self._watched[signal] = Watched()
             self._left.pop(signal, None)
@@ -211,8 +237,9 @@ class Harm:
         if self._rate is not None:
             watched = payments.is_watched
             told, cards = payments.disturbed[watched].astype(float), payments.cards[watched]
-            self._count(Signal.DISTURBED_RATE, told, cards)
-            self._count(Signal.QUIET_RATE, told)
+            expected = self._expected(payments.event_us[watched])
+            self._count(Signal.DISTURBED_RATE, told, expected, cards)
+            self._count(Signal.QUIET_RATE, told, expected)
         if self._comparison is not None and payments.arms is not None:
             self._comparison = self._compared(self._comparison, payments, payments.arms)
 
@@ -229,6 +256,7 @@ class Harm:
         return HarmState(
             model=self._model,
             rate=self._rate,
+            by_hour=self._by_hour,
             watched={str(signal): held for signal, held in self._watched.items()},
             comparison=self._comparison,
         )
@@ -243,31 +271,37 @@ class Harm:
         return (*told, _canary_reading(self._comparison, now_us))
 
     def _count(
-        self, signal: Signal, values: NDArray[np.float64], cards: NDArray[np.int64] | None = None
+        self,
+        signal: Signal,
+        values: NDArray[np.float64],
+        expected: NDArray[np.float64] | None = None,
+        cards: NDArray[np.int64] | None = None,
     ) -> None:
         """Take what makes whole steps; the rest waits for the next."""
-        named = np.zeros(len(values), dtype=np.int64) if cards is None else cards
+        shares = np.zeros(len(values)) if expected is None else expected
+        names = np.zeros(len(values), dtype=np.int64) if cards is None else cards
+        told = _Told(values, shares, names)
         if signal in self._left:
-            before, of = self._left[signal]
-            values, named = np.concatenate((before, values)), np.concatenate((of, named))
-        whole = len(values) // STEP * STEP
-        self._left[signal] = values[whole:], named[whole:]
+            told = self._left[signal].plus(told)
+        whole = len(told.values) // STEP * STEP
+        self._left[signal], told = told.some(slice(whole, None)), told.some(slice(whole))
         if whole:
-            raw = values[:whole].reshape(-1, STEP).sum(axis=1)
-            once = raw if cards is None else each_card_once(values[:whole], named[:whole])
-            bets = _KINDS[signal](self._policy, self._expected)
+            raw = told.values.reshape(-1, STEP).sum(axis=1)
+            once = raw if cards is None else each_card_once(told.values, told.cards)
             self._watched[signal] = after(
                 self._watched[signal],
-                bets,
+                _KINDS[signal](self._policy, told.expected.reshape(-1, STEP).mean(axis=1)),
                 raw,
                 once,
                 false_alarm=self._policy.false_alarm,
                 false_relief=self._policy.false_relief,
             )
 
-    @property
-    def _expected(self) -> float:
-        return max(self._rate or 0.0, self._policy.min_rate)
+    def _expected(self, event_us: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of payments at these times, the chance of each to be disturbed."""
+        rates = np.array(self._by_hour or (self._rate or 0.0,) * HOURS)
+        found: NDArray[np.float64] = np.maximum(rates, self._policy.min_rate)
+        return found[hours_of_day(event_us)]
 
     def _compared(self, before: Comparison, payments: Payments, arms: Sequence[str]) -> Comparison:
         failed = payments.unusable
@@ -293,7 +327,8 @@ class Harm:
 
     def _reading(self, signal: Signal, now_us: int) -> Reading:
         held, policy = self._watched[signal], self._policy
-        kind = _KINDS[signal](policy, self._expected)
+        at_once = np.array([max(self._rate or 0.0, policy.min_rate)])
+        first = float(_KINDS[signal](policy, at_once).bound[0])
         standing = Standing.BREACHED if held.is_breached else Standing.FINE
         if held.rows < policy.min_rows and not held.is_breached:
             standing = Standing.BLIND
@@ -302,7 +337,7 @@ class Harm:
             signal=signal,
             standing=standing,
             value=None if standing is Standing.BLIND else held.value,
-            bound=kind.bound,
+            bound=first if held.bound is None else held.bound,
             rows=held.rows,
             measured_us=now_us,
             details={"evidence": held.log_evidence, "decides_at": alarm_at},
@@ -310,19 +345,43 @@ class Harm:
         )
 
 
-def _most(share: float) -> float:
-    return min(share, _LARGEST_BOUND)
+class _Told(NamedTuple):
+    """Of each payment: whether it is an event, what was expected of it, and its card."""
+
+    values: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    cards: NDArray[np.int64]
+
+    def plus(self, after: "_Told") -> "_Told":
+        return _Told(
+            np.concatenate((self.values, after.values)),
+            np.concatenate((self.expected, after.expected)),
+            np.concatenate((self.cards, after.cards)),
+        )
+
+    def some(self, rows: slice) -> "_Told":
+        return _Told(self.values[rows], self.expected[rows], self.cards[rows])
 
 
-_KINDS: Mapping[Signal, Callable[[HarmPolicy, float], Bets]] = {
-    Signal.DISTURBED_RATE: lambda p, rate: Bets(
-        _most(p.max_rise * rate), _most(p.relief_rise * rate), has_clusters=True
+def _most(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.minimum(shares, _LARGEST_BOUND)
+
+
+def _always(bound: float, relief: float, steps: int) -> Bets:
+    return Bets(np.full(steps, bound), np.full(steps, relief))
+
+
+_KINDS: Mapping[Signal, Callable[[HarmPolicy, NDArray[np.float64]], Bets]] = {
+    Signal.DISTURBED_RATE: lambda p, rates: Bets(
+        _most(p.max_rise * rates), _most(p.relief_rise * rates), has_clusters=True
     ),
-    Signal.QUIET_RATE: lambda p, rate: Bets(p.max_fall * rate, p.relief_fall * rate, is_fall=True),
-    Signal.ERRORS: lambda p, _: Bets(p.max_errors, p.relief_errors),
-    Signal.LATENCY: lambda p, _: Bets(p.max_slow, p.relief_slow),
+    Signal.QUIET_RATE: lambda p, rates: Bets(
+        p.max_fall * rates, p.relief_fall * rates, is_fall=True
+    ),
+    Signal.ERRORS: lambda p, rates: _always(p.max_errors, p.relief_errors, rates.size),
+    Signal.LATENCY: lambda p, rates: _always(p.max_slow, p.relief_slow, rates.size),
 }
-"""Signal -> its bets, from the policy and the expected rate."""
+"""Signal -> its bets, from the policy and the rate expected of each step."""
 
 
 def _why(signal: Signal, standing: Standing, held: Watched, policy: HarmPolicy) -> str:

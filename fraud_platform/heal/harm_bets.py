@@ -30,12 +30,14 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
         logs: ln of what each bet of the detector in turn holds: of the alarm, or of the relief.
         is_breached: which of the two it is.
         recent: shares of the last steps, the newest last.
+        bounds: what was tolerated in each of them; () from a release that knew one bound.
     """
 
     rows: int = 0
     logs: tuple[float, ...] = ()
     is_breached: bool = False
     recent: tuple[float, ...] = ()
+    bounds: tuple[float, ...] = ()
 
     @property
     def log_evidence(self) -> float:
@@ -47,20 +49,25 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
         """The mean share of the last steps, or None before the first."""
         return math.fsum(self.recent) / len(self.recent) if self.recent else None
 
+    @property
+    def bound(self) -> float | None:
+        """The mean of what was tolerated in the last steps, or None before the first."""
+        return math.fsum(self.bounds) / len(self.bounds) if self.bounds else None
+
 
 @dataclass(frozen=True)
 class Bets:
     """What one signal bets on.
 
     Attributes:
-        bound: the share that is tolerated.
-        relief: the share that a harm is surely off when it is over.
+        bound: the share that is tolerated, of each step; shape (steps,).
+        relief: the share that a harm is surely off when it is over, of each step; shape (steps,).
         is_fall: whether less is harm.
         has_clusters: whether events come together.
     """
 
-    bound: float
-    relief: float
+    bound: NDArray[np.float64]
+    relief: NDArray[np.float64]
     is_fall: bool = False
     has_clusters: bool = False
 
@@ -81,7 +88,7 @@ class Bets:
 
 
 def _counts(
-    seen: NDArray[np.float64], share: float, ratios: Sequence[float]
+    seen: NDArray[np.float64], share: NDArray[np.float64], ratios: Sequence[float]
 ) -> NDArray[np.float64]:
     return count_factors(seen / TOGETHER, STEP * share / TOGETHER, ratios)
 
@@ -127,5 +134,9 @@ def after(
             logs, is_breached = (), not is_breached
     recent = (*held.recent, *(raw / STEP).tolist())[-_WINDOW:]
     return Watched(
-        rows=held.rows + STEP * len(raw), logs=logs, is_breached=is_breached, recent=recent
+        rows=held.rows + STEP * len(raw),
+        logs=logs,
+        is_breached=is_breached,
+        recent=recent,
+        bounds=(*held.bounds, *bets.bound.tolist())[-_WINDOW:],
     )

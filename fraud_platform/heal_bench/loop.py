@@ -18,7 +18,7 @@ from fraud_platform.heal.controller import answer, decide
 from fraud_platform.heal.harm import Harm, HarmPolicy, Payments
 from fraud_platform.heal.policy import HealPolicy, policy_from
 from fraud_platform.heal.records import Kind, Record
-from fraud_platform.heal.reference import MonitorPolicy
+from fraud_platform.heal.reference import MonitorPolicy, event_us
 from fraud_platform.heal.state import START, State, fold
 from fraud_platform.heal_bench.dealt import Dealt
 from fraud_platform.heal_bench.plant import Plant
@@ -96,6 +96,7 @@ class _Loop:
         self._ids = stage.sent["transaction_id"].to_list()
         self._cards = stage.sent["card_id"].rank("dense").to_numpy().astype(np.int64)
         self._amounts = stage.sent["amount_minor"].to_numpy()
+        self._event_us = event_us(stage.sent)
 
     def step(self, begin: int, end: int) -> None:
         """Decide some payments; tick where one is due."""
@@ -127,7 +128,8 @@ class _Loop:
                 plant.now_us,
             )
         # Not of a fallback: an order that is to end a harm must not make it forgotten.
-        self._harm.expect(plant.champion.name, plant.champion.rate)
+        champion = plant.champion
+        self._harm.expect(champion.name, champion.rate, champion.rate_by_hour)
 
     def _decide(self, begin: int, end: int) -> None:
         plant, dealt, rows = self.plant, self.journal.dealt, slice(begin, end)
@@ -143,8 +145,8 @@ class _Loop:
         dealt.blocked[rows] = dealt.would[rows]
         for row in np.flatnonzero(dealt.would[rows]) + begin:
             self._explore(int(row))
-        event_us = stage.arrived_us[rows]
-        self._governor.observe(scores, probabilities, self._amounts[rows], event_us)
+        arrived_us = stage.arrived_us[rows]
+        self._governor.observe(scores, probabilities, self._amounts[rows], arrived_us)
         if self._governor.cuts.is_held:
             self.journal.held.append(end)
         self._count(rows, own, fails, is_shed=is_shed)
@@ -160,6 +162,7 @@ class _Loop:
                 disturbed=own[sound],
                 is_watched=np.ones(int(sound.sum()), dtype=bool),
                 latency_us=latency[sound],
+                event_us=self._event_us[rows][sound],
             ),
             refused=int(fails.sum()),
         )

@@ -24,6 +24,7 @@ from fraud_platform.fallbacks import GROUPS, without
 from fraud_platform.features.declaration import KEYS
 from fraud_platform.features.engines import Compute, Engine, compute_by
 from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.hourly import shares_by_hour
 from fraud_platform.metrics import threshold_at_fpr
 from fraud_platform.model import Model, ModelPolicy, matrix, refit
 from fraud_platform.simulation.fraud import ChargebackDelay
@@ -103,6 +104,7 @@ class Arm:
         calibration: its probabilities.
         thresholds: its own cuts; what reaches them is blocked.
         rate: share of payments that they disturbed where they were cut.
+        rate_by_hour: the same by hour of the day, UTC.
         distortion: what is wrong with it, or None.
     """
 
@@ -111,6 +113,7 @@ class Arm:
     calibration: Calibration
     thresholds: Thresholds
     rate: float
+    rate_by_hour: tuple[float, ...]
     distortion: Distortion | None = field(default=None, compare=False)
 
     def score(self, features: NDArray[np.float32]) -> Floats:
@@ -133,6 +136,11 @@ class Rows:
     features: NDArray[np.float32]
     is_fraud: Bools
     weight: Floats
+
+    @property
+    def hours(self) -> Ints:
+        """Hour of the day, UTC, of each row: a feature; shape (n,)."""
+        return self.features[:, FEATURE_NAMES.index("transaction_hour_of_day")].astype(np.int64)
 
     def some(self, rows: Bools | Ints | slice) -> "Rows":
         """These rows."""
@@ -251,7 +259,8 @@ def cut(name: str, model: Model, judged: Rows) -> Arm:
     seen = slice(None) if np.ptp(judged.weight) == 0.0 else drawn
     calibration = calibrate(judged.is_fraud[seen], scores[seen], CalibrationPolicy())
     rate = float(np.average(scores >= threshold, weights=judged.weight))
-    return Arm(name, model, calibration, Thresholds(threshold, threshold), rate)
+    by_hour = shares_by_hour(scores >= threshold, judged.hours, judged.weight)
+    return Arm(name, model, calibration, Thresholds(threshold, threshold), rate, by_hour)
 
 
 def feature_table(frame: pl.DataFrame, *, since: datetime) -> pl.DataFrame:

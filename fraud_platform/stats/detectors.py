@@ -127,7 +127,9 @@ def count_factors(
 
 
 def mean_factors(
-    seen: NDArray[np.float64] | float, mean: float, bets: Sequence[float] = BETS
+    seen: NDArray[np.float64] | float,
+    mean: NDArray[np.float64] | float,
+    bets: Sequence[float] = BETS,
 ) -> NDArray[np.float64]:
     """Factors for a mean in [0, 1] against its bound: 1 + lambda (x - mu), as logarithms.
 
@@ -138,7 +140,8 @@ def mean_factors(
     Args:
         seen: x, shape (...) or one number, in [0, 1]: the mean of a step, for instance the share
             blocked of 100 payments. To find a fall pass 1 - x and 1 - mu.
-        mean: mu, the largest mean that is normal, in (0, 1).
+        mean: mu, the largest mean that is normal, in (0, 1); shape (...) or one number, because it
+            may differ from step to step.
         bets: lambda as shares of the largest stake 1 / mu, in (0, 1).
 
     Returns:
@@ -155,11 +158,12 @@ def mean_factors(
         [0.223, 0.405]
     """
     stakes, shares = np.asarray(bets, dtype=np.float64), np.asarray(seen, dtype=np.float64)
-    if not (0.0 < mean < 1.0 and np.all((stakes > 0.0) & (stakes < 1.0))):
+    bound = np.asarray(mean, dtype=np.float64)[..., None]
+    if not (np.all((bound > 0.0) & (bound < 1.0)) and np.all((stakes > 0.0) & (stakes < 1.0))):
         raise ValueError(f"found mean={mean} and bets={tuple(bets)}, expected all in (0, 1)")
     if not np.all((shares >= 0.0) & (shares <= 1.0)):
         raise ValueError("found a mean outside [0, 1], or not a number, expected all in [0, 1]")
-    return np.log1p(stakes / mean * (shares[..., None] - mean))
+    return np.log1p(stakes / bound * (shares[..., None] - bound))
 
 
 def log_evidence(factors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -102,6 +102,9 @@ def test_every_rate_follows_from_the_counts_in_the_report(rows):
     assert report.frauds == review.caught + review.missed
     assert report.recall == caught / (caught + missed)
     assert report.alert_rate == (caught + review.disturbed_weight) / everything
+    weights = rows["weight"].to_numpy() if "weight" in rows.columns else np.ones(rows.height)
+    by_hour = np.array(report.alert_rate_by_hour)[rows["event_timestamp"].dt.hour().to_numpy()]
+    assert np.average(by_hour, weights=weights) == pytest.approx(report.alert_rate)
     assert report.value_detection_rate == review.caught_minor / (
         review.caught_minor + review.missed_minor
     )

@@ -4,19 +4,23 @@ import pytest
 from fraud_platform.heal.evidence import Signal, Standing
 from fraud_platform.heal.harm import Harm, HarmPolicy, HarmState, Payments
 from fraud_platform.heal.harm_bets import STEP, Watched
+from fraud_platform.hourly import hours_of_day, shares_by_hour
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
 from tests.error_rates import at_least
 
 EXPECTED = 0.05
 
 
-def payments(disturbed, cards=None, *, slow=None, watched=None, arms=None, unusable=None):
+def payments(
+    disturbed, cards=None, *, slow=None, watched=None, arms=None, unusable=None, event_us=None
+):
     count = len(disturbed)
     return Payments(
         cards=np.arange(count) if cards is None else cards,
         disturbed=np.asarray(disturbed, dtype=bool),
         is_watched=np.ones(count, dtype=bool) if watched is None else watched,
         latency_us=np.where(slow, 10**6, 0) if slow is not None else np.zeros(count, dtype=int),
+        event_us=np.zeros(count, dtype=int) if event_us is None else event_us,
         arms=arms,
         unusable=unusable,
     )
@@ -36,6 +40,39 @@ def bursts(rng, rate, count, part, mean):
         places = places[places < count].astype(int)
         disturbed[places], cards[places] = True, 10**6 + card
     return payments(disturbed, cards)
+
+
+VOLUME = np.array([2] * 4 + [5, 12, 27, 44, *[52] * 12, 35, 21, 11, 6])
+"""Payments of the simulated world by hour of the day, in thousandths of a day or so."""
+BY_HOUR = np.array([0.25] * 5 + [0.12, 0.07, 0.05, *[0.043] * 12, 0.05, 0.08, 0.13, 0.15])
+"""What a champion disturbs there: frauds come at all hours, genuine payments by day."""
+
+
+def days_of(rng, count, factor=1.0, part=0.0):
+    """Payments with the rhythm of a day, 12,500 each; a part of the disturbed comes in bursts."""
+    hours = np.arange(count) // 12_500 * 24 + rng.choice(24, count, p=VOLUME / VOLUME.sum())
+    event_us = np.sort(hours * 3_600_000_000 + rng.integers(0, 3_600_000_000, count))
+    chance = factor * BY_HOUR[event_us // 3_600_000_000 % 24]
+    disturbed, cards = rng.random(count) < chance * (1 - part), rng.integers(0, 10**9, count)
+    for first in np.flatnonzero(rng.random(count) < chance * part / 4):
+        burst = slice(first, first + 60 * int(rng.geometric(1 / 4)), 60)
+        disturbed[burst], cards[burst] = True, -first
+    return payments(disturbed, cards, event_us=event_us)
+
+
+def steps_of(told, step=STEP):
+    for first in range(0, len(told.disturbed), step):
+        rows = slice(first, first + step)
+        yield payments(told.disturbed[rows], told.cards[rows], event_us=told.event_us[rows])
+
+
+def harm_by_hour(rng, part=0.0):
+    """It expects what a champion's test rows say, not the truth."""
+    test = days_of(rng, 50_000, part=part)
+    by_hour = shares_by_hour(test.disturbed, hours_of_day(test.event_us), np.ones(50_000))
+    harm = Harm(HarmPolicy())
+    harm.expect("model", float(test.disturbed.mean()), by_hour)
+    return harm
 
 
 def harm_of(*, rate=EXPECTED):
@@ -77,6 +114,52 @@ def test_a_healthy_share_that_wobbles_and_clusters_alarms_nowhere(rate, part, me
         for _ in range(10):
             harm.observe(bursts(rng, rate, 30_000, part, mean))
             assert all(r.standing is not Standing.BREACHED for r in harm.readings(0))
+
+
+def breaches(harm, told):
+    """Which of the two shares was called harmful, and when, in payments."""
+    found = []
+    for count, step in enumerate(steps_of(told, 1_000), 1):
+        harm.observe(step)
+        found += [
+            (r.signal, 1_000 * count) for r in harm.readings(0)[:2] if r.standing == "breached"
+        ]
+    return found
+
+
+@pytest.mark.parametrize("part", [0.0, 0.4])
+@pytest.mark.parametrize("seed", range(at_least(2) // 100 + 1))
+def test_nights_on_which_much_is_disturbed_are_no_harm_where_they_are_expected(seed, part):
+    rng = np.random.default_rng(seed)
+    assert breaches(harm_by_hour(rng, part), days_of(rng, 200_000, part=part)) == []
+
+
+def test_nights_on_which_much_is_disturbed_are_harm_to_who_expects_one_rate():
+    rng = np.random.default_rng(0)
+    assert breaches(harm_of(rate=0.052), days_of(rng, 100_000))
+
+
+@pytest.mark.parametrize("begin", [0, 6_000], ids=["at-night", "by-day"])
+@pytest.mark.parametrize(("factor", "within"), [(3.5, 1_000), (1.8, 9_000), (0.1, 3_000)])
+def test_harm_is_found_as_soon_at_any_hour(factor, within, begin):
+    found = []
+    for seed in range(7):
+        rng = np.random.default_rng(seed)
+        harm, told = harm_by_hour(rng), days_of(rng, 25_000, factor)
+        batches = list(steps_of(told))[begin // STEP :]
+        signal = Signal.DISTURBED_RATE if factor > 1.0 else Signal.QUIET_RATE
+        found.append(waits(harm, signal, batches, Standing.BREACHED))
+    assert np.median(found) <= within
+
+
+def test_harm_is_not_over_at_night_but_when_it_ends():
+    rng = np.random.default_rng(4)
+    harm = harm_by_hour(rng)
+    bad = breaches(harm, days_of(rng, 50_000, 1.8))
+    assert len(bad) >= 50 - 9
+    assert (
+        waits(harm, Signal.DISTURBED_RATE, steps_of(days_of(rng, 12_500)), Standing.FINE) <= 5_000
+    )
 
 
 @pytest.mark.parametrize(("rate", "within"), [(0.31, 500), (0.18, 1_000), (1.8 * EXPECTED, 9_000)])
@@ -204,6 +287,22 @@ def test_what_another_release_left_costs_its_evidence_and_nothing_else():
     assert told[Signal.DISTURBED_RATE].rows == STEP
 
 
+def test_what_a_release_that_knew_one_rate_left_goes_on_under_it():
+    import msgspec
+
+    harm = harm_of()
+    harm.observe(share(np.random.default_rng(11), 0.18, 3_000))
+    left = msgspec.to_builtins(harm.state)
+    del left["by_hour"]
+    for held in left["watched"].values():
+        del held["bounds"]
+    again = Harm(HarmPolicy(), msgspec.convert(left, HarmState))
+    again.expect("model", EXPECTED)
+    before, after = harm.readings(5)[0], again.readings(5)[0]
+    assert (after.standing, after.details) == (before.standing, before.details)
+    assert after.bound == pytest.approx(before.bound)
+
+
 def test_a_canary_is_compared_by_cards_and_another_one_inherits_nothing():
     harm = harm_of()
     harm.compare("2 over 1", "2", 0.5)
@@ -237,3 +336,5 @@ def test_columns_of_different_lengths_and_policies_out_of_order_are_refused():
             HarmPolicy(**wrong)
     with pytest.raises(ValueError, match="expected"):
         harm_of(rate=1.5)
+    with pytest.raises(ValueError, match="found rates of 7 hours, expected 24 or none"):
+        harm_of().expect("model", EXPECTED, [EXPECTED] * 7)

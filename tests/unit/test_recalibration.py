@@ -51,6 +51,8 @@ def test_scores_that_all_moved_up_are_cut_higher() -> None:
     assert found.review > found.report.review_threshold
     assert found.disturbed <= 0.049
     assert found.decline >= found.review
+    assert np.mean(found.disturbed_by_hour) == pytest.approx(found.disturbed, rel=0.05)
+    assert max(found.disturbed_by_hour) > min(found.disturbed_by_hour) > 0.0
 
 
 def test_the_probability_follows_the_judged_payments() -> None:
@@ -77,6 +79,29 @@ def test_younger_payments_count_only_if_somebody_looked() -> None:
     assert found["is_fraud"].to_list() == [False, False]
     assert found["weight"].to_list() == [2.0, 1.0]
     assert found["is_mature"].to_list() == [True, False]
+
+
+def test_a_verdict_that_was_withdrawn_counts_for_nothing() -> None:
+    mature = pl.DataFrame({"transaction_id": ["t0"], "is_fraud": [False], "propensity": [1.0]})
+    labels = pl.DataFrame(
+        {
+            "seq": [1, 2, 3, 4, 5],
+            "transaction_id": ["t1", "t1", "t2", "t2", "t2"],
+            "verdict": ["fraud", "withdrawn", "fraud", "genuine", "withdrawn"],
+            "label_source": ["audit", "audit", "audit", "analyst", "analyst"],
+        }
+    )
+    found = judged_rows(payments(3), mature, labels).sort("transaction_id")
+    assert found["transaction_id"].to_list() == ["t0", "t2"]
+    assert found["is_fraud"].to_list() == [False, True]
+
+
+def test_old_labels_do_not_make_expected_what_a_harm_disturbs_now() -> None:
+    rows = judged(np.random.default_rng(1))
+    newest = np.clip(np.random.default_rng(2).beta(2, 8, 3_000) + 0.1, 0.0, 1.0)
+    found = recalibrated(rows, newest, EVALUATION, CalibrationPolicy(), 0.02)
+    assert found.review > found.report.review_threshold
+    assert found.disturbed <= 0.02
 
 
 def test_without_any_payment_there_is_nothing_to_cut() -> None:
