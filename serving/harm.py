@@ -175,8 +175,12 @@ class HarmWatch(Collector):
         if champion is None or challenger is None:
             self._harm.compare("", "", 0.5)
         else:
+            # The digest of its trees does not name a model: they may come again with other cuts.
             key = comparison_key(
-                challenger.model.digest, champion.model.digest, champion.policy_digest
+                challenger.version,
+                challenger.policy_digest,
+                champion.version,
+                champion.policy_digest,
             )
             traffic = compared_traffic(ruling.canary_share)
             self._harm.compare(key, challenger.version, traffic)
@@ -211,14 +215,14 @@ def _payments(answered: Collection[Answered], ruling: Ruling) -> Payments:
     champion = ruling.champion
     # Where no model decides, or one whose rate nobody knows, there is nothing to compare with.
     is_known = champion is not None and champion.alert_rate is not None
-    watched = ruling.model_digest if is_known else ""
+    watched = ruling.version if is_known else ""
     unusable = [each.decision.score is None and UNUSABLE_SCORE in each.decision.reasons
                 for each in answered]  # fmt: skip
     return Payments(
         cards=np.array([hash(each.card_id) for each in answered], dtype=np.int64),
         disturbed=np.array([would_disturb(each.decision) for each in answered], dtype=bool),
         is_watched=np.array(
-            [each.decision.model_digest == watched for each in answered], dtype=bool
+            [each.decision.model_version == watched for each in answered], dtype=bool
         ),
         latency_us=np.array([each.seconds * 1e6 for each in answered]).astype(np.int64),
         event_us=np.array([each.decision.event_us for each in answered], dtype=np.int64),

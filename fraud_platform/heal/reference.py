@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.spec import CALENDAR_NAMES, MONEY_NAMES
 from fraud_platform.heal.evidence import Reading, Signal, Standing
 from fraud_platform.proportions import wilson
@@ -198,11 +199,11 @@ class Reference:
 
     @cached_property
     def quantities(self) -> dict[str, Floats]:
-        """What has a unit -> its known values, sorted: the amount as sent, and features of it."""
+        """The amount as sent, and every feature that rests on amounts -> known values, sorted."""
         told = {AMOUNT: self.amounts}
         if self.features is not None:
-            for name in MONEY_NAMES[1:]:
-                if name in self.features.columns:
+            for name in GROUPS["money"]:
+                if name != AMOUNT and name in self.features.columns:
                     values = floats(self.features[name])
                     told[name] = np.sort(values[~np.isnan(values)])
         return told

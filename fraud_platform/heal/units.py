@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fraud_platform.features.spec import MONEY_NAMES
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import Floats, MonitorPolicy, blind, standing_of
 from fraud_platform.stats.drift_measures import ks_sorted
 
 EXPONENTS = (-3, -2, -1, 1, 2, 3)
+WHOLE = 0.98
+"""Share of the values from which on all of them are taken to be in the other unit."""
 _OUTERMOST = 0.0005
 _FEWEST_BEYOND = 30
 _LEAST_REFERENCE = 1_000
@@ -76,20 +79,22 @@ def units(
     """The units of all quantities that both know.
 
     Args:
-        reference: feature -> its known values, shape (n,), sorted.
+        reference: feature that rests on amounts -> its known values, shape (n,), sorted.
         current: feature -> values of the window, shape (m,), NaN for unknown.
         policy: as in `changed_unit`.
 
     Returns:
         UNITS; subjects are the features in another unit, most surely first; of the first, details
-        say `factor`, `share` and `ks_after`. Value is its share.
+        say `factor`, `share` and `ks_after`, and `left` how many features moved that a division by
+        the factor does not bring back: means over a month that mix both units, and ratios to them.
+        Value is the share.
     """
     found: dict[str, Unit] = {}
     shared = [name for name in reference if name in current]
     rows = max((current[name].size for name in shared), default=0)
     if rows < policy.min_rows:
         return blind(Signal.UNITS, f"{rows} payments tell no unit", rows)
-    for name in shared:
+    for name in (n for n in shared if n in MONEY_NAMES):
         now = current[name]
         unit = changed_unit(reference[name], now[~np.isnan(now)], policy)
         if unit is not None:
@@ -105,6 +110,7 @@ def units(
         )
     ordered = sorted(found, key=lambda name: (-found[name].share, found[name].after))
     first = found[ordered[0]]
+    left = sum(_is_left(reference[n], current[n], found.get(n), first, policy) for n in shared)
     return Reading(
         signal=Signal.UNITS,
         standing=standing_of(is_breached=True),
@@ -117,9 +123,20 @@ def units(
             "share": first.share,
             "ks_before": first.before,
             "ks_after": first.after,
+            "left": float(left),
         },
         why=f"{ordered[0]}: {first.share:.0%} are {first.factor:g} times what they were",
     )
+
+
+def _is_left(
+    usual: Floats, now: Floats, unit: Unit | None, first: Unit, policy: MonitorPolicy
+) -> bool:
+    """Whether a feature has moved and a division by the first one's factor does not mend it."""
+    known = np.sort(now[~np.isnan(now)])
+    if unit is not None and unit.factor == first.factor and unit.share >= WHOLE:
+        return False
+    return bool(ks_sorted(usual, known) > policy.max_unit_distance)
 
 
 def _fitted(usual: Floats, now: Floats, factor: float, before: float) -> Unit | None:

@@ -29,7 +29,7 @@ from fraud_platform.label_delays import ANY
 from fraud_platform.labels import LabelPolicy
 from fraud_platform.schemas import UTC_MICROSECONDS
 
-_LOOK_ROWS = 1_000
+_LOOK_ROWS = 500
 """Payments are looked at again after so many,"""
 _SLOW_ROWS = 5_000
 """and labels, audits and parity after so many."""

@@ -8,7 +8,7 @@ from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
 MINUTE_US = 60_000_000
 T0 = 1_772_000_000_000_000
 DETAILS = {
-    Signal.UNITS: {"factor": 100.0, "ks_after": 0.02, "share": 1.0},
+    Signal.UNITS: {"factor": 100.0, "ks_after": 0.02, "share": 1.0, "left": 0.0},
 }
 SUBJECTS = {Signal.UNITS: ("transaction_amount",), Signal.NULLS: ("amount_minor",)}
 

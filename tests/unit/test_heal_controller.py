@@ -107,10 +107,12 @@ def test_a_healed_unit_change_is_verified_then_taken_back_when_the_producer_mend
     assert not home.state.orders
 
 
-def test_half_of_the_values_in_another_unit_are_not_divided():
+@pytest.mark.parametrize("unmended", [{"share": 0.5}, {"left": 3.0}], ids=["half", "means-too"])
+def test_values_are_not_divided_while_not_all_of_them_or_of_what_rests_on_them_are_mended(unmended):
     home, now = Home(), evidence(*CENTS, minute=10)
-    half = replace(now.readings[S.UNITS], details={"factor": 100.0, "ks_after": 0.02, "share": 0.5})
-    home.tick(*CENTS, readings={**now.readings, S.UNITS: half})
+    details = {**now.readings[S.UNITS].details, **unmended}
+    partly = replace(now.readings[S.UNITS], details=details)
+    home.tick(*CENTS, readings={**now.readings, S.UNITS: partly})
     assert home.did() == [A.FREEZE_LEARNING, A.QUARANTINE]
     assert "share >= 0.98" in home.last(Kind.SKIPPED).why
 

@@ -3,12 +3,14 @@
 from datetime import timedelta
 from functools import cache
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fraud_platform.heal.evidence import TIERS, Reading, Signal, Standing, Tier
 from fraud_platform.heal.monitors import Window, payment_readings
 from fraud_platform.heal.reference import MonitorPolicy, Reference
+from fraud_platform.heal.units import units
 from fraud_platform.simulation.scenarios import Scenario, inject
 from fraud_platform.simulation.world import World, simulate
 
@@ -53,6 +55,15 @@ def test_a_change_of_unit_is_named_with_its_factor_and_share(strength: float) ->
     assert found.details["factor"] == 100.0
     assert found.details["share"] == pytest.approx(strength, abs=0.05)
     assert found.details["ks_after"] < 0.05
+
+
+def test_means_that_mix_two_units_are_left_over_when_amounts_are_divided() -> None:
+    usual = np.sort(np.exp(np.random.default_rng(1).normal(3, 1, 5_000)))
+    names = ("transaction_amount", "card_amount_mean_30d", "card_amount_over_mean_30d")
+    reference = dict.fromkeys(names, usual)
+    for mean, ratio, left in ((100, 1, 0), (25, 4, 2), (1, 100, 1)):
+        cents = dict(zip(names, (100 * usual, mean * usual, ratio * usual), strict=True))
+        assert units(reference, cents, MonitorPolicy()).details["left"] == left
 
 
 @pytest.mark.parametrize("strength", [0.3 / 0.8, 1.0], ids=["30-percent", "80-percent"])

@@ -156,3 +156,18 @@ def test_arms_are_compared_by_cards_beside_their_control(quick, models, payment)
     assert seen.canary.disturbed == seen.canary.payments
     assert seen.control.disturbed < seen.control.payments / 2
     assert standings(live)[Signal.CANARY] is Standing.BREACHED
+
+
+def test_evidence_of_a_challenger_is_not_held_against_the_same_trees_with_other_cuts(quick, models):
+    def deploy(version, cut):
+        path = write_small_bundle(quick.models_dir, version, models["2"], review=cut, decline=1.0)
+        roles = {"champion": pointer_to(champion), "challenger": pointer_to(path)}
+        write_deployment(quick.models_dir, Deployment(**roles, canary_share=0.5))
+
+    champion = write_small_bundle(quick.models_dir, "1", models["1"])
+    deploy("2", 0.0)
+    with TestClient(create_app(quick)):
+        before = told(quick, lambda live: live.comparison).comparison
+        deploy("3", 0.9)
+        after = told(quick, lambda live: live.comparison and live.comparison.candidate == "3")
+    assert after.comparison.key != before.key
