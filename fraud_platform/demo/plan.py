@@ -72,6 +72,8 @@ class Plan:
             "labels": {"maturity_days": self.maturity_days},
             "training": {"train_days": _TRAIN_DAYS, **slices},
             "model": {"trials": 3, "validation_days": 4, "validation_gap_days": 2},
+            # The machine is busy training beside the scorer; slow answers are not this story.
+            "harm": {"slow_ms": 5_000.0},
             # Only harm may call for a retraining here, so that the story has one cause.
             "retraining": {
                 "learn_after_days": _learn_after(self.maturity_days),
