@@ -56,6 +56,39 @@ def shares_by_hour(
     return scaled(drawn.tolist(), whole / max(float(rows @ drawn / rows.sum()), 1e-300))
 
 
+def matched(
+    reference: NDArray[np.int64], window: NDArray[np.int64], fewest: int
+) -> NDArray[np.float64] | None:
+    """What a reference row of each hour counts, so that the reference has the window's hours.
+
+    Rows of unequal weights say less than so many equal ones, so the weights add up to the number of
+    equal rows that would say as much, and the matched counts err like counts. Hours that the
+    reference never saw match nothing.
+
+    Args:
+        reference: shape (n,), hours of the day.
+        window: shape (m,), hours of the day.
+        fewest: such rows; None where there are fewer.
+
+    Returns:
+        Shape (24,).
+
+    Examples:
+        >>> night, day = np.zeros(300, dtype=int), np.full(900, 12)
+        >>> weights = matched(np.concatenate([night, day]), night, 100)
+        >>> float(weights[0]), float(weights[12])
+        (1.0, 0.0)
+        >>> matched(day, night, 100) is None
+        True
+    """
+    there, wanted = (np.bincount(hours, minlength=HOURS) for hours in (reference, window))
+    weights = np.where(there > 0, wanted / np.maximum(there, 1), 0.0)
+    if not (whole := float(weights @ there)):
+        return None
+    rows = whole**2 / float(weights**2 @ there)
+    return weights * (rows / whole) if rows >= fewest else None
+
+
 def scaled(shares: Sequence[float], factor: float) -> tuple[float, ...]:
     """The shares times a factor, none above 1.
 

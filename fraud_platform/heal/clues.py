@@ -30,6 +30,7 @@ from fraud_platform.stats.drift_measures import (
     side_by_side,
     stability_index,
     tally,
+    weighted,
 )
 from fraud_platform.stats.sequential import share_evidence
 
@@ -39,7 +40,8 @@ def feature_shift(
 ) -> Reading:
     """Which inputs are distributed otherwise, beyond chance and by how much?
 
-    Debiased PSI of every feature but those of the calendar, and of every category of the payment.
+    Debiased PSI of every feature but those of the calendar, and of every category of the payment,
+    against the same hours of the reference's days: nights look otherwise, and no night is a shift.
     A shift is written down from `noted_psi` on where chance does not explain it (Benjamini and
     Hochberg over all inputs), and is a clue from `major_psi` on.
 
@@ -69,17 +71,18 @@ def feature_shift(
     )
 
 
-def score_shift(reference: Reference, scores: Floats) -> Reading:
+def score_shift(reference: Reference, window: pl.DataFrame, scores: Floats) -> Reading:
     """Are the scores distributed otherwise? Nearly blind to the tail, where decisions are made.
 
     Args:
         reference: what is normal.
-        scores: of the window, shape (m,).
+        window: the payments; only their hours matter.
+        scores: of those that were scored, shape (m,).
     """
     policy, bins = reference.policy, reference.score_bins
     if bins is None or min(scores.size, bins.counts.sum()) < policy.min_rows:
         return blind(Signal.SCORE_SHIFT, "too few scores to compare", scores.size)
-    psi = stability_index(bins.against(scores))
+    psi = stability_index(bins.against(scores, reference.matched_scores(window)))
     return Reading(
         signal=Signal.SCORE_SHIFT,
         standing=standing_of(psi >= policy.major_psi),
@@ -193,13 +196,17 @@ def replay(
 def _counted(
     reference: Reference, window: pl.DataFrame, features: pl.DataFrame | None
 ) -> dict[str, Counts]:
-    counted = {AMOUNT: reference.bins[AMOUNT].against(floats(window["amount_minor"]))}
+    weights = reference.matched_payments(window)
+    counted = {AMOUNT: reference.bins[AMOUNT].against(floats(window["amount_minor"]), weights)}
     if features is not None:
+        usual_hours = reference.matched_features(window)
         for name, bins in reference.bins.items():
             if name != AMOUNT and name in features.columns:
-                counted[name] = bins.against(floats(features[name]))
+                counted[name] = bins.against(floats(features[name]), usual_hours)
     for name, usual in reference.tallies.items():
         now = tally(window[name])
+        if weights is not None:
+            usual = weighted(reference.tallies_by_hour[name], weights)
         if {*usual, *now} != {None}:
             counted[name] = side_by_side(usual, now)
     return counted

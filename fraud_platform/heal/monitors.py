@@ -104,7 +104,7 @@ def _score_shift(reference: Reference, window: Window) -> Reading:
     if window.scores is None:
         return blind(Signal.SCORE_SHIFT, "no scores to compare")
     known = window.scores[~np.isnan(window.scores)]
-    return clues.score_shift(reference, known)
+    return clues.score_shift(reference, window.payments, known)
 
 
 def _quantities(

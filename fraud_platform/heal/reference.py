@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.spec import CALENDAR_NAMES, MONEY_NAMES
 from fraud_platform.heal.evidence import Reading, Signal, Standing
+from fraud_platform.hourly import HOURS, hours_of_day, matched
 from fraud_platform.proportions import wilson
 from fraud_platform.schemas import CONTEXT_COLUMNS, UTC_MICROSECONDS
 from fraud_platform.stats.drift_measures import Bins, Tally, tally
@@ -55,6 +56,10 @@ BUSIEST = (1, 10)
 """One terminal is used to test cards, ten devices are a farm of bots."""
 
 _FEWEST_WINDOWS = 3
+_HOUR = "transaction_hour_of_day"
+_FEWEST_MATCHED = 200
+"""Equal rows of the window's hours in the reference; chance moves the PSI of ten bins of so many
+rows by 0.02, as a standard deviation."""
 _LEAST_OF_A_KIND = 20  # payments of a terminal or a manner before it speaks for itself
 
 
@@ -212,11 +217,12 @@ class Reference:
     def bins(self) -> dict[str, Bins]:
         """Quantile bins of the amount as sent and of every numeric feature of no calendar."""
         cut = self.policy.bins
-        told = {AMOUNT: Bins.of(self.amounts, cut)}
+        amounts = floats(self.payments["amount_minor"])
+        told = {AMOUNT: Bins.of(amounts, cut, hours_of_day(event_us(self.payments)))}
         if self.features is not None:
             for name, dtype in self.features.schema.items():
                 if name not in (*CALENDAR_NAMES, AMOUNT) and dtype.is_numeric():
-                    told[name] = Bins.of(floats(self.features[name]), cut)
+                    told[name] = Bins.of(floats(self.features[name]), cut, self.feature_hours)
         return told
 
     @cached_property
@@ -225,9 +231,54 @@ class Reference:
         return {name: tally(self.payments[name]) for name in (*CLOSED, *OPEN)}
 
     @cached_property
+    def tallies_by_hour(self) -> dict[str, list[Tally]]:
+        """The same for each hour of the day."""
+        hours = hours_of_day(event_us(self.payments))
+        parts = [self.payments.filter(hours == hour) for hour in range(HOURS)]
+        return {name: [tally(part[name]) for part in parts] for name in (*CLOSED, *OPEN)}
+
+    @cached_property
+    def feature_hours(self) -> NDArray[np.int64] | None:
+        """Hour of the day of each row of the features, shape (n,); None if they do not say."""
+        if self.features is None or _HOUR not in self.features.columns:
+            return None
+        hours = self.features[_HOUR]
+        return None if hours.null_count() else hours.cast(pl.Int64).to_numpy()
+
+    @cached_property
     def score_bins(self) -> Bins | None:
         """Quantile bins of the scores, or None without any."""
-        return None if self.scores is None else Bins.of(self.scores, self.policy.bins)
+        if self.scores is None:
+            return None
+        return Bins.of(self.scores, self.policy.bins, self._score_hours)
+
+    @property
+    def _score_hours(self) -> NDArray[np.int64] | None:
+        """Of the scores, where they are of the rows of the features."""
+        hours, scores = self.feature_hours, self.scores
+        return (
+            hours
+            if hours is not None and scores is not None and len(hours) == scores.size
+            else None
+        )
+
+    def matched_payments(self, window: pl.DataFrame) -> Floats | None:
+        """What a payment of each hour counts, so that nights are compared with nights.
+
+        None where too few would count: then with all.
+        """
+        hours = hours_of_day(event_us(self.payments))
+        return matched(hours, hours_of_day(event_us(window)), _FEWEST_MATCHED)
+
+    def matched_features(self, window: pl.DataFrame) -> Floats | None:
+        """The same of the rows of the features."""
+        if self.feature_hours is None:
+            return None
+        return matched(self.feature_hours, hours_of_day(event_us(window)), _FEWEST_MATCHED)
+
+    def matched_scores(self, window: pl.DataFrame) -> Floats | None:
+        """The same of the scores."""
+        return None if self._score_hours is None else self.matched_features(window)
 
     @cached_property
     def delay_minutes(self) -> float | None:

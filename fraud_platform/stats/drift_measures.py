@@ -22,23 +22,48 @@ class Bins:
 
     Attributes:
         edges: between the bins, shape (bins - 1,), rising.
-        counts: rows of the reference in each; the last is for missing values.
+        counts: rows of the reference in each, by stratum, shape (strata, bins); the last bin is for
+            missing values.
     """
 
     edges: NDArray[np.float64]
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, reference: NDArray[np.float64], bins: int) -> "Bins":
-        """Cut a reference of shape (n,), NaN for missing; fewer bins where its values repeat."""
+    def of(
+        cls,
+        reference: NDArray[np.float64],
+        bins: int,
+        strata: NDArray[np.int64] | None = None,
+    ) -> "Bins":
+        """Cut a reference of shape (n,), NaN for missing; fewer bins where its values repeat.
+
+        Args:
+            reference: the sample.
+            bins: so many.
+            strata: shape (n,), the part of the reference that each row belongs to, from 0 on.
+        """
         known = reference[~np.isnan(reference)]
         cuts = np.linspace(0, 1, bins + 1)[1:-1]
         edges = np.unique(np.quantile(known, cuts)) if len(known) else known
-        return cls(edges, _binned(reference, edges))
+        if strata is None:
+            return cls(edges, _binned(reference, edges)[None, :])
+        parts = range(int(strata.max(initial=0)) + 1)
+        return cls(edges, np.stack([_binned(reference[strata == n], edges) for n in parts]))
 
-    def against(self, current: NDArray[np.float64]) -> Counts:
-        """The reference's rows and those of a sample of shape (m,), NaN for missing."""
-        return self.counts, _binned(current, self.edges)
+    def against(
+        self, current: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+    ) -> Counts:
+        """The reference's rows and those of a sample of shape (m,), NaN for missing.
+
+        Args:
+            current: the sample.
+            weights: what a row of each stratum counts, at least as many as strata; None: one.
+        """
+        known = self.counts.sum(axis=0)
+        if weights is not None:
+            known = weights[: len(self.counts)] @ self.counts
+        return known, _binned(current, self.edges)
 
 
 def binned(reference: NDArray[np.float64], current: NDArray[np.float64], bins: int) -> Counts:
@@ -71,7 +96,7 @@ def categorised(reference: pl.Series, current: pl.Series) -> Counts:
     return side_by_side(tally(reference), tally(current))
 
 
-Tally = Mapping[object, int]
+Tally = Mapping[object, float]
 """Category, or None for missing -> rows."""
 
 
@@ -84,6 +109,20 @@ def tally(sample: pl.Series) -> Tally:
     """
     counts = sample.alias("value").value_counts()
     return dict(zip(counts["value"].to_list(), counts["count"].to_list(), strict=True))
+
+
+def weighted(parts: Sequence[Tally], weights: NDArray[np.float64]) -> Tally:
+    """The sum of tallies, each counted so many times.
+
+    Examples:
+        >>> weighted([{"a": 2}, {"a": 1, "b": 4}], np.array([1.0, 0.5]))
+        {'a': 2.5, 'b': 2.0}
+    """
+    whole: dict[object, float] = {}
+    for part, weight in zip(parts, weights.tolist(), strict=True):
+        for name, rows in part.items():
+            whole[name] = whole.get(name, 0.0) + weight * rows
+    return {name: rows for name, rows in whole.items() if rows > 0.0}
 
 
 def side_by_side(reference: Tally, current: Tally) -> Counts:
