@@ -1,7 +1,8 @@
 """From mature labels to candidates: the training set, one model per library, the challenger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -88,29 +89,13 @@ def training_set(
     """
     if frozen := why_frozen(settings.orders_path):
         raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
-    day = day_of(context.partition_key)
+    day, spans = day_of(context.partition_key), HealLedger(settings.heal_ledger_path).doubtful()
     inputs = {
         "transaction_features": transaction_features,
         "mature_labels": mature_labels,
         "validated_transactions": validated_transactions,
     }
-    as_of, policy = end_of(day), settings.training
-    spans = HealLedger(settings.heal_ledger_path).doubtful()
-    rows = training_sets.build(
-        transaction_features,
-        outside(mature_labels, spans),
-        validated_transactions,
-        as_of=as_of,
-        policy=policy,
-    )
-    told = document(
-        rows,
-        inputs,
-        as_of=as_of,
-        training=policy,
-        labels=settings.labels,
-        left_out=_left_out(mature_labels, spans),
-    )
+    rows, told = _made(inputs, spans, end_of(day), settings)
     Tables(settings.tables_dir).write_document(DOCUMENT, day, told)
     return dg.MaterializeResult(
         value=rows.with_columns(partition_day=pl.lit(day)), metadata=_shown(told)
@@ -308,6 +293,24 @@ def _history(day: date) -> list[date]:
     """What the windows of the test slice look back on, and all that was said about it since."""
     back = LOOKBACK_DAYS + MATURITY_DAYS + SPAN_DAYS
     return [day - timedelta(days=age) for age in range(back, -1, -1)]
+
+
+def _made(
+    inputs: Mapping[str, pl.DataFrame], spans: Spans, as_of: datetime, settings: Settings
+) -> tuple[pl.DataFrame, TrainingSetDocument]:
+    """The rows of a training set, and the document that describes them."""
+    labels = inputs["mature_labels"]
+    known = {**inputs, "mature_labels": outside(labels, spans)}
+    rows = training_sets.build(*known.values(), as_of=as_of, policy=settings.training)
+    told = document(
+        rows,
+        inputs,
+        as_of=as_of,
+        training=settings.training,
+        labels=settings.labels,
+        left_out=_left_out(labels, spans),
+    )
+    return rows, told
 
 
 def _left_out(mature_labels: pl.DataFrame, spans: Spans) -> tuple[LeftOut, ...]:

@@ -7,12 +7,17 @@ import getpass
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
+from fraud_platform.adapters.approved_configuration import (
+    Approval,
+    append_approval,
+    read_approval,
+)
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_ledger import HealLedger, holder_of, lease
 from fraud_platform.adapters.heal_policy_file import (
@@ -28,6 +33,7 @@ from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.card_number import holds_card_number
 from fraud_platform.errors import HistoryChangedError, PermanentError
+from fraud_platform.events import moment_of
 from fraud_platform.heal.account import (
     episode_records,
     explanation,
@@ -136,6 +142,30 @@ def tick(dry_run: bool, as_json: bool) -> None:
     click.echo(found.cause)
     for record in records:
         click.echo(log_line(record))
+
+
+@heal.command("configuration")
+@click.option("--approve", is_flag=True, help="Approve what the scorer decides by now.")
+@_BY
+@click.option("--why", default="", help="Why; kept beside the approval.")
+def configuration_(approve: bool, by: str, why: str) -> None:
+    """Print the settings that the scorer decides by, and which of them nobody approved."""
+    settings = get_settings()
+    running = _decides_by(settings)
+    if approve:
+        _require_a_person(by, why)
+        told = Approval(at_us=_now_us(), by=by.strip(), why=why.strip(), values=running)
+        append_approval(settings.heal_dir, told)
+    approval = read_approval(settings.heal_dir)
+    known = {} if approval is None else approval.values
+    for name, value in running.items():
+        was = known.get(name, value)
+        click.echo(f"{name} = {value}" + ("" if was == value else f"  # approved: {was}"))
+    if approval is None:
+        click.echo("# approved by nobody")
+    else:
+        at = moment_of(approval.at_us).isoformat()
+        click.echo(f"# approved by {approval.by} at {at}: {approval.why}")
 
 
 # --- what people say ---------------------------------------------------------------------------
@@ -249,6 +279,15 @@ def _heard(settings: Settings) -> Evidence | None:
         now_us=live.written_us,
         rows=live.payments,
     )
+
+
+def _decides_by(settings: Settings) -> Mapping[str, str]:
+    live = read_live(live_path(settings.home))
+    if live is None or not live.configuration:
+        raise PermanentError(
+            "found no scorer that says what it decides by", hint="start it: `fraud-platform serve`."
+        )
+    return live.configuration
 
 
 def _now_us() -> int:

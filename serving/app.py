@@ -9,7 +9,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from fraud_platform.adapters.live_file import live_path
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import LogUnavailableError
+from fraud_platform.heal.configuration import settings_of
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.audit import Audit
@@ -220,7 +221,7 @@ def build_scorer(
         clock=time.monotonic,
         changed=counted.took_stance,
     )
-    told = partial(_told, orders, stance, governing)
+    told = partial(_told, orders, stance, governing, _deciding(settings))
     harm = HarmWatch(live_path(settings.home), settings.harm, told, clock)
     counted.harm = harm
     counted.registry.register(harm)
@@ -242,7 +243,21 @@ def build_scorer(
     )
 
 
-def _told(orders: OrdersWatch, stance: StanceWatch, governing: Governing | None) -> Told:
+def _deciding(settings: Settings) -> dict[str, str]:
+    """The settings that decisions follow from."""
+    return settings_of(
+        decision=settings.decision,
+        exploration=settings.exploration,
+        governor=settings.governor,
+    )
+
+
+def _told(
+    orders: OrdersWatch,
+    stance: StanceWatch,
+    governing: Governing | None,
+    deciding: Mapping[str, str],
+) -> Told:
     """What is written about a scorer beside its harm."""
     governor = governing.arms.get(orders.ruling.lead) if governing else None
     numbers = governor.cuts._asdict() if governor else {}
@@ -251,6 +266,7 @@ def _told(orders: OrdersWatch, stance: StanceWatch, governing: Governing | None)
         mode=stance.stance.mode,
         orders_sequence=orders.orders.sequence if orders.orders else 0,
         governor={name: float(value) for name, value in numbers.items() if value is not None},
+        configuration=deciding,
     )
 
 

@@ -21,6 +21,7 @@ from fraud_platform.adapters.live_file import Live, read_live, write_live
 from fraud_platform.decision import UNUSABLE_SCORE, Outcome
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Decision
+from fraud_platform.heal.configuration import cuts_of
 from fraud_platform.heal.evidence import Reading, Standing
 from fraud_platform.heal.harm import Harm, HarmPolicy, Payments
 from fraud_platform.rollout import compared_traffic, comparison_key
@@ -61,12 +62,14 @@ class Told:
         mode: in which mode it is answered.
         orders_sequence: of the orders in force.
         governor: the governor's numbers.
+        configuration: settings that it decides by, as text by name.
     """
 
     ruling: Ruling
     mode: str
     orders_sequence: int = 0
     governor: Mapping[str, float] = field(default_factory=dict)
+    configuration: Mapping[str, str] = field(default_factory=dict)
 
 
 class HarmWatch(Collector):
@@ -206,6 +209,8 @@ class HarmWatch(Collector):
             event_us=max(self._live.event_us, newest_us),
             readings=self.readings,
             governor=told.governor,
+            configuration=told.configuration,
+            cuts={} if ruling.champion is None else cuts_of(ruling.champion.thresholds),
             comparison=self._harm.comparison,
             harm=self._harm.state,
         )

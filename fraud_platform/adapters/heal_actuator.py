@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from fraud_platform.adapters.approved_configuration import read_approval
 from fraud_platform.adapters.deployment import read_deployment
+from fraud_platform.adapters.live_file import live_path, read_live
 from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_roles import ModelRoles
@@ -17,6 +19,7 @@ from fraud_platform.adapters.notices import ALERTS, Notice, Notices
 from fraud_platform.adapters.orders_file import read_orders, write_orders
 from fraud_platform.errors import FraudPlatformError, PermanentError, UnavailableError
 from fraud_platform.heal.actions import VERBS, Act, Action
+from fraud_platform.heal.configuration import HOW, differences
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.records import Record
 from fraud_platform.heal.remedies import words
@@ -195,9 +198,16 @@ def _stop_canary(actuator: HomeActuator, act: Act) -> Outcome:
 
 
 def _restore_configuration(actuator: HomeActuator, act: Act) -> Outcome:
+    """Nothing that a program may do: it says what a person has to."""
+    settings = actuator.settings
+    approval, live = read_approval(settings.heal_dir), read_live(live_path(settings.home))
+    found = differences(approval.values, live.configuration) if approval and live else ()
+    otherwise = ", ".join(found) or "a model's cuts are not those that were registered"
     return Outcome(
         is_done=False,
-        why="settings are the operator's: start the scorer with those that were approved",
+        why=f"settings are the operator's, and {otherwise}"
+        + (f" as {approval.by} approved" if approval and found else "")
+        + f": start the scorer with what was approved, or approve what it decides by; {HOW}",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fraud_platform.adapters import heal_models
+from fraud_platform.adapters.approved_configuration import read_approval
 from fraud_platform.adapters.deployment import Deployment, Pointer, read_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_slow import slow_readings
@@ -22,7 +23,7 @@ from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import moment_of
-from fraud_platform.heal import clues, probes, verdicts
+from fraud_platform.heal import clues, configuration, probes, verdicts
 from fraud_platform.heal.doubt import Spans, outside
 from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
 from fraud_platform.heal.monitors import payment_readings
@@ -160,6 +161,8 @@ def _of_machinery(scene: Scene) -> list[Reading]:
     heard: dict[str, int | None] = {"tick": scene.now_us}
     if live is not None:
         heard["scorer"] = live.written_us
+    elif scene.newest.cards:  # a scorer decided them, and should still say so
+        heard["scorer"] = None
     heartbeat = probes.heartbeat(heard, scene.now_us, scene.policy)
     if heartbeat.standing is not Standing.FINE:
         live = None  # what it said last is no news
@@ -169,8 +172,21 @@ def _of_machinery(scene: Scene) -> list[Reading]:
         heartbeat,
         *_harms(live),
         heal_models.artifact(scene.models_dir, scene.deployment, live),
+        _tried(lambda: _configuration(scene, live), blind(Signal.CONFIGURATION, "not readable")),
         clues.change(changed, scene.now_us, scene.policy),
     ]
+
+
+def _configuration(scene: Scene, live: Live | None) -> Reading:
+    """What the scorer decides by, against what a person and the registry let it decide by."""
+    if live is None:
+        return blind(Signal.CONFIGURATION, "no scorer says what it decides by")
+    approval = read_approval(scene.settings.heal_dir)
+    return configuration.judged(
+        None if approval is None else approval.values,
+        heal_models.cuts(scene.models_dir, live.model_version),
+        {**live.configuration, **live.cuts},
+    )
 
 
 def _harms(live: Live | None) -> tuple[Reading, ...]:

@@ -20,8 +20,10 @@ from fraud_platform.adapters.model_bundle import (
 )
 from fraud_platform.adapters.model_history import effective, read_history
 from fraud_platform.adapters.sealed_folder import read_regular, sha256
+from fraud_platform.decision import Thresholds
 from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.heal import clues, probes
+from fraud_platform.heal.configuration import cuts_of
 from fraud_platform.heal.evidence import Reading, Signal, Standing
 from fraud_platform.heal.reference import MonitorPolicy, blind
 
@@ -96,6 +98,18 @@ def last_change(models_dir: Path) -> dict[str, int]:
         if champion is not None and champion.version != now:
             now, changed["model"] = champion.version, entry.at_us
     return changed
+
+
+def cuts(models_dir: Path, version: str | None) -> dict[str, str]:
+    """The registered cuts of a version; none where no model decides.
+
+    Raises:
+        BundleIntegrityError: its manifest is damaged.
+    """
+    if version is None:
+        return {}
+    manifest = read_manifest(models_dir / version)
+    return cuts_of(Thresholds(manifest.review_threshold, manifest.decline_threshold))
 
 
 @lru_cache(maxsize=3)

@@ -28,6 +28,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         event_us: time of the newest of them, microseconds UTC; 0 before the first.
         readings: how the harm signals stand.
         governor: numbers of the governor by name; empty without one.
+        configuration: settings that it decides by, as text by name.
+        cuts: of the model that decides, likewise; empty without one.
         comparison: the canary beside its control arm; None: there is no canary.
         harm: what the next process goes on from, or None.
     """
@@ -42,6 +44,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     event_us: int = 0
     readings: tuple[Reading, ...] = ()
     governor: Mapping[str, float] = {}
+    configuration: Mapping[str, str] = {}
+    cuts: Mapping[str, str] = {}
     comparison: Comparison | None = None
     harm: HarmState | None = None
 

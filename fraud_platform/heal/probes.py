@@ -62,21 +62,25 @@ def heartbeat(seen_us: Mapping[str, int | None], now_us: int, policy: MonitorPol
         policy: the longest silence.
 
     Returns:
-        HEARTBEAT; value is the longest silence in seconds. Blind when nobody is expected to live.
+        HEARTBEAT; value is the longest silence in seconds, None if somebody never gave a sign.
+        Blind when nobody is expected to live.
     """
     if not seen_us:
         return blind(Signal.HEARTBEAT, "nobody is expected to give signs of life")
     silence = {who: np.inf if at is None else (now_us - at) / 1e6 for who, at in seen_us.items()}
     silent = [who for who, seconds in silence.items() if seconds > policy.max_silence_seconds]
     longest = max(silence, key=lambda who: silence[who])
+    is_known = np.isfinite(silence[longest])
     return Reading(
         signal=Signal.HEARTBEAT,
         standing=standing_of(bool(silent)),
-        value=float(silence[longest]),
+        value=float(silence[longest]) if is_known else None,
         bound=policy.max_silence_seconds,
         rows=len(silence),
         subjects=tuple(sorted(silent, key=lambda who: -silence[who])),
-        why=f"{longest} was heard {silence[longest]:.0f} s ago",
+        why=f"{longest} was heard {silence[longest]:.0f} s ago"
+        if is_known
+        else f"{longest} was never heard, and should be",
     )
 
 

@@ -164,6 +164,7 @@ def test_digests_are_compared_where_both_are_known() -> None:
 def test_who_is_silent_is_named() -> None:
     told = probes.heartbeat({"scorer": 0, "tick": None}, 60_000_000, POLICY)
     assert (told.standing, told.subjects) == (BREACHED, ("tick",))
+    assert (told.value, told.why) == (None, "tick was never heard, and should be")
     assert probes.heartbeat({}, 0, POLICY).standing is BLIND
 
 
