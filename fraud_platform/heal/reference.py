@@ -242,7 +242,7 @@ class Reference:
         """Hour of the day of each row of the features, shape (n,); None if they do not say."""
         if self.features is None or _HOUR not in self.features.columns:
             return None
-        hours = self.features[_HOUR]
+        hours = self.features[_HOUR].cast(pl.Float64).fill_nan(None)
         return None if hours.null_count() else hours.cast(pl.Int64).to_numpy()
 
     @cached_property
