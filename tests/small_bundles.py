@@ -47,6 +47,7 @@ def write_small_bundle(
     decline: float = 0.8,
     without: tuple[str, ...] = (),
     trees_of: str = "",
+    by_hour: tuple[float, ...] = (),
 ) -> Path:
     """A sound bundle of a model; its folder."""
     lineage = Lineage(
@@ -58,6 +59,7 @@ def write_small_bundle(
         report={"average_precision": 0.5, "alert_rate": 0.1},
         without=without,
         trees_of=trees_of,
+        alert_rate_by_hour=by_hour,
     )
     evidence = Evidence(
         calibration=_calibrated(model),

@@ -36,6 +36,7 @@ LINEAGE = Lineage(
     training_set_digest="d" * 64,
     run_id="run",
     report={"average_precision": 0.6},
+    alert_rate_by_hour=(0.25, *[0.05] * 23),
 )
 MAPS = Calibration(
     frauds=3,
@@ -93,6 +94,7 @@ def test_a_bundle_comes_back_as_it_was_written(library, tmp_path):
     assert bundle.manifest.model_digest == fitted(library).digest
     assert bundle.manifest.feature_spec_digest == spec_digest()
     assert bundle.manifest.report == {"average_precision": 0.6}
+    assert bundle.manifest.alert_rate_by_hour == (0.25, *[0.05] * 23)
 
 
 @both

@@ -124,6 +124,12 @@ def test_more_blocks_are_never_less_evidence(blocked, place):
     assert np.all(log_evidence(count_factors(more, 6.9)) >= before - 1e-9)
 
 
+def test_a_bound_may_differ_from_step_to_step():
+    seen, bounds = np.array([0.1, 0.3]), np.array([0.05, 0.25])
+    each = [mean_factors(x, mu) for x, mu in zip(seen, bounds, strict=True)]
+    assert mean_factors(seen, bounds) == pytest.approx(np.array(each))
+
+
 def test_one_step_by_hand():
     detector = start(2).after(count_factors(12, 6.0, (2.0, 3.0)))
     expected = np.log((2**12 * np.exp(-6) + 3**12 * np.exp(-12)) / 2)
@@ -147,6 +153,7 @@ def test_wrong_arguments_are_refused():
         lambda: mean_factors(1.5, 0.1),
         lambda: mean_factors(float("nan"), 0.1),
         lambda: mean_factors(0.5, 0.1, (1.0,)),
+        lambda: mean_factors(np.array([0.5, 0.5]), np.array([0.1, 1.0])),
     ):
         with pytest.raises(ValueError, match="expected"):
             call()

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from datetime import datetime
 
 import pytest
 from litestar.testing import TestClient
@@ -82,6 +83,18 @@ def test_what_the_model_disturbs_is_told_before_anyone_judges(quick, models, pay
     assert live.readings[0].bound == pytest.approx(0.125)
     assert 'fraud_harm_breached{signal="disturbed_rate"} 1.0' in page
     assert re.search(r'fraud_harm_evidence{signal="latency"} [\d.]+', page)
+
+
+def test_what_a_champion_disturbs_at_the_hour_of_the_payment_is_no_harm(quick, models, payment):
+    paid = {datetime.fromisoformat(payment(n)["event_timestamp"]).hour for n in range(200)}
+    hours = tuple(0.95 if hour in paid else 0.01 for hour in range(24))
+    path = write_small_bundle(quick.models_dir, "1", models["1"], review=0.0, by_hour=hours)
+    write_deployment(quick.models_dir, Deployment(champion=pointer_to(path)))
+    with TestClient(create_app(quick)) as client:
+        decide(client, payment, range(200))
+        live = told(quick, lambda live: live.payments == 200)
+    assert live.harm.by_hour == hours
+    assert standings(live)[Signal.DISTURBED_RATE] is Standing.FINE
 
 
 def test_what_no_model_judged_is_not_held_against_the_model(quick, publish, payment):
