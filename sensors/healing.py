@@ -11,12 +11,13 @@ from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG, learnt
+from fraud_platform.adapters.heal_standstill import tell_standstill
 from fraud_platform.adapters.heal_tick import Healer, Ticked
 from fraud_platform.adapters.model_history import read_history
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.errors import LeaseHeldError, UnavailableError
+from fraud_platform.errors import LeaseHeldError, PermanentError, UnavailableError
 from fraud_platform.events import moment_of
 from fraud_platform.heal.actions import VERBS, Act, Action
 from fraud_platform.heal.controller import Outcome
@@ -71,6 +72,9 @@ def heal(
         ticked = healer.tick(now_us, by="sensor")
     except LeaseHeldError as error:
         return dg.SensorResult(skip_reason=error.message)
+    except PermanentError as error:
+        tell_standstill(settings, error, now_us)
+        raise
     report_health(context.instance, settings, ticked, now_us)
     planned = HealLedger(settings.heal_ledger_path).state().asked
     asked = [act for act in ticked.asked if act.act_id in planned]
@@ -129,10 +133,11 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
     day = days[-1]
     first_sign = moment_of(planned.event_us).date()
     newest_day = (tables.days("transaction_features") or days)[-1]
-    if waits := patience(newest_day, first_sign, settings.retraining.days_before(act.action)):
-        return f"{act.action}: {waits}"
-    if VERBS[act.action].learns and (why_not := not_now(settings, tables)):
-        return f"{act.action} waits: {why_not}"
+    waits = patience(newest_day, first_sign, settings.retraining.days_before(act.action))
+    if VERBS[act.action].learns:
+        waits = waits or not_now(settings, tables)
+    if waits:
+        return f"{act.action} waits: {waits}"
     tags = {
         REMEDY_TAG: act.action.value,
         DAY_TAG: day.isoformat(),

@@ -36,6 +36,7 @@ REFERENCE_DAYS = 21
 OLDEST_REPORT_DAYS = 3
 """An older health report tells nothing of now."""
 _TOLD_BY_DAYS = (Signal.DISTURBED_RATE, Signal.MISSED_FRAUD, Signal.FEATURE_SHIFT, Signal.REPLAY)
+_OF_A_MODEL = (Signal.DISTURBED_RATE, Signal.QUIET_RATE)
 _MOST_REFERENCE = 200_000
 _NEWEST = 4_000
 
@@ -126,7 +127,9 @@ def _seen(scene: Scene) -> list[Reading]:
     """All readings: those of now, and of the newest day where now tells nothing, or less."""
     unread: tuple[Reading, ...] = ()
     now = [*_of_machinery(scene), *_of_payments(scene)]
-    told = {one.signal: one for one in now if one.standing is not Standing.BLIND}
+    told = {one.signal for one in now if one.standing is not Standing.BLIND}
+    # A scorer that speaks is asked about the present; a day of before its remedy proves nothing.
+    told |= {one.signal for one in now if one.signal is Signal.DISTURBED_RATE}
     daily = _tried(lambda: _of_the_day(scene), unread)
     return [
         *now,
@@ -170,7 +173,7 @@ def _of_machinery(scene: Scene) -> list[Reading]:
     changed = _tried(lambda: heal_models.last_change(scene.models_dir), never)
     return [
         heartbeat,
-        *_harms(live),
+        *_harms(live, scene.deployment),
         heal_models.artifact(scene.models_dir, scene.deployment, live),
         _tried(lambda: _configuration(scene, live), blind(Signal.CONFIGURATION, "not readable")),
         clues.change(changed, scene.now_us, scene.policy),
@@ -189,8 +192,17 @@ def _configuration(scene: Scene, live: Live | None) -> Reading:
     )
 
 
-def _harms(live: Live | None) -> tuple[Reading, ...]:
-    return () if live is None else live.readings
+def _harms(live: Live | None, deployment: Deployment) -> tuple[Reading, ...]:
+    """What the scorer says; its rates are no news of a champion that it does not follow yet."""
+    if live is None:
+        return ()
+    roles = (deployment.champion, *deployment.fallbacks.values())
+    if live.model_version in (None, *map(_version, roles)):
+        return live.readings
+    why = f"the scorer still decides by version {live.model_version}"
+    return tuple(
+        blind(one.signal, why) if one.signal in _OF_A_MODEL else one for one in live.readings
+    )
 
 
 def _of_payments(scene: Scene) -> list[Reading]:

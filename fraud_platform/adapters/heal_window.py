@@ -40,6 +40,8 @@ _AUDITED = (
     " AS propensity FROM decisions d CROSS JOIN labels l USING (transaction_id)"
     " WHERE d.event_us >= ? AND d.model_version = ? AND d.probability IS NOT NULL"
     " AND l.label_source IN ('audit', 'analyst') AND l.verdict != 'withdrawn'"
+    " AND NOT EXISTS (SELECT 1 FROM labels n WHERE n.transaction_id = l.transaction_id"
+    "  AND n.label_source = l.label_source AND n.verdict = 'withdrawn' AND n.seq > l.seq)"
     " AND ((d.decision = 'decline' AND d.explored = 'audited') OR d.decision = 'review')"
     " GROUP BY d.transaction_id HAVING l.seq = MAX(l.seq)"
 )

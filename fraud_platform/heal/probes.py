@@ -67,7 +67,8 @@ def heartbeat(seen_us: Mapping[str, int | None], now_us: int, policy: MonitorPol
     """
     if not seen_us:
         return blind(Signal.HEARTBEAT, "nobody is expected to give signs of life")
-    silence = {who: np.inf if at is None else (now_us - at) / 1e6 for who, at in seen_us.items()}
+    # A sign from the future tells of a clock that was set, not of life.
+    silence = {w: np.inf if at is None else abs(now_us - at) / 1e6 for w, at in seen_us.items()}
     silent = [who for who, seconds in silence.items() if seconds > policy.max_silence_seconds]
     longest = max(silence, key=lambda who: silence[who])
     is_known = np.isfinite(silence[longest])

@@ -408,3 +408,44 @@ def test_only_the_canary_that_was_accused_is_stopped(home: Healer, registry: Mod
     assert hands.carry_out(act(Action.STOP_CANARY, "7")).after == "0.05"
     assert hands.carry_out(act(Action.STOP_CANARY, "1")).after == "0"
     assert read_deployment(home.settings.models_dir).canary_share == 0.0
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1", Standing.BREACHED), ("9", Standing.BLIND)])
+def test_rates_of_a_model_that_decides_no_more_are_no_news(
+    home: Healer, version: str, expected: Standing
+) -> None:
+    alarm = Reading(signal=Signal.DISTURBED_RATE, standing=Standing.BREACHED, value=0.3)
+    told = Live(written_us=NOW, model_version=version, readings=(alarm,))
+    write_live(live_path(home.settings.home), told)
+    found = home.tick(NOW, by="test", is_dry_run=True).evidence
+    assert found is not None
+    assert found.reading(Signal.DISTURBED_RATE).standing is expected
+
+
+def test_a_scorer_that_has_seen_too_little_is_not_spoken_for_by_a_day(home: Healer) -> None:
+    many = DayFacts(
+        champion_version="1",
+        rows=2_000,
+        alerts=400,
+        expected_alert_rate=0.025,
+        mature_frauds=0,
+        missed_frauds=0,
+        expected_recall=0.7,
+        max_psi=0.05,
+        drifted_feature=None,
+    )
+    day = (TRAINED + timedelta(days=7)).date()
+    report = HealthReport(day, many, diagnosed(many, home.settings.health))
+    Tables(home.settings.tables_dir).write("health_report", day, health_frame([report]))
+    assert home.tick(NOW, by="test", is_dry_run=True).cause == "unknown"
+    unseen = Reading(signal=Signal.DISTURBED_RATE, standing=Standing.BLIND)
+    told = Live(written_us=NOW, model_version="1", readings=(unseen,))
+    write_live(live_path(home.settings.home), told)
+    found = home.tick(NOW, by="test", is_dry_run=True).evidence
+    assert found is not None
+    assert found.reading(Signal.DISTURBED_RATE).standing is Standing.BLIND
+
+
+def test_a_sign_of_life_from_the_future_is_none(home: Healer) -> None:
+    write_live(live_path(home.settings.home), Live(written_us=NOW + 60 * MINUTE))
+    assert home.tick(NOW, by="test", is_dry_run=True).cause == "blind"

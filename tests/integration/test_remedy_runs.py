@@ -13,6 +13,7 @@ from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG
 from fraud_platform.adapters.model_history import append_entry, pending
 from fraud_platform.adapters.orders_file import write_orders
+from fraud_platform.errors import DataContractError
 from fraud_platform.events import microseconds
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
@@ -106,3 +107,12 @@ def test_where_a_person_must_approve_a_recalibration_only_asks(branch):
     assert len(pending(branch.registry.history())) == 1
     strict.tick(heal)
     assert answers(ledger) == []
+
+
+def test_a_policy_that_is_none_stops_healing_aloud(branch):
+    (branch.settings.heal_dir).mkdir(parents=True, exist_ok=True)
+    (branch.settings.heal_dir / "policy.yaml").write_text("policy: fraud-heal/v0")
+    with pytest.raises(DataContractError):
+        branch.tick(heal)
+    assert HealLedger(branch.settings.heal_ledger_path).records() == ()
+    assert "Healing stands still: found no heal policy" in branch.settings.alerts_path.read_text()
