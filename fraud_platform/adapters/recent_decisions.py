@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from fraud_platform.adapters.log_file import LogFile
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 
+_MOST_READ = 50_000
+"""No more rows are looked at, however few of them a model judged: a payment may be waiting."""
+
 _NEWEST = (
     "SELECT d.features, t.amount_minor, d.event_us, d.model_version, d.review_cut, d.decline_cut"
     " FROM decisions d CROSS JOIN transactions t USING (transaction_id)"
-    " WHERE d.score IS NOT NULL AND d.feature_spec_digest = ? ORDER BY d.rowid DESC LIMIT ?"
+    " WHERE d.rowid > (SELECT MAX(rowid) FROM decisions) - ?"
+    " AND d.score IS NOT NULL AND d.feature_spec_digest = ? ORDER BY d.rowid DESC LIMIT ?"
 )
 """Decisions stand in the order they were drained in, which is that of the log."""
 
@@ -49,7 +53,7 @@ def recent_decisions(path: Path, count: int) -> RecentDecisions:
         LogUnavailableError: the file cannot be read now.
     """
     with closing(LogFile(path)) as log, log.snapshot() as connection:
-        rows = connection.execute(_NEWEST, (spec_digest(), count)).fetchall()[::-1]
+        rows = connection.execute(_NEWEST, (_MOST_READ, spec_digest(), count)).fetchall()[::-1]
     cuts = {name: (review, decline) for *_, name, review, decline in rows if review is not None}
     packed = b"".join(row[0] for row in rows)
     return RecentDecisions(

@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.home import write_settings
 from fraud_platform.adapters.orders_file import write_orders
+from fraud_platform.adapters.recent_decisions import recent_decisions
 from fraud_platform.cli import main
 from fraud_platform.events import microseconds
 from fraud_platform.governor import GovernorState
@@ -117,6 +118,25 @@ def test_after_a_restart_the_caps_go_on_as_if_there_had_been_none(
     assert before.is_held
     assert records(settings, [240])[0].review_cut == before.review
     assert told["decision"] in {"approve", "review", "decline"}
+
+
+def test_the_past_is_not_searched_for_ever_for_payments_that_a_model_judged(
+    governed, start, publish, payment, monkeypatch
+):
+    settings = governed()
+    publish("1")
+    parts, client = start(settings)
+    with client:
+        decide(client, payment, range(60))
+        write_orders(settings.orders_path, Orders(sequence=1, quarantined=("money",)))
+        wait_until(lambda: parts.orders.ruling.orders.quarantined)
+        decide(client, payment, range(60, 80))
+    with start(settings)[1]:
+        pass  # a start drains what the scorer before it decided
+    newest = recent_decisions(settings.log_path, 40)
+    assert newest.event_us.tolist() == [r.event_us for r in records(settings, range(20, 60))]
+    monkeypatch.setattr("fraud_platform.adapters.recent_decisions._MOST_READ", 30)
+    assert len(recent_decisions(settings.log_path, 40).features) == 10
 
 
 def test_another_model_is_capped_at_once_by_its_own_scores(governed, start, publish, payment):
