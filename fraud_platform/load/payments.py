@@ -19,6 +19,7 @@ ROUTE = "/v1/decisions"
 """Where a scorer takes payments."""
 _REMEMBERED = 1_000
 """Answers that a repeated payment is chosen from: the newest ones."""
+_DAY = timedelta(days=1)
 
 
 def request_body(payment: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Payments:
         self._payments = [request_body(row) for row in rows]
         moments = [payment["event_timestamp"] for payment in self._payments]
         rounds = -(-requests // len(moments))
-        self._length = max(moments) - min(moments) + timedelta(seconds=1)
+        self._length = _round(max(moments) - min(moments))
         self._newest = newest
         self.shift = newest - max(moments) - (rounds - 1) * self._length
         # Letters only: digits and dashes may happen to make a card number.
@@ -121,6 +122,11 @@ class Payments:
             "transaction_id": f"load-{self._name}-{number}",
             "event_timestamp": min(moment, self._newest),
         }
+
+
+def _round(span: timedelta) -> timedelta:
+    """From a payment to its repetition: of more than a day, each keeps its time of the day."""
+    return -(-span // _DAY) * _DAY if span > _DAY else span + timedelta(seconds=1)
 
 
 def _is_same_decision(first: bytes, again: bytes) -> bool:

@@ -422,6 +422,14 @@ def test_payments_keep_their_order_and_distances_and_end_at_now():
     assert more["event_timestamp"].max() == NEWEST, "never later, whatever is asked for"
 
 
+def test_payments_of_days_keep_their_time_of_the_day_when_they_begin_again():
+    world = simulate(World(days=3, customers=5, terminals=5))
+    twice = 2 * world.height
+    moments = sent(Payments(world, requests=twice, newest=NEWEST), twice)["event_timestamp"]
+    first, second = moments.head(world.height), moments.tail(world.height)
+    assert set(second - first) == {timedelta(days=3)}
+
+
 def test_ids_of_runs_differ_and_hold_no_digits_but_the_number():
     one, other = (sent(Payments(WORLD, requests=5, newest=NEWEST), 5) for _ in range(2))
     assert not set(one["transaction_id"]) & set(other["transaction_id"])
