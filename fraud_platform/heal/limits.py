@@ -10,6 +10,7 @@ from fraud_platform.heal.actions import VERBS, Action, Level
 from fraud_platform.heal.causes import BLIND, NAMES, Diagnosis
 from fraud_platform.heal.evidence import Evidence, Signal, Standing
 from fraud_platform.heal.policy import HealPolicy, minutes
+from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import EVERYTHING, Record
 from fraud_platform.heal.state import DAY_US, Episode, Moment, Stage, State
 from fraud_platform.proportions import clopper_pearson
@@ -57,6 +58,13 @@ def hold(scene: Scene, episode: Episode, action: Action) -> Hold | None:
     reasons = (_people, _sight, _forbidden, _learning, _in_flight, _cooldown, _budgets)
     found = (reason for one in reasons for reason in one(scene, episode, action))
     return next(found, None)
+
+
+def waits_for(rung: Rung, evidence: Evidence) -> Hold | None:
+    """Why a rung is not called for yet: what it is to end has not begun."""
+    if not rung.once or any(evidence.reading(s).standing is Standing.BREACHED for s in rung.once):
+        return None
+    return Hold(f"{rung.do} waits for a breach of {' or '.join(rung.once)}", tells=True)
 
 
 def is_paused(state: State, cause: str) -> bool:

@@ -14,7 +14,7 @@ import yaml
 
 from fraud_platform.errors import DataContractError
 from fraud_platform.heal.actions import VERBS, Action, Level
-from fraud_platform.heal.causes import HEALTHY, NAMES, STORM_SHARE
+from fraud_platform.heal.causes import EXACT, HEALTHY, NAMES, STORM_SHARE
 from fraud_platform.heal.evidence import Signal
 from fraud_platform.heal.policy_parts import (
     Bounds,
@@ -45,7 +45,7 @@ class HealPolicy(Part, frozen=True, kw_only=True, dict=True, rename={"raised": "
         check: when evidence counts as new.
         cooldown_minutes: between two acts of the same kind, payments' time.
         approval_minutes: a proposal waits so long, by the wall.
-        settle_minutes: how long after its end a cause still explains others.
+        settle_minutes: how long after its end an exact cause still explains others.
         storm_share: see `conditions.Storm`.
         cost_tolerance: by how much a day may cost more after a remedy that worked.
         budgets: of 24 hours.
@@ -83,6 +83,11 @@ class HealPolicy(Part, frozen=True, kw_only=True, dict=True, rename={"raised": "
     def clean_checks(self, cause: str) -> int:
         """After how many clean checks in a row a cause is over."""
         return self.causes[cause].clear or self.clear
+
+    def settling(self, cause: str) -> int:
+        """So many minutes after its end a cause still explains others."""
+        own = self.causes[cause].settle_minutes if cause in self.causes else None
+        return own if own is not None else self.settle_minutes if cause in EXACT else 0
 
     def verification(self, cause: str, action: Action) -> Verify:
         """How a remedy is verified; one that this policy no longer knows, as its cause says."""

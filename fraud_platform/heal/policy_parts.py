@@ -148,6 +148,7 @@ class Rung(Part, frozen=True, kw_only=True):
         do: the action.
         level: how much of it happens without a person.
         needs: it is skipped unless all of these hold.
+        once: it waits, and a person is told, until one of these is breached; empty: for nothing.
         amounts: its numbers, e.g. `share` of raise_budget.
         timeout_minutes: an act without an answer for so long has failed.
         lasts_minutes: it ends by itself after so long, by the wall; None: when taken back.
@@ -157,6 +158,7 @@ class Rung(Part, frozen=True, kw_only=True):
     do: Action
     level: Level
     needs: tuple[Need, ...] = ()
+    once: tuple[Signal, ...] = ()
     amounts: Mapping[str, float] = {}
     timeout_minutes: int = 10
     lasts_minutes: int | None = None
@@ -179,6 +181,8 @@ class Treatment(Part, frozen=True, kw_only=True, rename={"raised": "raise"}):
         verify: how remedies are verified.
         forbids: actions that nobody may start while it holds, for whatever cause.
         tells: whether a person is called when the ladder has nothing left.
+        settle_minutes: so long after its end it still explains others; None: as everywhere if it is
+            exact, else not at all.
     """
 
     raised: Raise | None = None
@@ -188,10 +192,13 @@ class Treatment(Part, frozen=True, kw_only=True, rename={"raised": "raise"}):
     verify: Verify | None = None
     forbids: tuple[Action, ...] = ()
     tells: Literal["person", "nobody"] = "person"
+    settle_minutes: int | None = None
 
     def __post_init__(self) -> None:
         if self.clear is not None:
             require_at_least(1, clear=self.clear)
+        if self.settle_minutes is not None:
+            require_at_least(0, settle_minutes=self.settle_minutes)
 
 
 class Budgets(Part, frozen=True, kw_only=True):

@@ -7,10 +7,18 @@ something worked is `verification`.
 from typing import Any
 
 from fraud_platform.heal.actions import VERBS, Act, Action, Level
-from fraud_platform.heal.causes import BLIND, EXACT, NAMES, Diagnosis, advice, explained_by
+from fraud_platform.heal.causes import BLIND, NAMES, Diagnosis, advice, explained_by
 from fraud_platform.heal.conditions import AllOf
 from fraud_platform.heal.evidence import Evidence
-from fraud_platform.heal.limits import Scene, hold, is_paused, is_too_blind, level_of
+from fraud_platform.heal.limits import (
+    Hold,
+    Scene,
+    hold,
+    is_paused,
+    is_too_blind,
+    level_of,
+    waits_for,
+)
 from fraud_platform.heal.policy import HealPolicy, minutes
 from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import PLATFORM, Kind, Record, numbers_of
@@ -170,11 +178,10 @@ class Tick:
 
     def _explained(self) -> frozenset[str]:
         """Causes that follow from others: from what holds, is being healed, or has just ended."""
-        settle = minutes(self._policy.settle_minutes)
         settling = {
             cause
             for cause, (at, _) in self._state.closed.items()
-            if cause in EXACT and self._evidence.event_us - at < settle
+            if self._evidence.event_us - at < minutes(self._policy.settling(cause))
         }
         return explained_by(frozenset({*self._diagnosis.matched, *self._state.episodes, *settling}))
 
@@ -237,12 +244,12 @@ class Tick:
             skipped = Act(act_id=act_id(episode.name, rung.do, ()), action=rung.do)
             self._write(Kind.SKIPPED, episode.cause, act=skipped, why=str(reason))
             return False
-        if not self._is_held(episode, act):
+        if not self._is_held(episode, act, waits_for(rung, self._evidence)):
             self._do(episode, rung, act)
         return True
 
-    def _is_held(self, episode: Episode, act: Act) -> bool:
-        reason = hold(self._scene(), episode, act.action)
+    def _is_held(self, episode: Episode, act: Act, waits: Hold | None = None) -> bool:
+        reason = waits or hold(self._scene(), episode, act.action)
         if reason is not None and reason.why != episode.held:
             self._write(Kind.HELD, episode.cause, act=act, why=reason.why)
             if reason.tells:

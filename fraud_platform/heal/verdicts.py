@@ -95,7 +95,9 @@ def audited(
 
     Returns:
         AUDITED_PRECISION, breached when the ratio is surely below `min_audit_ratio`, and
-        AUDITED_SURGE, breached when it is surely above `surge_audit_ratio`.
+        AUDITED_SURGE, breached when it reaches `surge_audit_ratio` and is surely above 1, fine when
+        it is surely below `surge_audit_ratio`, and blind while audits cannot tell: a burst that
+        nobody has looked at is not innocent.
     """
     rows, both = probability.size, (Signal.AUDITED_PRECISION, Signal.AUDITED_SURGE)
     if rows < policy.min_audits or not probability.sum() > 0.0:
@@ -105,10 +107,17 @@ def audited(
     weights = 1.0 / propensity
     weighted = float(weights @ is_fraud / (weights @ probability))
     low, high = policy.min_audit_ratio, policy.surge_audit_ratio
+    precision = standing_of(found.high < low)
     return (
-        _audit_reading(both[0], found, low, rows, weighted, is_breached=found.high < low),
-        _audit_reading(both[1], found, high, rows, weighted, is_breached=found.low > high),
+        _audit_reading(both[0], found, low, rows, weighted, precision),
+        _audit_reading(both[1], found, high, rows, weighted, _surge(found, high)),
     )
+
+
+def _surge(found: Estimate, bound: float) -> Standing:
+    if found.low > 1.0 and found.value >= bound:
+        return Standing.BREACHED
+    return Standing.FINE if found.high < bound else Standing.BLIND
 
 
 def label_arrivals(arrivals: pl.DataFrame) -> Reading:
@@ -200,13 +209,12 @@ def _audit_reading(
     bound: float,
     rows: int,
     weighted: float,
-    *,
-    is_breached: bool,
+    standing: Standing,
 ) -> Reading:
     return Reading(
         signal=signal,
-        standing=Standing.BREACHED if is_breached else Standing.FINE,
-        value=found.value,
+        standing=standing,
+        value=None if standing is Standing.BLIND else found.value,
         bound=bound,
         rows=rows,
         details={"low": found.low, "high": found.high, "weighted": weighted},

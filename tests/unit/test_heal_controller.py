@@ -191,7 +191,7 @@ def test_after_a_crash_between_plan_and_deed_the_same_act_is_asked_again():
 
 def test_a_slow_act_without_an_answer_has_failed_in_time():
     home = Home(silent={A.RECALIBRATE})
-    home.ticks(30, *DRIFTED)
+    home.ticks(30, *DRIFTED, minutes=240)
     assert home.last(Kind.FAILED).why == "no answer in time"
     assert A.RETRAIN in home.did(Kind.PLANNED)
 
@@ -280,11 +280,31 @@ def test_the_kill_switch_stops_records_too():
 
 def test_while_blind_nothing_is_done_that_is_not_safe():
     home = Home(silent={A.QUARANTINE})
-    home.tick(S.NULLS)
+    home.tick(S.NULLS, S.DISTURBED_RATE)
     plan = home.tick(blind=tuple(Signal))
     assert plan.diagnosis.cause == "blind"
     assert plan.acts == ()
     assert [act.action for act in home.tick(S.NULLS).acts] == [A.QUARANTINE]
+
+
+def test_a_flood_that_harms_nobody_freezes_learning_and_is_decided_without_once_it_does_harm():
+    home = Home()
+    home.ticks(5, S.NULLS)
+    assert home.did() == [A.FREEZE_LEARNING, A.PAGE]
+    assert "waits for a breach of disturbed_rate or quiet_rate" in home.last(Kind.HELD).why
+    home.tick(S.NULLS, S.QUIET_RATE)
+    assert home.did()[-1] is A.QUARANTINE
+
+
+def test_frauds_of_an_attack_that_are_reported_after_it_are_no_new_pattern():
+    home = Home()
+    home.ticks(3, S.AUDITED_SURGE, S.VOLUME)
+    home.ticks(6)
+    assert not home.state.episodes
+    home.ticks(10, S.MISSED_FRAUD)
+    assert not home.state.episodes
+    home.ticks(3, S.MISSED_FRAUD, minutes=4_320)
+    assert "concept_drift" in home.state.episodes
 
 
 def test_breakage_explains_drift_until_windows_have_forgotten_it():
@@ -423,7 +443,7 @@ def test_another_change_of_what_decides_restarts_the_clock_of_a_verification():
 
 def test_a_remedy_that_a_pause_kept_back_is_not_done_once_the_cause_is_gone():
     home = Home(silent={A.QUARANTINE})
-    home.tick(S.NULLS)
+    home.tick(S.NULLS, S.DISTURBED_RATE)
     home.person(Kind.PAUSED, cause=EVERYTHING)
     home.ticks(5)
     home.person(Kind.RESUMED, cause=EVERYTHING)

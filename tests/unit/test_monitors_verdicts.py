@@ -80,7 +80,8 @@ def audit(share: float, expected: float, rows: int = 160) -> tuple[Standing, Sta
 
 
 def test_audits_tell_false_blocks_from_an_attack() -> None:
-    assert audit(0.30, 0.30) == (FINE, FINE)
+    assert audit(0.30, 0.30) == (FINE, BLIND)
+    assert audit(0.30, 0.30, rows=4_000) == (FINE, FINE)
     assert audit(0.05, 0.30) == (BREACHED, FINE)
     assert audit(0.70, 0.30) == (FINE, BREACHED)
     assert audit(0.0, 0.30, rows=10) == (BLIND, BLIND)
