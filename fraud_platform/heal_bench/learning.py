@@ -57,9 +57,12 @@ def recalibrated(stage: Stage, dealt: Dealt, now: int, champion: Arm) -> Arm:
     """The champion with probabilities and cut from what is known of the last days.
 
     Raises:
-        RefusedError: too little is known.
+        RefusedError: the replay does not show what the judged rows promise, or too little is known.
     """
-    return cut("recalibrated", champion.model, _lately(stage, dealt, now).learnt(stage))
+    judged = _lately(stage, dealt, now).learnt(stage)
+    found = cut("recalibrated", champion.model, judged)
+    _pass_gates(stage, now, judged, found, champion)
+    return found
 
 
 def _lately(stage: Stage, dealt: Dealt, now: int) -> Known:

@@ -36,9 +36,13 @@ from fraud_platform.selective_labels import (
 from fraud_platform.stats.block_budget import Audits
 
 _STEP, _TICK = 100, 500
-_AUDITS_PER_CHECK = 40
+_AUDITS = 40 / 12_500
+"""Audits in quiet times, by payment: what the governor needs at the incident's traffic. A smaller
+shop cannot look at as many: they would cost it more than what healing saves."""
 _USUAL_BLOCKED = 0.055
 _CREDIT_CHECKS = 4
+_LEARNT_AFTER_US = {Action.RECALIBRATE: 24 * HOUR_US, Action.RETRAIN: 48 * HOUR_US}
+"""A whole day of the harm for cuts, two for a training: chargebacks come within days here."""
 _SALT = b"scenario benchmark"
 GOVERNOR = GovernorPolicy(max_decline_fpr=0.05)
 """Here whatever is disturbed is declined, as in the incident, so both bounds are one."""
@@ -186,14 +190,14 @@ class _Loop:
     @property
     def _explorer(self) -> Explorer:
         times, check = self.plant.orders.audit_factor, self.plant.stage.draft.ground.size.check
-        rate = min(1.0, times * _AUDITS_PER_CHECK / (_USUAL_BLOCKED * check))
+        rate = min(1.0, times * _AUDITS / _USUAL_BLOCKED)
         policy = ExplorationPolicy(
             pass_rate=0.02,
             pass_floor=0.005,
             pass_ceiling_minor=100 * check,
             audit_rate=rate,
             audit_amount_minor=10**9,  # every would-be block alike: their share is a bound's input
-            audits_per_day=int(times * _AUDITS_PER_CHECK * 24 / CHECK_HOURS),
+            audits_per_day=int(times * _AUDITS * check * 24 / CHECK_HOURS),
         )
         return Explorer(policy, _SALT)
 
@@ -209,6 +213,8 @@ class _Loop:
             if act.act_id not in self._state.asked:
                 continue
             planned = self._state.asked[act.act_id]
+            if evidence.event_us - planned.event_us < _LEARNT_AFTER_US.get(act.action, 0):
+                continue  # it is asked again until the data can hold the harm, as the sensor does
             outcome = self.plant.carry_out(act)
             if self._dies(act.action):
                 return  # done, and nobody has written it down; the next tick asks again

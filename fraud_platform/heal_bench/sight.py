@@ -31,8 +31,8 @@ from fraud_platform.schemas import UTC_MICROSECONDS
 
 _LOOK_ROWS = 500
 """Payments are looked at again after so many,"""
-_SLOW_ROWS = 5_000
-"""and labels, audits and parity after so many."""
+_SLOW_ROWS = 2_500
+"""and labels and parity after so many."""
 _REPLAY_ROWS = 2_000
 """A replay of another champion is at once, of the same one after so many."""
 _PARITY_ROWS = 500
@@ -166,10 +166,11 @@ class Sight:
         if row - self._looked >= _LOOK_ROWS:
             self._looked = row
             self._of_payments = payment_readings(self._reference, self._window())
+            self._of_verdicts |= {reading.signal: reading for reading in self._audits()}
         if row - self._slow >= _SLOW_ROWS:
             self._slow = row
-            slow = [self._missed(), *self._audits(), self._arrivals(), self._parity()]
-            self._of_verdicts = {reading.signal: reading for reading in slow}
+            slow = [self._missed(), self._arrivals(), self._parity()]
+            self._of_verdicts |= {reading.signal: reading for reading in slow}
 
     def _window(self) -> Window:
         stage, row = self._plant.stage, self._plant.row
