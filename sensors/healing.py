@@ -9,7 +9,6 @@ import dagster as dg
 from assets.timing import SENSOR_SECONDS, day_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG, learnt
 from fraud_platform.adapters.heal_standstill import tell_standstill
 from fraud_platform.adapters.heal_tick import Healer, Ticked
@@ -68,7 +67,8 @@ def heal(
     healer = Healer(settings, event_log, registry)
     now_us = time.time_ns() // 1000
     try:
-        healer.finish(finished(context.instance, settings), now_us, by="sensor")
+        waiting = list(healer.ledger.state().asked)
+        healer.finish(finished(context.instance, settings, waiting), now_us, by="sensor")
         ticked = healer.tick(now_us, by="sensor")
     except LeaseHeldError as error:
         return dg.SensorResult(skip_reason=error.message)
@@ -76,7 +76,7 @@ def heal(
         tell_standstill(settings, error, now_us)
         raise
     report_health(context.instance, settings, ticked, now_us)
-    planned = HealLedger(settings.heal_ledger_path).state().asked
+    planned = healer.ledger.state().asked
     asked = [act for act in ticked.asked if act.act_id in planned]
     found = [_request(act, planned[act.act_id], tables, settings) for act in asked]
     requests = [one for one in found if isinstance(one, dg.RunRequest)]
@@ -97,9 +97,10 @@ def told(ticked: Ticked) -> str:
     return "; ".join(filter(None, [*parts, f"did {', '.join(done)}" if done else ""]))
 
 
-def finished(instance: dg.DagsterInstance, settings: Settings) -> Mapping[str, Outcome]:
+def finished(
+    instance: dg.DagsterInstance, settings: Settings, asked: list[str]
+) -> Mapping[str, Outcome]:
     """Act id -> what became of the run that is it, of those that the ledger waits for."""
-    asked = list(HealLedger(settings.heal_ledger_path).state().asked)
     if not asked:
         return {}
     runs = instance.get_runs(dg.RunsFilter(tags={ACT_TAG: asked}))  # the newest first

@@ -20,7 +20,7 @@ import msgspec
 from fraud_platform.adapters.hash_chain import START, Chain, Link, Place
 from fraud_platform.errors import HistoryDamagedError, LeaseHeldError, UnavailableError
 from fraud_platform.heal.doubt import Spans, doubtful_spans
-from fraud_platform.heal.records import Record
+from fraud_platform.heal.records import Kind, Record
 from fraud_platform.heal.state import State, fold, folded
 
 _PATIENCE, _PAUSE = 0.2, 0.01
@@ -48,6 +48,7 @@ class HealLedger:
         self._path = path
         self._chain = Chain(path, Entry)
         self._place, self._state = START, folded(())
+        self._episodes: list[Record] = []
 
     def state(self) -> State:
         """What is true now; a look again costs only what was written since.
@@ -59,6 +60,8 @@ class HealLedger:
         entries, place = self._chain.since(self._place)
         for entry in entries:
             self._state = fold(self._state, entry.record)
+            if entry.record.kind in (Kind.DIAGNOSED, Kind.CLOSED):
+                self._episodes.append(entry.record)
         self._place = place
         return self._state
 
@@ -78,7 +81,8 @@ class HealLedger:
             HistoryDamagedError: a line was changed, lost or swapped.
             UnavailableError: the disk does not answer.
         """
-        return doubtful_spans(self.records())
+        self.state()
+        return doubtful_spans(self._episodes)
 
     def append(self, record: Record) -> Entry:
         """Append a record durably, whatever others wrote meanwhile.

@@ -7,6 +7,7 @@ the ledger names every act that was planned and not answered.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_actuator import HomeActuator, slow
@@ -18,7 +19,6 @@ from fraud_platform.adapters.notices import notices_of
 from fraud_platform.errors import HistoryChangedError, UnavailableError
 from fraud_platform.heal.actions import Act
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
-from fraud_platform.heal.doubt import doubtful_spans
 from fraud_platform.heal.evidence import Evidence
 from fraud_platform.heal.limits import called_off
 from fraud_platform.heal.policy import minutes
@@ -66,6 +66,11 @@ class Healer:
     log: EventLog
     roles: ModelRoles
 
+    @cached_property
+    def ledger(self) -> HealLedger:
+        """Of the home; a look again reads only what is new."""
+        return HealLedger(self.settings.heal_ledger_path)
+
     def tick(self, now_us: int, *, by: str, is_dry_run: bool = False) -> Ticked:
         """Look once, and do what follows.
 
@@ -78,11 +83,10 @@ class Healer:
             LeaseHeldError: another process heals right now.
             UnavailableError: the log or the ledger cannot be read or written.
         """
+        ledger = self.ledger
         if is_dry_run:
-            ledger = HealLedger(self.settings.heal_ledger_path)
             return self._decided(ledger, now_us)
         with lease(self.settings.heal_lease_path, by):
-            ledger = HealLedger(self.settings.heal_ledger_path)
             ticked = self._committed(ledger, now_us)
             if ticked.evidence is None:
                 return ticked
@@ -100,7 +104,7 @@ class Healer:
             How many were written.
         """
         with lease(self.settings.heal_lease_path, by):
-            ledger = HealLedger(self.settings.heal_ledger_path)
+            ledger = self.ledger
             waiting = {k: planned for k, planned in ledger.state().asked.items() if k in results}
             if not waiting:
                 return 0
@@ -134,8 +138,7 @@ class Healer:
         return Ticked(evidence=evidence, plan=plan, asked=tuple(a for a in plan.acts if slow(a)))
 
     def _evidence(self, ledger: HealLedger, now_us: int) -> Evidence | None:
-        spans = doubtful_spans(ledger.records())
-        return gather(self.settings, self.log, now_us, spans)
+        return gather(self.settings, self.log, now_us, ledger.doubtful())
 
     def _acted(self, ledger: HealLedger, ticked: Ticked, evidence: Evidence) -> Ticked:
         """Carry out what is planned and not answered: of this tick, and of one that died."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fraud_platform.adapters.hash_chain import START, Chain, Link
 from fraud_platform.adapters.heal_ledger import HealLedger, holder_of, lease
+from fraud_platform.adapters.heal_tick import Healer
 from fraud_platform.adapters.sealed_folder import sha256
 from fraud_platform.errors import (
     HistoryChangedError,
@@ -25,6 +26,7 @@ from fraud_platform.errors import (
     UnavailableError,
 )
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
+from fraud_platform.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FRESH = multiprocessing.get_context("spawn")
@@ -321,3 +323,17 @@ def test_reading_in_two_parts_is_reading_at_once(tmp_path_factory, words, at):
     second, end = chain.since(place)
     assert [word.text for word in (*first, *second)] == words
     assert chain.since(START) == ((*first, *second), end)
+
+
+def test_a_healer_reads_a_long_ledger_once(tmp_path, monkeypatch):
+    healer = Healer(Settings(home=tmp_path), None, None)
+    path = healer.settings.heal_ledger_path
+    HealLedger(path).append(Record(kind=Kind.CHECKED, event_us=1, now_us=1))
+    healer.ledger.doubtful()
+
+    def read_again(self, line, place):
+        raise AssertionError("a line is read again")
+
+    monkeypatch.setattr(Chain, "_decoded", read_again)
+    assert healer.ledger.doubtful() == ()
+    assert healer.ledger.state() is not None
