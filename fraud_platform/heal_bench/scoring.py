@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fraud_platform.heal.actions import VERBS, Action
-from fraud_platform.heal.causes import BLIND, HEALTHY
+from fraud_platform.heal.causes import BLIND, HEALTHY, UNKNOWN
 from fraud_platform.heal.evidence import TIERS, Signal, Tier
 from fraud_platform.heal.records import Kind
 from fraud_platform.heal_bench.baselines import Answer
@@ -85,7 +85,7 @@ class Scored:
             policy=policy,
             truth_cause=scenario.cause,
             harmful=scenario.harmful,
-            diagnosed=next((c for row, c in deeds.named if row >= first and c != BLIND), None),
+            diagnosed=_name([cause for row, cause in deeds.named if row >= first]),
             detection_transactions=_after(deeds.noticed, first),
             first_aid_transactions=_after(_aid(deeds), first),
             healed_transactions=healed(
@@ -138,10 +138,17 @@ class Scored:
 _ALWAYS_RIGHT = frozenset({Action.OBSERVE, Action.PAGE, Action.FREEZE_LEARNING})
 
 
+def _name(causes: Sequence[str]) -> str | None:
+    """The first cause that was named; `unknown` is no name, unless nothing else was said."""
+    said = [cause for cause in causes if cause != BLIND]
+    return next((cause for cause in said if cause != UNKNOWN), said[0] if said else None)
+
+
 def deeds_of(journal: Journal, onset: int) -> Deeds:
     """What healing did, from its ledger.
 
-    What was breached just before the onset is no detection, however long it lasts.
+    What was breached just before the onset is no detection, however long it lasts; an episode that
+    begins is one, whatever it rests on.
     """
     told = [(row, signal) for row, signal in journal.harmed if _tier(signal) != Tier.ATTRIBUTION]
     last = max((row for row, _ in told if row <= onset), default=-1)
@@ -153,8 +160,9 @@ def deeds_of(journal: Journal, onset: int) -> Deeds:
         if record.kind is Kind.DONE and record.act is not None
     ]
     named = [(row, r.cause) for row, r in journal.records if r.kind is Kind.DIAGNOSED]
+    noticed += [row for row, cause in named if cause not in _WELL]
     return Deeds(
-        noticed=tuple(noticed),
+        noticed=tuple(sorted(noticed)),
         named=tuple(named),
         acted=tuple(done),
         held=tuple(journal.held),
