@@ -19,7 +19,7 @@ from fraud_platform.heal.reference import (
     MonitorPolicy,
     Reference,
     blind,
-    busiest_share,
+    busiest_shares,
     floats,
     standing_of,
     surely_above,
@@ -105,7 +105,7 @@ def concentration(reference: Reference, window: pl.DataFrame) -> Reading:
     policy = reference.policy
     if not reference.busiest or window.height < policy.min_rows:
         return blind(Signal.CONCENTRATION, "too few payments, or windows of reference")
-    shares = {who: busiest_share(window, *who) for who in reference.busiest}
+    shares = busiest_shares(window)
     ratios = {w: shares[w] / usual for w, usual in reference.busiest.items() if usual and shares[w]}
     rows, bound = window.height, policy.max_concentration
     breached = [

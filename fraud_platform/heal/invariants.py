@@ -5,6 +5,7 @@ What belongs here: readings of the newest payments against the `Reference`. Each
 prices rise. A change of unit is `units`, of the clock `rhythm`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -175,13 +176,17 @@ def _half_known(window: pl.DataFrame) -> float:
 
 def _unheard(reference: Reference, window: pl.DataFrame) -> float:
     """Share of payments with two common values that never came together."""
-    now = window.select(*MANNER).drop_nulls()
-    for name in MANNER:
-        if name not in reference.known_values:
-            return 0.0
-        usual = [v for v, share in reference.known_values[name].items() if share >= 0.01]
-        now = now.filter(pl.col(name).is_in(usual))
-    return now.join(reference.manners, on=list(MANNER), how="anti").height / window.height
+    pairs = Counter(zip(*(window[name].to_list() for name in MANNER), strict=True))
+    methods, modes = (
+        {value for value, share in reference.known_values.get(name, {}).items() if share >= 0.01}
+        for name in MANNER
+    )
+    unheard = (
+        rows
+        for (method, mode), rows in pairs.items()
+        if method in methods and mode in modes and (method, mode) not in reference.manners
+    )
+    return sum(unheard) / window.height
 
 
 def _is_over(share: float, bound: float, window: pl.DataFrame, policy: MonitorPolicy) -> bool:

@@ -314,9 +314,9 @@ class Reference:
         return found
 
     @cached_property
-    def manners(self) -> pl.DataFrame:
+    def manners(self) -> frozenset[tuple[object, ...]]:
         """The combinations of `MANNER` that occur."""
-        return self.payments.select(*MANNER).drop_nulls().unique()
+        return frozenset(self.payments.select(*MANNER).drop_nulls().unique().rows())
 
     @cached_property
     def repeated_share(self) -> float:
@@ -339,11 +339,8 @@ class Reference:
         whole = [one for one in windows if one.height == rows]
         if len(whole) < _FEWEST_WINDOWS:
             return {}
-        return {
-            (name, count): max(busiest_share(one, name, count) for one in whole)
-            for name in ENTITIES
-            for count in BUSIEST
-        }
+        shares = [busiest_shares(one) for one in whole]
+        return {who: max(each[who] for each in shares) for who in shares[0]}
 
 
 def hours_of(payments: pl.DataFrame) -> NDArray[np.int64]:
@@ -399,15 +396,21 @@ def broken(features: pl.DataFrame, low: str, high: str) -> float:
     return float(features.select(over.fill_null(value=False).mean()).item() or 0.0)
 
 
-def busiest_share(payments: pl.DataFrame, entity: str, count: int) -> float:
-    """Share of the payments that the busiest few make; those without the entity do not count.
+def busiest_shares(payments: pl.DataFrame) -> dict[tuple[str, int], float]:
+    """(entity, so many busiest) -> their share of the payments; those without it do not count.
 
     Examples:
-        >>> busiest_share(pl.DataFrame({"card_id": ["a", "a", "b", None]}), "card_id", 1)
+        >>> few = pl.DataFrame({"card_id": ["a", "a", "b", None]})
+        >>> few = few.with_columns(terminal_id="card_id", device_id="card_id")
+        >>> busiest_shares(few)["card_id", 1]
         0.5
     """
-    counts = payments[entity].drop_nulls().value_counts()["count"]
-    return float(counts.top_k(min(count, len(counts))).sum()) / max(payments.height, 1)
+    found = {}
+    for entity in ENTITIES:
+        counts = payments[entity].drop_nulls().value_counts()["count"].sort(descending=True)
+        for count in BUSIEST:
+            found[entity, count] = float(counts.head(count).sum()) / max(payments.height, 1)
+    return found
 
 
 def surely_above(hits: float, rows: int, bound: float, policy: MonitorPolicy) -> bool:

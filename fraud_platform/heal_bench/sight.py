@@ -191,7 +191,9 @@ class Sight:
             probability=pl.Series(dealt.probability[rows]).fill_nan(None),
             reported_timestamp=_times(reported),
         )
-        return verdicts.missed_fraud(told, self._known_share, plant.now_us, self._policy)
+        return verdicts.missed_fraud(
+            told, self._known_share, plant.now_us, self._policy, usual_ratio=self._usual_ratio
+        )
 
     def _audits(self) -> tuple[Reading, Reading]:
         plant, dealt, row = self._plant, self._plant.dealt, self._plant.row
@@ -261,6 +263,14 @@ class Sight:
     def _since(self, days: int) -> int:
         begin = self._plant.now_us - days * _DAY_US
         return int(np.searchsorted(self._plant.stage.arrived_us, begin))
+
+    @cached_property
+    def _usual_ratio(self) -> float:
+        """Cards to frauds among the reports of a week like that of the run."""
+        reports = self._plant.stage.draft.ground.reports
+        newest: datetime = reports["event_timestamp"].max()  # type: ignore[assignment]  # Datetime
+        week = reports.filter(pl.col("event_timestamp") > newest - timedelta(days=7))
+        return week["card_id"].n_unique() / week.height
 
     @cached_property
     def _delays(self) -> Floats:
