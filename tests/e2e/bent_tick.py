@@ -1,8 +1,9 @@
 """One tick of healing as a program, on a home, which may die or dawdle in its first fast act.
 
 `python bent_tick.py HOME [before|after|slow]`: killed before the act was carried out, killed after
-it and before anybody wrote so, or asleep for some seconds in it. Prints the cause and the acts that
-it answered, a line each; a lease that another holds is told, too.
+it and before anybody wrote so, or asleep for some seconds in it. BENT_LATER_SECONDS are added to
+its clock. Prints the cause, the acts that it answered and the runs that it asks for, a line each; a
+lease that another holds is told, too.
 """
 
 import os
@@ -48,8 +49,9 @@ def main(home: Path, how: str = "") -> None:
     uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
     log = EventLog(settings.log_path)
     roles = ModelRegistry(uri, settings.mlflow_dir, settings.models_dir)
+    now_us = time.time_ns() // 1000 + int(os.environ.get("BENT_LATER_SECONDS", "0")) * 1_000_000
     try:
-        ticked = Healer(settings, log, roles).tick(time.time_ns() // 1000, by="test")
+        ticked = Healer(settings, log, roles).tick(now_us, by="test")
     except LeaseHeldError:
         print("held", flush=True)
         return
@@ -57,6 +59,8 @@ def main(home: Path, how: str = "") -> None:
     for record in ticked.answers:
         assert record.act is not None
         print(f"{record.kind} {record.act.act_id} {record.act.action}: {record.why}")
+    for act in ticked.asked:
+        print(f"asked {act.act_id} {act.action}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ What the scorer promises without healing is in `test_kill` and `test_disk_faults
 healing adds: the cap, the orders, the file of live figures, the tick and its ledger.
 """
 
-import asyncio
 import os
 import shutil
 import signal
@@ -19,20 +18,19 @@ import pytest
 
 from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
 from fraud_platform.adapters.heal_ledger import HealLedger
-from fraud_platform.adapters.live_file import Live, live_path, read_live
+from fraud_platform.adapters.live_file import Live
 from fraud_platform.adapters.orders_file import read_orders, write_orders
 from fraud_platform.heal.actions import Action
-from fraud_platform.heal.records import Record
 from fraud_platform.orders import Orders
 from fraud_platform.settings import Settings
+from tests.e2e.healed_home import TICK, acts, asked, first_decisions, live, newest, records, tick
 from tests.e2e.history import faults
 from tests.e2e.scorer_process import Home, Scorer, features_unlike_a_fold, home_at, kept, tell
 from tests.e2e.scorer_process import wait_for as wait
-from tests.e2e.traffic import Senders, Traffic, told
+from tests.e2e.traffic import Traffic, told
 from tests.registered import registered_versions
 from tests.small_bundles import pointer_to, trained, write_small_bundle
 
-TICK = Path(__file__).with_name("bent_tick.py")
 SEED = int(os.environ.get("FRAUD_SEED", "1"))
 WINDOW = {
     "FRAUD_GOVERNOR__WINDOW": "600",
@@ -44,35 +42,11 @@ LAX = 0.02
 """A review cut that disturbs far more payments than any policy bears."""
 
 
-def asked(scorer: Scorer, traffic: Traffic, enough: int) -> None:
-    """So many requests; all must be answered."""
-
-    async def flow() -> None:
-        senders = Senders(scorer.url, traffic)
-        await senders.flow(lambda: senders.answers >= enough)
-        await senders.drained()
-        assert not senders.lost
-
-    asyncio.run(flow())
-
-
-def live(home: Home) -> Live:
-    """What the scorer of a home says about itself, once it says anything."""
-    found: Live = wait(lambda: read_live(live_path(home.path)), "the scorer to say how it is")
-    return found
-
-
 def later(home: Home) -> Live:
     """What it says at least one whole look after now."""
     before = live(home).written_us
     wait(lambda: live(home).written_us > before + 1_100_000, "the scorer to say it again")
     return live(home)
-
-
-def first_decisions(traffic: Traffic) -> list[dict[str, object]]:
-    """Answers to payments that were new, in the order of the log."""
-    found = [o.answer for o in traffic.history if o.kind == "decision" and o.is_ok and o.is_first]
-    return sorted(found, key=lambda answer: answer["seq"])
 
 
 def disturbed(answers: list[dict[str, object]]) -> float:
@@ -117,13 +91,6 @@ def test_a_killed_scorer_goes_on_under_the_cap_that_held_before(lax):
 # --- orders that cannot be read ------------------------------------------------------------------
 
 
-def newest(scorer: Scorer, traffic: Traffic, count: int = 40) -> list[dict[str, object]]:
-    """Answers to so many more payments."""
-    before = len(first_decisions(traffic))
-    asked(scorer, traffic, count)
-    return first_decisions(traffic)[before:]
-
-
 def test_damaged_orders_change_nothing_for_a_running_scorer_and_keep_a_new_one_from_approving(
     tmp_path,
 ):
@@ -150,28 +117,6 @@ def test_damaged_orders_change_nothing_for_a_running_scorer_and_keep_a_new_one_f
 
 
 # --- ticks that die, meet, or find things away ---------------------------------------------------
-
-
-def tick(home: Home, *how: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """One tick of healing in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(TICK), str(home.path), *how],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **changes},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def records(home: Home) -> tuple[Record, ...]:
-    return HealLedger(home.path / "heal" / "ledger.jsonl").records()
-
-
-def acts(home: Home, action: Action) -> Counter[str]:
-    """How often each kind of record names an act of this action, over its one id."""
-    found = [r for r in records(home) if r.act and r.act.action is action]
-    assert len({record.act.act_id for record in found if record.act}) <= 1, "it was planned twice"
-    return Counter(record.kind.value for record in found)
 
 
 @pytest.fixture(scope="module")

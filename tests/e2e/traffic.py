@@ -30,6 +30,8 @@ class Traffic:
 
     Attributes:
         seed: same seed, same payments.
+        cards: who pay.
+        largest: no amount reaches it, minor units; the small models suspect those above 4,000.
         history: every request.
         refusals: status and code of answers that are neither 200 nor meant to be refused.
         again: what is to be asked before anything new.
@@ -37,6 +39,7 @@ class Traffic:
 
     seed: int
     cards: int = 40
+    largest: int = 9_000
     history: list[Asked] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
     again: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
@@ -112,7 +115,7 @@ class Traffic:
             "event_timestamp": moment.isoformat(),
             "card_id": f"card-{self._chance.randrange(self.cards)}",
             "terminal_id": f"terminal-{self._chance.randrange(15)}",
-            "amount_minor": self._chance.randrange(100, 9_000),
+            "amount_minor": self._chance.randrange(100, self.largest),
             "currency": "EUR",
         }
         self._bodies[f"s{self.seed}n{number}"] = body
