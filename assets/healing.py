@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -97,39 +98,63 @@ def recalibrated_champion(
     version is registered, verified by its golden rows, and replaces the champion it was made of;
     the fallbacks of its trees stand in for it.
     """
+    champion = _to_recalibrate(registry, settings)
+    as_of = end_of(day_of(context.partition_key))
+    features = outside(transaction_features, HealLedger(settings.heal_ledger_path).doubtful())
+    judged = judged_rows(features, mature_labels, labels)
+    fresh = _refreshed(champion, judged, features, as_of, settings)
+    _require_wanted(context, settings)  # fitting takes its time
+    version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
+    _follow(version, champion, context.run.run_id, registry, settings)
+    found = Refresh(version, champion.manifest.version, fresh.review, fresh.decline)
+    return dg.MaterializeResult(value=found, metadata=_shown(found, fresh, registry))
+
+
+def _to_recalibrate(registry: ModelRegistry, settings: Settings) -> Bundle:
     if frozen := why_frozen(settings.orders_path):
         raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
-    champion = registry.champion()
-    if champion is None:
+    if (champion := registry.champion()) is None:
         raise NoChampionError("found no champion to recalibrate", hint="train a model first")
-    as_of = end_of(day_of(context.partition_key))
-    spans = HealLedger(settings.heal_ledger_path).doubtful()
-    features = outside(transaction_features, spans)
+    return champion
+
+
+def _refreshed(
+    champion: Bundle,
+    judged: pl.DataFrame,
+    features: pl.DataFrame,
+    as_of: datetime,
+    settings: Settings,
+) -> Refreshed:
+    """New maps, whose cuts disturb no more than the champion may."""
     newest = features.filter(pl.col("event_timestamp") >= as_of - NEWEST)
-    fresh = recalibrated(
-        champion.model.scored(judged_rows(features, mature_labels, labels)),
+    return recalibrated(
+        champion.model.scored(judged),
         champion.model.scored(newest)["score"].to_numpy(),
         settings.evaluation,
         settings.calibration,
         HarmPolicy().max_rise * float(champion.manifest.report.get("alert_rate", 1.0)),
     )
-    _require_wanted(context, settings)  # fitting takes its time
-    version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
-    mandate = Mandate(by=f"dagster run {context.run.run_id}", why="recalibrated")
+
+
+def _follow(
+    version: str, champion: Bundle, run_id: str, registry: ModelRegistry, settings: Settings
+) -> None:
+    """The version in place of the champion, or a proposal of it where a person has to approve."""
+    mandate = Mandate(by=f"dagster run {run_id}", why="recalibrated")
     follow = registry.propose if settings.promotion.approval_required else registry.promote
     follow(version, mandate, replacing=champion.manifest.version)
-    return dg.MaterializeResult(
-        value=Refresh(version, champion.manifest.version, fresh.review, fresh.decline),
-        metadata={
-            "fraud/champion_version": registry.alias("champion"),
-            "fraud/version": version,
-            "fraud/replaced_version": champion.manifest.version,
-            "fraud/review_threshold": fresh.review,
-            "fraud/decline_threshold": fresh.decline,
-            "fraud/disturbed_share": fresh.disturbed,
-            "fraud/calibrated_on_frauds": fresh.calibration.frauds,
-        },
-    )
+
+
+def _shown(found: Refresh, fresh: Refreshed, registry: ModelRegistry) -> dict[str, Any]:
+    return {
+        "fraud/champion_version": registry.alias("champion"),
+        "fraud/version": found.version,
+        "fraud/replaced_version": found.replaced_version,
+        "fraud/review_threshold": fresh.review,
+        "fraud/decline_threshold": fresh.decline,
+        "fraud/disturbed_share": fresh.disturbed,
+        "fraud/calibrated_on_frauds": fresh.calibration.frauds,
+    }
 
 
 def _require_wanted(context: dg.AssetExecutionContext, settings: Settings) -> None:

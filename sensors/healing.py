@@ -1,14 +1,15 @@
 """A tick of healing, and the runs that its slow remedies are; and trainings by label volume."""
 
 import time
-from collections.abc import Mapping
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date
 
 import dagster as dg
 
 from assets.timing import SENSOR_SECONDS, day_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG, learnt
 from fraud_platform.adapters.heal_standstill import tell_standstill
 from fraud_platform.adapters.heal_tick import Healer, Ticked
@@ -20,6 +21,7 @@ from fraud_platform.errors import LeaseHeldError, PermanentError, UnavailableErr
 from fraud_platform.events import moment_of
 from fraud_platform.heal.actions import VERBS, Act, Action
 from fraud_platform.heal.controller import Outcome
+from fraud_platform.heal.doubt import Spans
 from fraud_platform.heal.records import Record
 from fraud_platform.retraining import Volume, patience, refusal, too_few
 from fraud_platform.settings import Settings
@@ -34,9 +36,6 @@ from sensors.jobs import (
 )
 from sensors.label_feed import refusal_to_learn
 from sensors.live_health import report_health
-
-REFOLDED_DAYS = 2
-"""Days of features that are computed again when they are in doubt, the newest."""
 
 _OVER = {
     dg.DagsterRunStatus.SUCCESS: True,
@@ -146,7 +145,7 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
         ACT_TAG: act.act_id,
     }
     if act.action is Action.REFOLD:
-        first = max(days[0], day - timedelta(days=REFOLDED_DAYS - 1))
+        first = _first_in_doubt(HealLedger(settings.heal_ledger_path).doubtful(), days)
         return dg.RunRequest(
             run_key=act.act_id, job_name=refold.name, tags=tags | range_tags(first, day)
         )
@@ -156,6 +155,12 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
         partition_key=day.isoformat(),
         tags=tags,
     )
+
+
+def _first_in_doubt(spans: Spans, days: Sequence[date]) -> date:
+    """The first day of features that what is broken now can have reached; at least the newest."""
+    broken = [moment_of(span.since_us).date() for span in spans if span.until_us is None]
+    return max(days[0], min([*broken, days[-1]]))
 
 
 @dg.sensor(

@@ -407,14 +407,17 @@ def test_a_healthy_platform_starts_nothing_and_shows_every_signal_once(branch):
     assert set(found) == set(keys)
 
 
-def planned(platform, action, cause, *, days_ago=0):
-    """A slow act that healing asked for, so many days of payments ago."""
-    newest = platform.log.newest_event_timestamp() - timedelta(days=days_ago)
-    at = {"event_us": microseconds(newest), "now_us": time.time_ns() // 1000}
+def planned(platform, action, cause, *, days_ago=0, seen_days_ago=None):
+    """A slow act that healing asked for, so many days of payments ago, and when it was seen."""
+    newest = platform.log.newest_event_timestamp()
+    since = newest - timedelta(days=days_ago if seen_days_ago is None else seen_days_ago)
+    at = {"event_us": microseconds(newest - timedelta(days=days_ago))}
+    at["now_us"] = time.time_ns() // 1000
+    seen = at | {"event_us": microseconds(since)}
     ledger = HealLedger(platform.settings.heal_ledger_path)
     act = Act(act_id=f"{action}-1", action=action)
     episode = {"cause": cause, "episode": f"{cause}@1"}
-    ledger.append(Record(kind=Kind.DIAGNOSED, **episode, **at))
+    ledger.append(Record(kind=Kind.DIAGNOSED, **episode, **seen))
     ledger.append(Record(kind=Kind.PLANNED, act=act, rung=0, **episode, **at))
     return ledger
 
@@ -446,11 +449,26 @@ def test_a_training_as_a_remedy_waits_until_there_is_something_to_learn(branch):
     assert (request.job_name, request.run_key) == ("retrain", "retrain-1")
 
 
-def test_features_in_doubt_are_computed_again(branch):
-    planned(branch, Action.REFOLD, "stale_features")
-    (request,) = branch.tick(heal).run_requests
+def test_features_of_all_days_in_doubt_are_computed_again(branch, story):
+    ledger = planned(branch, Action.REFOLD, "stale_features", seen_days_ago=3)
+    first = (branch.log.newest_event_timestamp() - timedelta(days=3, hours=6)).date()
+    days = [day for day in branch.tables.days("transaction_features") if day >= first]
+    assert len(days) > 3
+    for day in days:
+        rows = branch.tables.read("transaction_features", [day])
+        branch.tables.write("transaction_features", day, rows.head(1))
+    tick = branch.tick(heal)
+    assert tick.skip_message is None, tick.skip_message
+    (request,) = tick.run_requests
     assert request.job_name == "refold"
-    assert request.tags["dagster/asset_partition_range_end"] == LAST_DAY.isoformat()
+    job = branch.definitions.resolve_job_def("refold")
+    assert job.execute_in_process(instance=branch.instance, tags=request.tags).success
+    for day in days:
+        again, before = (p.tables.read("transaction_features", [day]) for p in (branch, story))
+        assert again.equals(before), day
+    branch.tick(heal)
+    (done,) = [record for record in ledger.records() if record.kind is Kind.DONE]
+    assert done.act.action is Action.REFOLD
 
 
 def test_who_already_heals_makes_the_sensor_wait(branch):
