@@ -336,6 +336,11 @@ def _more(draft: Draft, *, share: float, hours: float | None, part: int, web: fl
     extra = extra.with_columns(
         *(pl.when(on_web).then(at[c]).otherwise(pl.col(c)).alias(c) for c in place),
         *(pl.when(~on_web).then(pl.col(c)).alias(c) for c in ("latitude", "longitude")),
+        # Nobody pays on the web without a device.
+        pl.when(on_web)
+        .then(pl.col("device_id").fill_null("w" + pl.col("card_id")))
+        .otherwise("device_id")
+        .alias("device_id"),
         (pl.col("event_timestamp") + moved).cast(world.schema["event_timestamp"]),
         transaction_id=_ids(f"s{part}", extra.height),
     )

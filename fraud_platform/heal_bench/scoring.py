@@ -139,9 +139,14 @@ _ALWAYS_RIGHT = frozenset({Action.OBSERVE, Action.PAGE, Action.FREEZE_LEARNING})
 
 
 def _name(causes: Sequence[str]) -> str | None:
-    """The first cause that was named; `unknown` is no name, unless nothing else was said."""
+    """The first cause of a harm that was named, else what else was said first.
+
+    `unknown` is no name, and that nobody is harmed is true while a fault still grows; how late a
+    name comes is told by the delays.
+    """
     said = [cause for cause in causes if cause != BLIND]
-    return next((cause for cause in said if cause != UNKNOWN), said[0] if said else None)
+    names = [cause for cause in said if cause not in _WELL | {UNKNOWN}]
+    return next(iter(names + said), None)
 
 
 def deeds_of(journal: Journal, onset: int) -> Deeds:

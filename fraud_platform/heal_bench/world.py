@@ -86,8 +86,8 @@ class Size:
 
 
 FULL = Size(12_500)
-"""25,000 payments a day, 6,250 a check: half the incident's, so that five seeds take half an hour on
-two processors."""
+"""25,000 payments a day, 6,250 a check: half the incident's, so that five seeds take half an hour
+on two processors."""
 FAST = Size(6_250)
 """12,500 payments a day: half of that."""
 

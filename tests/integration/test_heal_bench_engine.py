@@ -73,6 +73,13 @@ def test_cents_change_what_is_sent_and_served_but_neither_worth_nor_truth(
     assert np.array_equal(cents.right, quiet.served, equal_nan=True)
 
 
+def test_a_sale_breaks_no_law_of_how_people_pay(tiny: Ground) -> None:
+    sent = staged(SCENARIOS["flash_sale"].drafted(tiny)).sent
+    online = sent.filter(payment_method="online")
+    assert online["device_id"].null_count() == 0
+    assert online["latitude"].null_count() == online.height
+
+
 def test_repetitions_are_decided_but_cost_nothing(tiny: Ground) -> None:
     stage = staged(SCENARIOS["duplicates"].drafted(tiny))
     cost = costs(stage, Dealt.plain(np.ones(stage.rows, dtype=bool)))

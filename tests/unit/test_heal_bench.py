@@ -9,7 +9,7 @@ from fraud_platform.heal_bench.dealt import Dealt
 from fraud_platform.heal_bench.faults import FAST as FAST_SCENARIOS
 from fraud_platform.heal_bench.faults import SCENARIOS
 from fraud_platform.heal_bench.loop import Journal
-from fraud_platform.heal_bench.scoring import deeds_of, healed
+from fraud_platform.heal_bench.scoring import _name, deeds_of, healed
 
 
 def test_the_list_has_controls_faults_and_composites_and_the_fast_form_is_part_of_it() -> None:
@@ -37,6 +37,12 @@ def test_a_run_is_healed_when_a_whole_check_costs_hardly_more_than_the_oracles()
     cost = np.array([9.0] * 8 + [1.0] * 8)
     assert healed(cost, np.ones(16), check=8) == 8
     assert healed(cost[:8], np.ones(8), check=8) is None
+
+
+def test_a_harm_has_the_first_name_that_is_one() -> None:
+    assert _name(["blind", "unknown", "benign_shift", "attack", "bots"]) == "attack"
+    assert _name(["benign_shift", "unknown"]) == "benign_shift"
+    assert _name(["blind"]) is None
 
 
 def test_an_episode_that_begins_is_a_detection_and_a_shift_that_harms_nobody_is_none() -> None:

@@ -296,6 +296,15 @@ def test_a_flood_that_harms_nobody_freezes_learning_and_is_decided_without_once_
     assert home.did()[-1] is A.QUARANTINE
 
 
+def test_what_a_sale_left_in_the_counts_of_a_day_is_no_drift():
+    home = Home()
+    home.ticks(3, S.VOLUME)
+    home.ticks(10, *DRIFTED)
+    assert not home.state.episodes
+    home.ticks(3, *DRIFTED, minutes=1_440)
+    assert "covariate_shift" in home.state.episodes
+
+
 def test_frauds_of_an_attack_that_are_reported_after_it_are_no_new_pattern():
     home = Home()
     home.ticks(3, S.AUDITED_SURGE, S.VOLUME)
