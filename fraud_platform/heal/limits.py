@@ -6,7 +6,7 @@ What belongs here: reasons to wait. That something is impossible is `remedies`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fraud_platform.heal.actions import VERBS, Action, Level
+from fraud_platform.heal.actions import VERBS, Act, Action, Level
 from fraud_platform.heal.causes import BLIND, NAMES, Diagnosis
 from fraud_platform.heal.evidence import Evidence, Signal, Standing
 from fraud_platform.heal.policy import HealPolicy, minutes
@@ -205,3 +205,28 @@ def _budgets(scene: Scene, episode: Episode, action: Action) -> Iterator[Hold]:
     for name, (spent, most) in used.items():
         if spent >= most:
             yield Hold(f"the day's budget of {most} for {name} is used up", tells=True)
+
+
+def is_claimed(state: State, order: Record) -> bool:
+    """Whether all that an order is about is wanted by other episodes, too."""
+    return bool(_claims(state, order)) and not unclaimed(state, order)
+
+
+def unclaimed(state: State, order: Record) -> tuple[str, ...]:
+    """The subjects of an order that no other episode wants it for."""
+    claimed = {subject for act in _claims(state, order) for subject in act.subjects}
+    return tuple(s for s in (order.act.subjects if order.act else ()) if s not in claimed)
+
+
+def _claims(state: State, order: Record) -> list[Act]:
+    """Acts of other episodes, in force or asked for, that the order's inverse would undo."""
+    inverse = VERBS[order.act.action].inverse if order.act else None
+    others = (*state.orders.values(), *state.asked.values())
+    return [
+        one.act
+        for one in others
+        if one.act
+        and one.episode != order.episode
+        and not one.undoes
+        and VERBS[one.act.action].inverse is inverse
+    ]

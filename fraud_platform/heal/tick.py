@@ -14,9 +14,11 @@ from fraud_platform.heal.limits import (
     Hold,
     Scene,
     hold,
+    is_claimed,
     is_paused,
     is_too_blind,
     level_of,
+    unclaimed,
     waits_for,
 )
 from fraud_platform.heal.policy import HealPolicy, minutes
@@ -80,7 +82,7 @@ class Tick:
             if VERBS[act.action].is_slow and self._is_overdue(record, act):
                 self._write(Kind.FAILED, record.cause, act=act, why="no answer in time")
             order = self._state.orders.get(record.undoes)
-            if order is not None and self._is_claimed(order):
+            if order is not None and is_claimed(self._state, order):
                 self._write(Kind.FAILED, record.cause, act=act, why="it is needed again")
 
     def judge(self, cause: str) -> None:
@@ -384,13 +386,13 @@ class Tick:
         inverse = VERBS[act.action].inverse if act else None
         if act is None or inverse is None:
             return
-        if self._is_claimed(order):
+        if is_claimed(self._state, order):
             self._write(Kind.LIFTED, order.cause, act=act, why="another episode needs it")
             return
         back = Act(
             act_id=act_id(order.episode, inverse, (act.act_id,)),
             action=inverse,
-            subjects=self._unclaimed(order),
+            subjects=unclaimed(self._state, order),
         )
         is_new = back.act_id not in (*self._state.asked, *self._state.failures)
         if is_new or self._may_ask_again(back.act_id):
@@ -401,26 +403,6 @@ class Tick:
                 undoes=act.act_id,
                 why=f"{words(back)}: {words(act)} is no longer needed",
             )
-
-    def _claims(self, order: Record) -> list[Act]:
-        """Acts of other episodes, in force or asked for, that the same inverse would undo."""
-        inverse = VERBS[order.act.action].inverse if order.act else None
-        others = (*self._state.orders.values(), *self._state.asked.values())
-        return [
-            one.act
-            for one in others
-            if one.act
-            and one.episode != order.episode
-            and not one.undoes
-            and VERBS[one.act.action].inverse is inverse
-        ]
-
-    def _unclaimed(self, order: Record) -> tuple[str, ...]:
-        claimed = {subject for act in self._claims(order) for subject in act.subjects}
-        return tuple(s for s in (order.act.subjects if order.act else ()) if s not in claimed)
-
-    def _is_claimed(self, order: Record) -> bool:
-        return bool(self._claims(order)) and not self._unclaimed(order)
 
     def _write(
         self, kind: Kind, cause: str = "", *, act: Act | None = None, why: str = "", **more: Any
