@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_tick import Healer, Ticked
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_bundle
 from fraud_platform.adapters.model_contest import newest_payments
 from fraud_platform.adapters.model_history import Mandate
@@ -29,8 +31,9 @@ GOOD, UPDATE, BAD = "1", "2", "3"
 
 _MANDATE = Mandate(by="benchmark", why="to measure what follows")
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-_BAD_SHARE = 0.2
-"""Of the payments, disturbed by the bad release; the others disturb about 5 %."""
+_BAD_TIMES = 2
+"""So many times what the others disturb is disturbed by the bad release."""
+_MOST_TICKS = 10
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,14 @@ class Step:
         return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.parts.items())
 
 
-def register(home: Path) -> None:
+def register(home: Path, trained_as_of: datetime) -> None:
     """Register three versions of the home's model, the first as champion.
 
     They differ in their thresholds only, so the cost of a step is that of a real model.
+
+    Args:
+        home: of the scorer.
+        trained_as_of: the payments before it are what is normal.
     """
     settings = Settings(home=home)
     registry = _registry(settings)
@@ -63,21 +70,23 @@ def register(home: Path) -> None:
     evidence = Evidence(
         calibration=known.calibration, golden=known.golden, reference=reference.drop("score")
     )
-    lax = float(np.quantile(reference["score"].to_numpy(), 1.0 - _BAD_SHARE))
-    thresholds = (known.manifest.review_threshold, known.manifest.decline_threshold)
-    for version, review in ((GOOD, thresholds[0]), (UPDATE, thresholds[0]), (BAD, lax)):
+    scores, usual = reference["score"].to_numpy(), known.manifest.review_threshold
+    share = float((scores >= usual).mean())
+    lax = float(np.quantile(scores, 1.0 - _BAD_TIMES * share))
+    for version, review in ((GOOD, usual), (UPDATE, usual), (BAD, lax)):
+        as_of = trained_as_of.isoformat()
         run = registry.log_training(
             known.model,
             _report(),
-            Provenance(training_set_digest="0" * 64, trained_as_of="2026-01-01T00:00:00Z"),
+            Provenance(training_set_digest="0" * 64, trained_as_of=as_of),
         )
         lineage = Lineage(
             review_threshold=review,
-            decline_threshold=max(thresholds[1], review),
-            trained_as_of="2026-01-01T00:00:00Z",
+            decline_threshold=max(known.manifest.decline_threshold, review),
+            trained_as_of=as_of,
             training_set_digest="0" * 64,
             run_id=run,
-            report={"average_precision": 0.5},
+            report={"average_precision": 0.5, "alert_rate": float((scores >= review).mean())},
         )
         if registry.register(known.model, lineage, evidence) != version:
             raise PermanentError(f"found another number for version {version}, expected a new home")
@@ -89,9 +98,10 @@ def flip(home: Path, version: str) -> Step:
     registry = _registry(Settings(home=home))
     started = time.monotonic()
     registry.alias(CHAMPION)
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     registry.promote(version, _MANDATE)
-    return Step(began, {"promote": time.monotonic() - began, "MLflow before": began - started})
+    parts = {"promote": time.monotonic() - began, "of it CPU": time.process_time() - worked}
+    return Step(began, parts | {"MLflow before": began - started})
 
 
 def update(home: Path, version: str, replayed_rows: int) -> Step:
@@ -131,6 +141,45 @@ def update(home: Path, version: str, replayed_rows: int) -> Step:
     registry.promote(version, _MANDATE)
     parts["promote"] = time.monotonic() - started
     return Step(began, parts)
+
+
+def release(home: Path, version: str, tick_seconds: float) -> Step:
+    """A release just after a tick of healing, and ticks until another version decides.
+
+    Args:
+        home: of the scorer.
+        version: the bad one.
+        tick_seconds: from the beginning of a tick to that of the next.
+
+    Raises:
+        PermanentError: healing leaves the version where it is.
+    """
+    settings = Settings(home=home)
+    registry = _registry(settings)
+    healer = Healer(settings, EventLog(settings.log_path), registry)
+    _tick(healer)  # as the daemon, which has long read what is normal
+    began = time.monotonic()
+    registry.promote(version, _MANDATE)
+    parts, seen = {"promote": time.monotonic() - began}, []
+    for number in range(1, _MOST_TICKS + 1):
+        time.sleep(max(0.0, began + number * tick_seconds - time.monotonic()))
+        started, worked = time.monotonic(), time.process_time()
+        seen.append(_told(_tick(healer)))
+        parts[f"tick {number} ({seen[-1]})"] = time.monotonic() - started
+        parts["of it CPU"] = time.process_time() - worked
+        champion = read_deployment(settings.models_dir).champion
+        if champion is not None and champion.version != version:
+            return Step(began, parts | {"done after": time.monotonic() - began})
+    raise PermanentError(f"found version {version} still deciding after ticks that saw {seen}")
+
+
+def _tick(healer: Healer) -> Ticked:
+    return healer.tick(time.time_ns() // 1000, by="benchmark")
+
+
+def _told(ticked: Ticked) -> str:
+    breached = ticked.evidence.breached() if ticked.evidence else ()
+    return f"{ticked.cause} by {', '.join(breached)}"
 
 
 def _registry(settings: Settings) -> ModelRegistry:

@@ -76,7 +76,9 @@ class Prepared:
         write_deployment(models, Deployment(sequence=time.time_ns(), champion=pointer))
 
 
-def prepare(rows: int | None, folder: Path, *, trees: int, now: datetime) -> Prepared:
+def prepare(
+    rows: int | None, folder: Path, *, trees: int, now: datetime, enough: int = _PAYMENTS
+) -> Prepared:
     """Read or simulate payments, train a model, and fill a home.
 
     Args:
@@ -84,9 +86,10 @@ def prepare(rows: int | None, folder: Path, *, trees: int, now: datetime) -> Pre
         folder: for the home.
         trees: of the model, each up to 6 deep.
         now: payments are moved to before this moment.
+        enough: of more payments, about so many are kept: those of some cards.
     """
     data = load(rows)
-    parts = round(data.log.transactions.height / _PAYMENTS)
+    parts = round(data.log.transactions.height / enough)
     log = thinned(data.log, parts) if parts > 1 else data.log
     origin = f"{data.origin}; of these one of {max(parts, 1)} cards, as dense and as long"
     stream = log.transactions.tail(min(_STREAM, log.transactions.height // 4))
@@ -166,7 +169,7 @@ def _write(
     evidence = Evidence(
         calibration=calibrate(is_fraud, scores, replace(CalibrationPolicy(), min_frauds=1)),
         golden=values[:64],
-        reference=rows.head(1_000),
+        reference=rows.tail(1_000),  # the oldest have no past yet, and score low
     )
     write_bundle(models, version, model, lineage, evidence)
 

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_step_is_seen_in_the_answers_and_none_costs_a_request():
-    small = ("--rows", "20000", "--trees", "10", "--replayed", "1000", "--json")
+    small = ("--rows", "20000", "--trees", "10", "--replayed", "1000", "--tick-seconds", "3")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.healing", *small],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.healing", "--json", *small],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -22,4 +22,4 @@ def test_every_step_is_seen_in_the_answers_and_none_costs_a_request():
     assert all(row["value"] is not None for row in rows.values()), rows
     failed = rows.pop("all of it: requests without a decision")
     assert failed["value"] == 0, failed["note"]
-    assert len(rows) == 3
+    assert len(rows) == 4
