@@ -10,7 +10,11 @@ T0 = 1_772_000_000_000_000
 DETAILS = {
     Signal.UNITS: {"factor": 100.0, "ks_after": 0.02, "share": 1.0, "left": 0.0},
 }
-SUBJECTS = {Signal.UNITS: ("transaction_amount",), Signal.NULLS: ("amount_minor",)}
+SUBJECTS = {
+    Signal.UNITS: ("transaction_amount",),
+    Signal.NULLS: ("amount_minor",),
+    Signal.PARITY: ("card_amount_mean_30d",),
+}
 
 
 def evidence(

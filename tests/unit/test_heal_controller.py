@@ -296,6 +296,14 @@ def test_a_flood_that_harms_nobody_freezes_learning_and_is_decided_without_once_
     assert home.did()[-1] is A.QUARANTINE
 
 
+def test_a_skew_that_folding_again_does_not_end_is_decided_without_only_if_it_does_harm():
+    home = Home(broken={A.REFOLD})
+    home.ticks(5, S.PARITY)
+    assert A.QUARANTINE not in home.did()
+    home.ticks(6, S.PARITY, S.QUIET_RATE)
+    assert A.QUARANTINE in home.did()
+
+
 def test_what_a_sale_left_in_the_counts_of_a_day_is_no_drift():
     home = Home()
     home.ticks(3, S.VOLUME)
