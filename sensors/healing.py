@@ -77,7 +77,8 @@ def heal(
     report_health(context.instance, settings, ticked, now_us)
     planned = healer.ledger.state().asked
     asked = [act for act in ticked.asked if act.act_id in planned]
-    found = [_request(act, planned[act.act_id], tables, settings) for act in asked]
+    past = past_trainings(context.instance)
+    found = [_request(act, planned[act.act_id], past, tables, settings) for act in asked]
     requests = [one for one in found if isinstance(one, dg.RunRequest)]
     waits = [one for one in found if isinstance(one, str)]
     return dg.SensorResult(
@@ -124,8 +125,10 @@ def _ended(run: dg.DagsterRun, settings: Settings) -> Outcome | None:
     return Outcome(is_done=True, after=f"run {run.run_id}")
 
 
-def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> dg.RunRequest | str:
-    """The run that is a slow act, or what it waits for."""
+def _request(
+    act: Act, planned: Record, past: Sequence[date], tables: Tables, settings: Settings
+) -> dg.RunRequest | str:
+    """The run that is a slow act, or what it waits for; a training may take several."""
     name = "transaction_features" if act.action is Action.REFOLD else "mature_labels"
     days = tables.days(name)
     if not days:
@@ -136,6 +139,8 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
     waits = patience(newest_day, first_sign, settings.retraining.days_before(act.action))
     if VERBS[act.action].learns:
         waits = waits or not_now(settings, tables)
+    if act.action is Action.RETRAIN:
+        waits = waits or refusal(day, past, settings.retraining)
     if waits:
         return f"{act.action} waits: {waits}"
     tags = {
@@ -150,7 +155,7 @@ def _request(act: Act, planned: Record, tables: Tables, settings: Settings) -> d
             run_key=act.act_id, job_name=refold.name, tags=tags | range_tags(first, day)
         )
     return dg.RunRequest(
-        run_key=act.act_id,
+        run_key=f"{act.act_id}:{day}" if act.action is Action.RETRAIN else act.act_id,
         job_name=act.action.value,
         partition_key=day.isoformat(),
         tags=tags,

@@ -37,9 +37,11 @@ def why_not_finished(ledger_path: Path, act_id: str | None, now_us: int) -> str 
 
 
 def learnt(run_id: str, entries: Sequence[Entry]) -> Outcome | None:
-    """What became of the version that a run made; None while a person or a canary decides on it.
+    """What became of the version that a run made; None while that is open.
 
-    A run that went well has healed nothing if no model of it ever decides.
+    A run that went well has healed nothing if no model of it ever decides. It is open while a
+    person or a canary decides on the version, and if the gates let it shadow only, for want of
+    evidence: then later days may tell, by another training.
 
     Args:
         run_id: of Dagster; its moves are told as `dagster run <id>`.
@@ -47,7 +49,7 @@ def learnt(run_id: str, entries: Sequence[Entry]) -> Outcome | None:
     """
     mine = [n for n, e in enumerate(entries) if e.by == f"dagster run {run_id}" and e.version]
     if not mine:
-        return Outcome(is_done=False, why=f"run {run_id} gave no version anything to decide")
+        return None
     last, since = entries[mine[-1]], entries[mine[0] :]
     version, now = last.version or "", entries[-1].deployment
     if any(entry.aliases.get("champion") == version for entry in since):

@@ -23,7 +23,7 @@ from fraud_platform.simulation.world import World, simulate
 SEED = 20_260_105
 HEALTHY_DAYS = 3
 _SIMULATED_DAYS = 75
-_MARGIN_DAYS = 5  # to notice, and for a second try at the gate
+_MARGIN_DAYS = 8  # to notice, and for a second and a third try at the gate
 _LEARNT_DAYS = 6  # days of the new fraud in the train slice before a retraining is worth it
 _TRAIN_DAYS = 14
 _MIN_HISTORY_DAYS = 7

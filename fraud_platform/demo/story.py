@@ -40,9 +40,10 @@ from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.events import moment_of
 from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
+from fraud_platform.heal.actions import Action
 from fraud_platform.heal.records import Kind, Record
 from fraud_platform.orders import Orders
-from fraud_platform.retraining import patience
+from fraud_platform.retraining import patience, refusal
 from fraud_platform.settings import Settings
 
 REQUESTS_PER_DAY = 500
@@ -50,6 +51,7 @@ REQUESTS_PER_DAY = 500
 
 _PATIENCE_SECONDS = 480
 _LOOK_SECONDS = 0.3
+_LAG = timedelta(days=2)  # so far may payments be ahead of what was made of them
 _TRICKLE = 4  # payments per look while waiting, so that the scorer is never idle
 
 
@@ -338,16 +340,21 @@ class Story:
         return changes
 
     def _is_settled(self) -> bool:
-        """Whether the newest closed day was judged, and no remedy is under way that may run now."""
+        """Whether more days may come: nothing is under way but what waits for them."""
         day = self._newest_closed()
         asked = self._ledger.state().asked.values()
-        return self._report(day) is not None and all(self._must_wait(one, day) for one in asked)
+        if asked:
+            return all(self._must_wait(one, day) for one in asked)
+        return self._report(day - _LAG) is not None
 
     def _must_wait(self, planned: Record, day: date) -> bool:
-        """Whether it learns what the data do not hold yet."""
+        """Whether it learns what the data do not hold yet, or rests since its last try."""
         assert planned.act is not None  # noqa: S101 -- that is what was planned
-        days = self._settings.retraining.days_before(planned.act.action)
-        return bool(patience(day, moment_of(planned.event_us).date(), days))
+        action, policy = planned.act.action, self._settings.retraining
+        if patience(day, moment_of(planned.event_us).date(), policy.days_before(action)):
+            return True
+        tries = [d for d in self._tables.days("model_comparison") if d >= self._plan.stream_from]
+        return action is Action.RETRAIN and bool(refusal(day, tries, policy))
 
     def _wait(self, what: str, done: Callable[[], object], *, trickle: bool = True) -> None:
         """Watch until something is there; the payment system goes on asking meanwhile.

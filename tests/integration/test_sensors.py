@@ -423,7 +423,7 @@ def planned(platform, action, cause, *, days_ago=0, seen_days_ago=None):
 
 
 def test_a_slow_act_is_one_run_and_its_end_is_written_down(branch):
-    ledger = planned(branch, Action.RECALIBRATE, "covariate_shift", days_ago=3)
+    ledger = planned(branch, Action.RECALIBRATE, "covariate_shift", days_ago=2)
     (request,) = branch.tick(heal).run_requests
     assert (request.job_name, request.run_key) == ("recalibrate", "recalibrate-1")
     assert request.tags["fraud/act"] == "recalibrate-1"
@@ -446,7 +446,23 @@ def test_a_training_as_a_remedy_waits_until_there_is_something_to_learn(branch):
     assert "it can be learnt from" in tick.skip_message
     eager = branch.with_settings(retraining=RetrainingPolicy(learn_after_days=1))
     (request,) = eager.tick(heal).run_requests
-    assert (request.job_name, request.run_key) == ("retrain", "retrain-1")
+    assert (request.job_name, request.run_key) == ("retrain", f"retrain-1:{LAST_DAY}")
+
+
+def test_a_training_that_the_gates_let_shadow_only_is_tried_again_with_later_days(branch):
+    planned(branch, Action.RETRAIN, "concept_drift", days_ago=3)
+    eager = branch.with_settings(retraining=RetrainingPolicy(learn_after_days=1, cooldown_days=0))
+    (request,) = eager.tick(heal).run_requests
+    run = dg.DagsterRun(
+        job_name="retrain",
+        run_id=str(uuid.uuid4()),
+        tags=dict(request.tags),
+        status=dg.DagsterRunStatus.SUCCESS,
+    )
+    branch.instance.add_run(run)
+    assert [one.job_name for one in eager.tick(heal).run_requests] == ["retrain"]
+    resting = branch.with_settings(retraining=RetrainingPolicy(learn_after_days=1))
+    assert "cooldown" in resting.tick(heal).skip_message
 
 
 def test_features_of_all_days_in_doubt_are_computed_again(branch, story):
