@@ -28,14 +28,14 @@ def before_and_after(
 
     Args:
         features: feature rows; the newest `_LAST_DAYS` days of them are used.
-        payments: transaction_id, is_fraud and fraud_type: the truth, also what no label told yet.
+        payments: transaction_id and is_fraud: the truth, also what no label told yet.
         before: the first champion.
         after: the last one.
     """
     last = features["event_timestamp"].dt.date().to_list()
     newest = max(last)
     first = newest - timedelta(days=_LAST_DAYS - 1)
-    truth = payments.select("transaction_id", "is_fraud", "fraud_type")
+    truth = payments.select("transaction_id", "is_fraud")
     rows = features.filter(pl.col("event_timestamp").dt.date() >= first).join(
         truth, on="transaction_id"
     )
@@ -58,9 +58,7 @@ def span(first: date, last: date) -> tuple[datetime, datetime]:
 def _caught(rows: pl.DataFrame, bundle: Bundle) -> dict[str, float | None]:
     alert = pl.col("score") >= bundle.manifest.review_threshold
     scored = bundle.model.scored(rows).with_columns(alert=alert)
-    new = scored.filter(pl.col("fraud_type") == "new_pattern")
     return {
         "recall": scored.filter("is_fraud").select(pl.col("alert").mean()).item(),
-        "recall_new_fraud": new.select(pl.col("alert").mean()).item(),
         "alert_rate": scored.select(pl.col("alert").mean()).item(),
     }

@@ -32,7 +32,7 @@ from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.adapters.world_file import write_world
 from fraud_platform.demo.healed import held, ledger_lines, quarantined
-from fraud_platform.demo.plan import HEALTHY_DAYS, Plan, in_cents, make_plan
+from fraud_platform.demo.plan import BROKEN_DAYS, HEALTHY_DAYS, Plan, in_cents, make_plan
 from fraud_platform.demo.proof import before_and_after, card, span
 from fraud_platform.demo.screen import Screen, model_line
 from fraud_platform.demo.traffic import Traffic
@@ -49,6 +49,7 @@ from fraud_platform.settings import Settings
 REQUESTS_PER_DAY = 500
 """Payments a day that are sent over HTTP; the others of the day enter by file."""
 
+_INCIDENT = "covariate_shift"
 _PATIENCE_SECONDS = 480
 _LOOK_SECONDS = 0.3
 _LAG = timedelta(days=2)  # so far may payments be ahead of what was made of them
@@ -68,9 +69,9 @@ def run_demo(
         as_json: print only the facts, as JSON.
 
     Returns:
-        Whether the loop closed: the bound on disturbed customers held, causes named, the model
-        retrained, promoted and swapped, a broken feed quarantined and not learnt from, and no
-        request left without an answer.
+        Whether the loop closed: the bound on disturbed customers held, causes named, the remedy
+        verified, the scorer swapped, a broken feed quarantined and not learnt from, and no request
+        left without an answer.
 
     Raises:
         PermanentError: the home is in use or holds something else; the data are too short.
@@ -184,24 +185,26 @@ class Story:
             return False
 
     def _incident(self, first: Bundle) -> None:
-        """Stream the incident until a retrained model that passed the gate decides."""
+        """Stream the incident until a remedy is verified, or refuted."""
         self._screen.say(
             f"from {self._plan.drift_from} on everything costs 30 % more, 45 % of the payments move"
-            " to the web and to wallets, 28 % to new countries, and there is a new fraud"
+            " to the web and to wallets, and 28 % to new countries"
         )
-        told = 0
-        while self._next_day <= self._plan.last_day and not self._is_retrained(first):
+        told, end = 0, self._plan.last_day - timedelta(days=BROKEN_DAYS)
+        while self._next_day <= end and not self._judged():
             self._stream_day()
             self._wait(f"the verdict on {self._newest_closed()}", self._is_settled)
             told = self._tell_of_healing(told)
-        if self._is_retrained(first):
-            now = self._champion()
-            self._screen.say(f"promoted: {model_line(card(now))}")
-            self._wait(
-                "the scorer to swap", lambda: self._traffic.last_version == now.manifest.version
-            )
-            self._stream_day()
-            self._screen.say("the running scorer decides with it; one more day streamed")
+        now = self._champion()
+        if now.manifest.version != first.manifest.version:
+            self._screen.say(f"the running scorer decides with {model_line(card(now))}")
+
+    def _judged(self) -> bool:
+        """Whether a remedy of the incident was verified or refuted."""
+        return any(
+            record.kind in (Kind.VERIFIED, Kind.REFUTED) and record.cause == _INCIDENT
+            for record in self._ledger.records()
+        )
 
     def _broken_feed(self) -> None:
         """A sender changes the unit of amounts: a training now would learn the mistake."""
@@ -247,7 +250,8 @@ class Story:
             "home": str(self._settings.home),
         }
         exact = served.mismatches == 0 and served.missing == 0
-        closed = exact and not self._traffic.failed and self._is_retrained(first)
+        swapped = {first.manifest.version, now.manifest.version} <= set(self._traffic.answered)
+        closed = exact and swapped and not self._traffic.failed
         return self._facts | found | {"loop_closed": closed and _is_healed(found)}
 
     def _healed(self, now: Bundle) -> dict[str, object]:
@@ -318,11 +322,6 @@ class Story:
         pointer = read_deployment(self._settings.models_dir).champion
         assert pointer is not None  # noqa: S101 -- waited for
         return load_bundle(self._settings.models_dir / pointer.path)
-
-    def _is_retrained(self, champion: Bundle) -> bool:
-        """Whether another training decides; the same one with other cuts is none."""
-        now = self._champion().manifest
-        return now.training_set_digest != champion.manifest.training_set_digest
 
     def _report(self, day: date) -> dict[str, object] | None:
         """The health report of one day, or None while there is none."""
@@ -407,10 +406,10 @@ class Story:
 
 def _is_healed(found: Mapping[str, Any]) -> bool:
     """Whether the bound held, every cause was named by its own name, and the feed set aside."""
-    named = {line["cause"] for line in found["ledger"] if line["kind"] == Kind.DIAGNOSED}
+    told = {(line["kind"], line["cause"]) for line in found["ledger"]}
     feed, share = found["broken_feed"], found["held"]
     return (
-        {"covariate_shift", "unit_change"} <= named
+        {(Kind.VERIFIED, _INCIDENT), (Kind.DIAGNOSED, "unit_change")} <= told
         and share["with_governor"] < share["models_alone"]
         and feed["learning_frozen"]
         and feed["decided_by_fallback"] > 0
