@@ -191,7 +191,7 @@ def test_after_a_crash_between_plan_and_deed_the_same_act_is_asked_again():
 
 def test_a_slow_act_without_an_answer_has_failed_in_time():
     home = Home(silent={A.RECALIBRATE})
-    home.ticks(30, *DRIFTED, minutes=240)
+    home.ticks(50, *DRIFTED, minutes=240)
     assert home.last(Kind.FAILED).why == "no answer in time"
     assert A.RETRAIN in home.did(Kind.PLANNED)
 
