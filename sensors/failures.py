@@ -16,14 +16,12 @@ def run_failures(context: dg.RunFailureSensorContext, alerts: dg.ResourceParam[A
     """Keep one alert per failed run, with the steps that failed and why."""
     run = context.dagster_run
     record = context.instance.get_run_record_by_id(run.run_id)
+    steps = {event.step_key: _why(event) for event in context.get_step_failure_events()}
+    told = "; ".join(f"{step}: {why}" for step, why in steps.items())
     alerts.write(
         kind="run_failure",
-        text=f"{run.job_name} failed: {context.failure_event.message}",
-        facts={
-            "run_id": run.run_id,
-            "tags": dict(run.tags),
-            "steps": {event.step_key: _why(event) for event in context.get_step_failure_events()},
-        },
+        text=f"{run.job_name} failed: {told or context.failure_event.message}",
+        facts={"run_id": run.run_id, "tags": dict(run.tags), "steps": steps},
         at=record.end_time if record is not None else None,
     )
 

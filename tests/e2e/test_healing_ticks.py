@@ -82,7 +82,7 @@ def test_a_slow_disk_is_told_as_slow_answers_and_only_what_no_decision_needs_is_
 def test_a_scorer_that_is_gone_makes_healing_blind_and_nothing_is_learnt(tmp_path, leaves):
     with bent(tmp_path, **BUSY) as (home, scorer, traffic):
         path = live_path(home.path)
-        assert live(home).payments
+        wait_for(lambda: live(home).payments, "the scorer to tell of its payments")
         scorer.kill()
         if leaves == "a damaged file":
             path.write_bytes(path.read_bytes()[:-9])

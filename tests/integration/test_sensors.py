@@ -510,7 +510,7 @@ def test_a_failed_run_leaves_one_alert_that_says_which_step_and_why(platform):
     (alert,) = platform.alerts.read()
     assert alert["kind"] == "run_failure"
     assert alert["run_id"] == failed.run_id
-    assert "retrain failed" in alert["text"]
+    assert "retrain failed: training_set: found no day of" in alert["text"]
     assert set(alert["steps"]) == {"training_set"}
     assert "found no day of" in alert["steps"]["training_set"]
     assert "Hint: materialize" in alert["steps"]["training_set"]
