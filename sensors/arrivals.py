@@ -10,20 +10,12 @@ import msgspec
 from assets.timing import FIRST_DAY, MATURITY_DAYS, SENSOR_SECONDS
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.tables import Tables
-from sensors.jobs import DAILY_TABLES, daily, range_tags
+from sensors.jobs import DAILY_TABLES, UNFINISHED, daily, range_tags
 
 _BEFORE_FIRST_DAY = f"set FRAUD_FIRST_DAY to compute days before {FIRST_DAY}"
 
 
-UNDER_WAY = dg.RunsFilter(
-    job_name="daily",
-    statuses=[
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ],
-)
+UNDER_WAY = dg.RunsFilter(job_name=daily.name, statuses=list(UNFINISHED))
 """Unfinished runs over days. Windows look back, so days are computed in order, never abreast."""
 
 

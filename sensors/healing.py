@@ -27,12 +27,15 @@ from fraud_platform.retraining import Volume, patience, refusal, too_few
 from fraud_platform.settings import Settings
 from sensors.jobs import (
     CAUSE_TAG,
+    CHAMPION,
     DAY_TAG,
+    DAYS,
     REMEDY_TAG,
     range_tags,
     recalibrate,
     refold,
     retrain,
+    under_way,
 )
 from sensors.label_feed import refusal_to_learn
 from sensors.live_health import report_health
@@ -179,7 +182,13 @@ def label_volume(
     settings: dg.ResourceParam[Settings],
     tables: dg.ResourceParam[Tables],
 ) -> dg.RunRequest | dg.SkipReason:
-    """Train when enough new frauds came of age: the first model early, later ones by volume."""
+    """Train when enough new frauds came of age: the first model early, later ones by volume.
+
+    Not while days are computed or a champion is chosen: the labels of half a history would train
+    the first model, and those of the other half would ask for a second beside it.
+    """
+    if busy := under_way(context.instance, DAYS, CHAMPION):
+        return dg.SkipReason(f"a run of {busy} is under way")
     first = read_deployment(settings.models_dir).champion is None
     trained = [] if first else tables.days("training_set")
     fresh = [day for day in tables.days("mature_labels") if not trained or day > trained[-1]]

@@ -32,6 +32,17 @@ END_MLFLOW_RUN = dg.HookDefinition(
 QUEUE_TAG = "fraud/queue"
 """Runs with the same value of this tag run one after another (`dagster.yaml`)."""
 
+DAYS, CHAMPION = "days", "champion"
+"""Its values: runs that write days of data, and runs that may move the champion."""
+
+UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+"""States of a run that may still change what is stored."""
+
 DAILY_TABLES = (
     "raw_transactions",
     "validated_transactions",
@@ -49,14 +60,14 @@ DAILY_TABLES = (
 
 daily = dg.define_asset_job(
     "daily",
-    tags={QUEUE_TAG: "days"},
+    tags={QUEUE_TAG: DAYS},
     selection=dg.AssetSelection.assets(*DAILY_TABLES),
     description="Days of the event log into clean tables, features, mature labels and reports.",
 )
 
 retrain = dg.define_asset_job(
     "retrain",
-    tags={QUEUE_TAG: "champion"},
+    tags={QUEUE_TAG: CHAMPION},
     selection=dg.AssetSelection.groups("training", "evaluation", "promotion")
     - dg.AssetSelection.assets("feature_catalogue"),  # follows by itself; nothing waits for it
     hooks={END_MLFLOW_RUN},
@@ -72,14 +83,14 @@ monitor = dg.define_asset_job(
 
 recalibrate = dg.define_asset_job(
     "recalibrate",
-    tags={QUEUE_TAG: "champion"},
+    tags={QUEUE_TAG: CHAMPION},
     selection=dg.AssetSelection.assets("recalibrated_champion"),
     description="The champion's trees with probabilities and cuts of what is known now.",
 )
 
 refold = dg.define_asset_job(
     "refold",
-    tags={QUEUE_TAG: "days"},
+    tags={QUEUE_TAG: DAYS},
     selection=dg.AssetSelection.assets("transaction_features"),
     description="Features of the days in doubt, computed again from the log.",
 )
@@ -108,12 +119,21 @@ def restore_previous_champion(
 
 @dg.job(
     partitions_def=DAILY,
-    tags={QUEUE_TAG: "champion"},
+    tags={QUEUE_TAG: CHAMPION},
     description="The champion alias back to the previous champion.",
 )
 def roll_back() -> None:
     """Undo the last promotion."""
     restore_previous_champion()
+
+
+def under_way(instance: dg.DagsterInstance, *queues: str) -> str | None:
+    """Which job of these queues is unfinished, or None when none is."""
+    for queue in queues:
+        told = dg.RunsFilter(tags={QUEUE_TAG: queue}, statuses=list(UNFINISHED))
+        for run in instance.get_runs(told, limit=1):
+            return run.job_name
+    return None
 
 
 JOBS = (daily, retrain, recalibrate, refold, monitor, roll_back)
