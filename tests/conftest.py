@@ -49,6 +49,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a fixture of their module run in one worker: another would make it again."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group") and _shares_with_its_module(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    """Whether the test takes a fixture of module scope that its own file defines."""
+    found = getattr(item, "_fixtureinfo", None)  # a doctest of a text file has none
+    made = [] if found is None else [each[-1] for each in found.name2fixturedefs.values()]
+    return any(one.scope == "module" and one.baseid for one in made)
+
+
 @pytest.fixture(autouse=True)
 def no_shared_metrics() -> None:
     """Feast, once imported, makes every Prometheus client below this process share its files."""
