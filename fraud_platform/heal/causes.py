@@ -13,7 +13,7 @@ How causes that look alike are told apart:
 * A flash sale against an attack: both bring volume, only an attack brings fraud, and audits say so.
   Bots concentrate like an attack, and audits find nothing.
 * A bad release against a release into bad times: the old model on the same payments. A change alone
-  accuses nobody.
+  accuses nobody. A slow machine excuses no release: what a replay shows does not turn on time.
 * The model against its data: stored rows must score as they did when they were recorded.
 """
 
@@ -44,7 +44,8 @@ STORM_SHARE = 0.4
 
 _DRIFTS = ("concept_drift", "covariate_shift", "benign_shift", UNKNOWN)
 _TRAFFIC = ("attack", "bots", "demand_surge")
-_STATISTICAL = ("bad_release", *_TRAFFIC, *_DRIFTS)
+_OF_A_RELEASE = (*_TRAFFIC, *_DRIFTS)
+_STATISTICAL = ("bad_release", *_OF_A_RELEASE)
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,14 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             ),
         ),
         Cause(
+            "bad_release",
+            # A replay accuses the champion only while it is young.
+            AllOf((Breached(Signal.REPLAY), Breached(Signal.CHANGE))),
+            "On the same payments the new model does what the old one would not. Roll back, then "
+            "look; slow answers do not excuse it, and a slow machine is looked at afterwards.",
+            _OF_A_RELEASE,
+        ),
+        Cause(
             "latency",
             _any_breached(Signal.LATENCY, Signal.ERRORS),
             "Answers are slow or missing. Shed what no decision needs, then look at the machine; "
@@ -217,16 +226,9 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
         ),
         Cause(
             "bad_release",
-            # A canary is a change by itself. A replay accuses the champion only while it is young.
-            AnyOf(
-                (
-                    Breached(Signal.CANARY),
-                    AllOf((Breached(Signal.REPLAY), Breached(Signal.CHANGE))),
-                )
-            ),
-            "On the same payments the new model does what the old one would not. Stop the canary "
-            "or roll back, then look.",
-            (*_TRAFFIC, *_DRIFTS),
+            Breached(Signal.CANARY),  # a change by itself
+            "The cards of the canary fare worse than those of the champion. Stop it, then look.",
+            _OF_A_RELEASE,
         ),
         Cause(
             "attack",

@@ -165,7 +165,7 @@ def _in_flight(scene: Scene, episode: Episode, action: Action) -> Iterator[Hold]
     """One remedy at a time; a cause higher in the table does not wait for a lower one."""
     own = NAMES.index(episode.cause)
     for other in scene.state.episodes.values():
-        is_higher = NAMES.index(other.cause) < own
+        is_higher = NAMES.index(other.cause) < own and other.cause not in scene.explained
         if is_higher and other.planned and _keeps_waiting(other, action):
             yield Hold(f"waits for the remedy of {other.cause}")
 

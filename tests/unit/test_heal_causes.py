@@ -52,6 +52,8 @@ ROWS = [
     ((S.LABEL_ARRIVALS,), (), "label_pipeline"),
     ((S.LABEL_CONFLICTS, S.MISSED_FRAUD), (), "label_pipeline"),
     ((S.REPLAY, S.CHANGE, S.DISTURBED_RATE), (), "bad_release"),
+    ((S.REPLAY, S.CHANGE, S.LATENCY, S.ERRORS, S.DISTURBED_RATE), (), "bad_release"),
+    ((S.REPLAY, S.LATENCY), (), "latency"),
     ((S.CANARY,), (), "bad_release"),
     ((S.AUDITED_SURGE, S.CONCENTRATION, S.DISTURBED_RATE), (), "attack"),
     ((S.AUDITED_SURGE, S.VOLUME), (), "attack"),

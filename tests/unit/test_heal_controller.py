@@ -96,6 +96,26 @@ def test_a_unit_change_is_divided_back_at_first_sight_and_learning_is_frozen():
     assert plan.acts[1].amounts == {"factor": 100.0}
 
 
+def test_a_slow_machine_keeps_no_bad_release_from_being_rolled_back_and_verified():
+    home = Home()
+    home.ticks(2, S.LATENCY)
+    assert home.did() == [A.SHED]
+    plan = home.tick(S.LATENCY, S.REPLAY, S.CHANGE, S.DISTURBED_RATE)
+    assert plan.diagnosis.cause == "bad_release"
+    assert home.did()[1:] == [A.FREEZE_LEARNING, A.ROLL_BACK]
+    home.tick(S.LATENCY)
+    assert home.state.episodes["bad_release"].stage is Stage.HEALED
+    assert home.state.episodes["latency"].cause in home.state.episodes
+
+
+def test_a_feed_that_breaks_while_a_roll_back_is_verified_does_not_wait_for_it():
+    home = Home()
+    home.tick(S.REPLAY, S.CHANGE, S.DISTURBED_RATE, minutes=1)
+    assert home.state.episodes["bad_release"].stage is Stage.VERIFYING
+    home.tick(*CENTS, minutes=1)
+    assert A.INVERT_UNIT in home.did()
+
+
 def test_a_healed_unit_change_is_verified_then_taken_back_when_the_producer_mends_it():
     home = Home()
     home.tick(*CENTS)
