@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from assets import MODEL_RISK
+from assets.promotion import Following, follow
 from assets.signals import LIVE_HEALTH, numbers, passes, severity, spec_of
 from assets.timing import DAILY, MATURITY_DAYS, day_of, days_back, end_of
 from fraud_platform.adapters.event_log import EventLog
@@ -17,13 +20,18 @@ from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG, why_not_finished
 from fraud_platform.adapters.model_bundle import Bundle, Evidence, Lineage
-from fraud_platform.adapters.model_history import Mandate
+from fraud_platform.adapters.model_contest import alerts, newest_payments
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.errors import NoChampionError, NotReadyError
+from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal.doubt import outside
 from fraud_platform.heal.evidence import Signal
 from fraud_platform.heal.harm import HarmPolicy
+from fraud_platform.model import matrix
+from fraud_platform.promotion import PromotionVerdict, judge_cuts
+from fraud_platform.promotion_gates import ArtifactFacts
+from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.recalibration import KNOWN_DAYS, Refreshed, judged_rows, recalibrated
 from fraud_platform.settings import Settings
 
@@ -64,12 +72,13 @@ def every_signal_is_well(
 
 @dataclass(frozen=True)
 class Refresh:
-    """A champion with new cuts, and the version that it replaces."""
+    """A champion with new cuts, the version that it is made of, and what the gates say of it."""
 
     version: str
     replaced_version: str
     review_threshold: float
     decline_threshold: float
+    verdict: PromotionVerdict
 
 
 @dg.asset(
@@ -84,30 +93,48 @@ class Refresh:
     kinds={"mlflow", "polars"},
     owners=[MODEL_RISK],
 )
-def recalibrated_champion(
+def recalibrated_champion(  # noqa: PLR0913 -- what an asset reads are its arguments
     context: dg.AssetExecutionContext,
     transaction_features: pl.DataFrame,
     mature_labels: pl.DataFrame,
     labels: pl.DataFrame,
     registry: dg.ResourceParam[ModelRegistry],
+    event_log: dg.ResourceParam[EventLog],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[Refresh]:
     """The champion's trees with probabilities and cuts of the newest judged payments.
 
     Judged are payments whose labels came of age, and younger ones that somebody looked at. The
-    version is registered, verified by its golden rows, and replaces the champion it was made of;
-    the fallbacks of its trees stand in for it.
+    version is registered, verified by its golden rows, and both versions meet on the newest
+    payments; only then does it follow the champion it was made of, as any promotion does. The
+    fallbacks of its trees stand in for it.
     """
     champion = _to_recalibrate(registry, settings)
     as_of = end_of(day_of(context.partition_key))
-    features = outside(transaction_features, HealLedger(settings.heal_ledger_path).doubtful())
+    spans = HealLedger(settings.heal_ledger_path).doubtful()
+    features = outside(transaction_features, spans)
     judged = judged_rows(features, mature_labels, labels)
     fresh = _refreshed(champion, judged, features, as_of, settings)
     _require_wanted(context, settings)  # fitting takes its time
     version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
-    _follow(version, champion, context.run.run_id, registry, settings)
-    found = Refresh(version, champion.manifest.version, fresh.review, fresh.decline)
-    return dg.MaterializeResult(value=found, metadata=_shown(found, fresh, registry))
+    newest = newest_payments(
+        event_log, _since(features, as_of - 2 * NEWEST), as_of, settings.promotion, spans
+    )
+    mature = matrix(judged.filter("is_mature"), FEATURE_NAMES)
+    verdict = _judged(champion, registry.bundle(version), newest, mature, settings.promotion)
+    found = Refresh(version, champion.manifest.version, fresh.review, fresh.decline, verdict)
+    proposal = follow(
+        Following(
+            version=version,
+            replacing=champion.manifest.version,
+            verdict=verdict,
+            evidence=verdict.digest(),
+            by=f"dagster run {context.run.run_id}",
+        ),
+        registry,
+        settings,
+    )
+    return dg.MaterializeResult(value=found, metadata=_shown(found, fresh, registry, proposal))
 
 
 def _to_recalibrate(registry: ModelRegistry, settings: Settings) -> Bundle:
@@ -126,27 +153,50 @@ def _refreshed(
     settings: Settings,
 ) -> Refreshed:
     """New maps, whose cuts disturb no more than the champion may."""
-    newest = features.filter(pl.col("event_timestamp") >= as_of - NEWEST)
+    newest = _since(features, as_of - NEWEST)
     return recalibrated(
         champion.model.scored(judged),
         champion.model.scored(newest)["score"].to_numpy(),
         settings.evaluation,
         settings.calibration,
-        HarmPolicy().max_rise * float(champion.manifest.report.get("alert_rate", 1.0)),
+        _borne(champion),
     )
 
 
-def _follow(
-    version: str, champion: Bundle, run_id: str, registry: ModelRegistry, settings: Settings
-) -> None:
-    """The version in place of the champion, or a proposal of it where a person has to approve."""
-    mandate = Mandate(by=f"dagster run {run_id}", why="recalibrated")
-    follow = registry.propose if settings.promotion.approval_required else registry.promote
-    follow(version, mandate, replacing=champion.manifest.version)
+def _since(features: pl.DataFrame, start: datetime) -> pl.DataFrame:
+    return features.filter(pl.col("event_timestamp") >= start)
 
 
-def _shown(found: Refresh, fresh: Refreshed, registry: ModelRegistry) -> dict[str, Any]:
+def _borne(champion: Bundle) -> float:
+    """Largest share of payments that it may disturb without harm."""
+    return HarmPolicy().max_rise * float(champion.manifest.report.get("alert_rate", 1.0))
+
+
+def _judged(
+    champion: Bundle,
+    fresh: Bundle,
+    newest: NDArray[np.float64],
+    mature: NDArray[np.float64],
+    policy: PromotionPolicy,
+) -> PromotionVerdict:
+    """What the gates say of both on the same payments, without labels and with."""
+    return judge_cuts(
+        ArtifactFacts(problem=None, golden_rows=len(fresh.golden)),
+        alerts(fresh, champion, newest),
+        alerts(fresh, champion, mature),
+        _borne(champion),
+        policy,
+    )
+
+
+def _shown(
+    found: Refresh, fresh: Refreshed, registry: ModelRegistry, proposal: str | None
+) -> dict[str, Any]:
     return {
+        "fraud/verdict": found.verdict.answer.value,
+        "fraud/gates": {gate.name: gate.outcome.value for gate in found.verdict.gates},
+        "fraud/reasons": list(found.verdict.reasons),
+        "fraud/waits_for_approval": proposal,
         "fraud/champion_version": registry.alias("champion"),
         "fraud/version": found.version,
         "fraud/replaced_version": found.replaced_version,

@@ -17,6 +17,7 @@ from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.errors import BundleIntegrityError, NoChampionError, NotReadyError
+from fraud_platform.promotion import PromotionVerdict
 from fraud_platform.promotion_gates import PromotionAnswer
 from fraud_platform.settings import Settings
 
@@ -28,6 +29,25 @@ class Reign:
     version: str
     previous_version: str | None
     was_promoted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """What the gates said of a version.
+
+    Attributes:
+        version: that was judged.
+        replacing: whom the registry named champion then, or None.
+        verdict: of the gates.
+        evidence: digest of what the verdict rests on.
+        by: who moves it.
+    """
+
+    version: str
+    replacing: str | None
+    verdict: PromotionVerdict
+    evidence: str
+    by: str
 
 
 @dataclass(frozen=True)
@@ -59,8 +79,17 @@ def champion(
     act_id = context.run.tags.get(ACT_TAG)
     if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
         raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
-    by = f"dagster run {context.run.run_id}"
-    proposal = _followed(model_comparison, by, registry, settings)
+    proposal = follow(
+        Following(
+            version=model_comparison.challenger_version,
+            replacing=model_comparison.replacing,
+            verdict=model_comparison.verdict,
+            evidence=model_comparison.digest(),
+            by=f"dagster run {context.run.run_id}",
+        ),
+        registry,
+        settings,
+    )
     reigning = _reigning(model_comparison, registry)
     version = reigning.manifest.version
     return dg.MaterializeResult(
@@ -80,21 +109,20 @@ def champion(
     )
 
 
-def _followed(
-    comparison: Comparison, by: str, registry: ModelRegistry, settings: Settings
-) -> str | None:
+def follow(judged: Following, registry: ModelRegistry, settings: Settings) -> str | None:
     """Do as the gates say; the digest of what is proposed, if a person must approve it.
 
     Where a rollout is wanted, its first cards are all that a promotion gives to a challenger.
     """
-    mandate = Mandate(by=by, why=" ".join(comparison.verdict.reasons), evidence=comparison.digest())
-    version, replacing = comparison.challenger_version, comparison.replacing
-    if comparison.verdict.answer is PromotionAnswer.REJECT:
+    answer, version, replacing = judged.verdict.answer, judged.version, judged.replacing
+    why = " ".join(judged.verdict.reasons)
+    mandate = Mandate(by=judged.by, why=why, evidence=judged.evidence)
+    if answer is PromotionAnswer.REJECT:
         registry.dismiss(version, mandate)
         return None
-    if comparison.verdict.answer is PromotionAnswer.SHADOW_ONLY:
+    if answer is PromotionAnswer.SHADOW_ONLY:
         # Finishes a move that was killed on its way, for which this verdict is no reason.
-        registry.publish(Mandate(by=by))
+        registry.publish(Mandate(by=judged.by))
         return None
     if settings.promotion.approval_required:
         return registry.propose(version, mandate, replacing=replacing)

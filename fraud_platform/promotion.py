@@ -7,6 +7,7 @@ What belongs here: which gates are asked, and the conclusion. The gates are `pro
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from fraud_platform.errors import PermanentError
@@ -116,6 +117,31 @@ def judge(
     if rivals is not None:
         _require_same_rows(report, rivals.report)
         gates += _against(report, rivals, bar)
+    return _concluded(gates)
+
+
+def judge_cuts(
+    artifact: ArtifactFacts,
+    replayed: Alerts,
+    mature: Alerts,
+    borne: float,
+    policy: PromotionPolicy,
+) -> PromotionVerdict:
+    """Decide whether the champion's own trees with new cuts may take over.
+
+    They rank as before, so no backtest can tell them apart; what changes is whom they disturb.
+
+    Args:
+        artifact: what loading the new bundle showed.
+        replayed: alerts of both on the newest payments.
+        mature: alerts of both on payments whose labels came of age.
+        borne: largest share of payments that the champion may flag, in [0, 1].
+        policy: the bounds.
+    """
+    return _concluded([artifact_gate(artifact), replay_gate(replayed, mature, policy, borne)])
+
+
+def _concluded(gates: Sequence[GateReport]) -> PromotionVerdict:
     order = list(PromotionAnswer)
     return PromotionVerdict(max((gate.allows for gate in gates), key=order.index), tuple(gates))
 

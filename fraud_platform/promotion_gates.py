@@ -246,17 +246,21 @@ class Alerts:
         return (self.only_new + self.only_old) / product if product else math.inf
 
 
-def replay_gate(replayed: Alerts, mature: Alerts, policy: PromotionPolicy) -> GateReport:
+def replay_gate(
+    replayed: Alerts, mature: Alerts, policy: PromotionPolicy, borne: float = 0.0
+) -> GateReport:
     """G4: the newest payments through both models, without labels.
 
     An alert rate that changes by more than the policy allows, and not by chance (exact McNemar
     test), must be explained: the mature rows, whose costs the backtest has judged, show the same
-    change within the same bound, as far as both samples can tell.
+    change within the same bound, as far as both samples can tell. New cuts of the champion's own
+    trees may also take alerts away that it never had before: back to what was borne of it.
 
     Args:
         replayed: alerts on the newest payments.
         mature: alerts of the same thresholds on the rows of the backtest.
         policy: the bounds.
+        borne: largest share of payments that the champion may flag, in [0, 1]; 0: nobody says.
     """
     rows, more, fewer = replayed.new.size, replayed.only_new, replayed.only_old
     chance, known = mcnemar(more, fewer), mature.ratio
@@ -280,8 +284,7 @@ def replay_gate(replayed: Alerts, mature: Alerts, policy: PromotionPolicy) -> Ga
     if within or chance >= NOT_CHANCE:
         return passed("replay", f"{found}: the alert rate stays.", numbers)
     change = f"alerts change {_step(replayed.ratio)}"
-    if _is_explained(replayed, mature, policy.max_alert_change):
-        why = f"as on the mature rows ({_step(known)})"
+    if why := _explanation(replayed, mature, policy.max_alert_change, borne):
         return passed("replay", f"{found}: {change}, {why}.", numbers)
     why = f"which the mature rows ({_step(known)}) do not explain"
     return failed("replay", f"{found}: {change}, {why}.", numbers, PromotionAnswer.SHADOW_ONLY)
@@ -291,6 +294,13 @@ def _step(ratio: float) -> str:
     return "from none" if math.isnan(ratio) else f"by {ratio - 1.0:+.0%}"
 
 
+def _explanation(replayed: Alerts, mature: Alerts, bound: float, borne: float) -> str:
+    if _is_explained(replayed, mature, bound):
+        return f"as on the mature rows ({_step(mature.ratio)})"
+    is_back = _is_back(replayed, mature, bound, borne)
+    return f"back to what was borne, at most {borne:.2%}" if is_back else ""
+
+
 def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:
     """Whether both ratios may be within the bound of each other, at 95 %."""
     if not (replayed.ratio > 0.0 and mature.ratio > 0.0):
@@ -298,3 +308,10 @@ def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:
     apart = abs(math.log(replayed.ratio / mature.ratio))
     noise = _TWO_SIDED_95 * math.sqrt(replayed.variance + mature.variance)
     return apart - noise <= math.log1p(bound)
+
+
+def _is_back(replayed: Alerts, mature: Alerts, bound: float, borne: float) -> bool:
+    """Whether alerts only fall, to no less than the champion has on the mature rows."""
+    if replayed.only_new or not mature.old.size:
+        return False
+    return float(mature.old.mean()) / (1.0 + bound) <= float(replayed.new.mean()) <= borne

@@ -124,7 +124,8 @@ def _ended(run: dg.DagsterRun, settings: Settings) -> Outcome | None:
         why = f"the run {run.job_name} ended as {run.status.value}"
         return Outcome(is_done=False, after=f"run {run.run_id}", why=why)
     if run.job_name in (retrain.name, recalibrate.name):
-        return learnt(run.run_id, read_history(settings.models_dir))
+        is_training = run.job_name == retrain.name
+        return learnt(run.run_id, read_history(settings.models_dir), may_follow=is_training)
     return Outcome(is_done=True, after=f"run {run.run_id}")
 
 

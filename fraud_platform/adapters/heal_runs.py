@@ -36,7 +36,7 @@ def why_not_finished(ledger_path: Path, act_id: str | None, now_us: int) -> str 
     return f"{act_id} was called off: {why}" if why else None
 
 
-def learnt(run_id: str, entries: Sequence[Entry]) -> Outcome | None:
+def learnt(run_id: str, entries: Sequence[Entry], *, may_follow: bool = True) -> Outcome | None:
     """What became of the version that a run made; None while that is open.
 
     A run that went well has healed nothing if no model of it ever decides. It is open while a
@@ -46,10 +46,12 @@ def learnt(run_id: str, entries: Sequence[Entry]) -> Outcome | None:
     Args:
         run_id: of Dagster; its moves are told as `dagster run <id>`.
         entries: of the history of models, oldest first.
+        may_follow: whether another run of the same act may come, with more evidence.
     """
     mine = [n for n, e in enumerate(entries) if e.by == f"dagster run {run_id}" and e.version]
     if not mine:
-        return None
+        after, why = f"run {run_id}", "the gates let its version not decide; its run says why"
+        return None if may_follow else Outcome(is_done=False, after=after, why=why)
     last, since = entries[mine[-1]], entries[mine[0] :]
     version, now = last.version or "", entries[-1].deployment
     if any(entry.aliases.get("champion") == version for entry in since):

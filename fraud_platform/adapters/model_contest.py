@@ -96,13 +96,20 @@ def rivals(
             segments=_segments(test, evaluation.segments),
         ),
         mature=_alerts(challenger, champion, new, old),
-        replayed=_alerts(
-            challenger,
-            champion,
-            challenger.model.score(ground.newest),
-            champion.model.score(ground.newest),
-        ),
+        replayed=alerts(challenger, champion, ground.newest),
     )
+
+
+def alerts(challenger: Bundle, champion: Bundle, features: NDArray[np.float64]) -> Alerts:
+    """What both bundles flag among payments, each with its own review threshold.
+
+    Args:
+        challenger: the new one.
+        champion: the old one.
+        features: shape (n, k), in the order of `FEATURE_NAMES`.
+    """
+    new, old = challenger.model.score(features), champion.model.score(features)
+    return _alerts(challenger, champion, new, old)
 
 
 def _alerts(

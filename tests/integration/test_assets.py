@@ -32,6 +32,8 @@ from fraud_platform.heal.evidence import Signal
 from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import Kind, Record
 from fraud_platform.heal.remedies import act_for
+from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.rollout import RolloutPolicy
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from fraud_platform.training_document import TrainingSetDocument
 from serving.app import create_app
@@ -576,6 +578,27 @@ def test_a_recalibration_replaces_the_champion_by_its_own_trees_with_new_cuts(br
     shown = branch.metadata("recalibrated_champion", LAST_DAY)
     assert shown["fraud/disturbed_share"] <= 0.049
     assert shown["fraud/review_threshold"] == after.manifest.review_threshold
+
+
+def test_new_cuts_begin_on_the_first_cards_where_a_rollout_is_wanted(branch):
+    before = branch.registry.alias("champion")
+    careful = branch.with_settings(rollout=RolloutPolicy(is_on=True))
+    assert careful.run("recalibrate", LAST_DAY).success
+    deployment = read_deployment(branch.settings.models_dir)
+    assert deployment.champion.version == branch.registry.alias("champion") == before
+    assert deployment.challenger.version == branch.registry.alias("challenger") != before
+    assert deployment.canary_share == RolloutPolicy().steps[0]
+
+
+def test_new_cuts_that_no_replay_supports_decide_nothing_and_say_why(branch):
+    before = branch.registry.alias("champion")
+    many = PromotionPolicy(replay_rows=10**6, min_replay_rows=10**6)
+    assert branch.with_settings(promotion=many).run("recalibrate", LAST_DAY).success
+    assert branch.registry.alias("champion") == before
+    shown = branch.metadata("recalibrated_champion", LAST_DAY)
+    assert shown["fraud/verdict"] == "shadow_only"
+    assert shown["fraud/gates"] == {"artifact": "passed", "replay": "cannot judge"}
+    assert "at least 1,000,000 are needed" in shown["fraud/reasons"][0]
 
 
 def quarantined(branch, group):

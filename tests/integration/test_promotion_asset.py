@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from assets.promotion import _followed
+from assets.promotion import Following, follow
 from fraud_platform.promotion_gates import PromotionAnswer
 from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.rollout import RolloutPolicy
@@ -40,11 +40,10 @@ class Listener:
         self.heard.append(("publish", None, mandate.why, mandate.evidence))
 
 
-def comparison(answer: PromotionAnswer) -> SimpleNamespace:
+def judged(answer: PromotionAnswer, replacing: str | None = "6") -> Following:
     verdict = SimpleNamespace(answer=answer, reasons=("Cheaper.",))
-    digest = "e" * 64
-    return SimpleNamespace(
-        verdict=verdict, challenger_version="7", replacing="6", digest=lambda: digest
+    return Following(
+        version="7", replacing=replacing, verdict=verdict, evidence="e" * 64, by="run 1"
     )
 
 
@@ -62,7 +61,7 @@ def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
 ):
     registry = Listener()
     settings = Settings(home=tmp_path, promotion=PromotionPolicy(approval_required=approval))
-    assert _followed(comparison(answer), "run 1", registry, settings) == proposal
+    assert follow(judged(answer), registry, settings) == proposal
     against = "6" if act in ("promote", "propose") else None
     # A verdict is no reason for what it did not ask for.
     told = ("", None) if act == "publish" else ("Cheaper.", "e" * 64)
@@ -71,15 +70,14 @@ def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
 
 def test_where_a_rollout_is_wanted_a_promotion_begins_with_its_first_cards(tmp_path):
     settings = Settings(home=tmp_path, rollout=RolloutPolicy(is_on=True))
-    registry, verdict = Listener(), comparison(PromotionAnswer.PROMOTE)
-    _followed(verdict, "run 1", registry, settings)
+    registry = Listener()
+    follow(judged(PromotionAnswer.PROMOTE), registry, settings)
     told = ("Cheaper.", "e" * 64)
     assert registry.heard == [("challenge", "7", *told), ("canary", 0.01, *told)]
 
 
 def test_a_first_champion_has_nothing_to_be_compared_with(tmp_path):
     settings = Settings(home=tmp_path, rollout=RolloutPolicy(is_on=True))
-    registry, verdict = Listener(), comparison(PromotionAnswer.PROMOTE)
-    verdict.replacing = None
-    _followed(verdict, "run 1", registry, settings)
+    registry = Listener()
+    follow(judged(PromotionAnswer.PROMOTE, replacing=None), registry, settings)
     assert [act for act, *_ in registry.heard] == ["promote"]

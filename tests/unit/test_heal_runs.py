@@ -55,6 +55,12 @@ def test_a_version_that_may_only_shadow_is_open_until_later_days_tell() -> None:
     assert learnt("r1", [FIRST]) is None
 
 
+def test_new_cuts_that_the_gates_refuse_have_failed_because_no_later_run_makes_them_again() -> None:
+    found = learnt("r1", [FIRST], may_follow=False)
+    assert found is not None
+    assert (found.is_done, found.after) == (False, "run r1")
+
+
 @pytest.mark.parametrize("last", [PROPOSED, STARTED], ids=["a person", "a canary"])
 def test_while_somebody_else_decides_on_it_nothing_is_said(last: Entry) -> None:
     assert learnt("r1", [FIRST, last]) is None

@@ -7,7 +7,7 @@ import pytest
 from fraud_platform.bootstrap import Interval
 from fraud_platform.errors import PermanentError
 from fraud_platform.evaluation import EvaluationPolicy
-from fraud_platform.promotion import Bar, PromotionVerdict, Rivals, judge
+from fraud_platform.promotion import Bar, PromotionVerdict, Rivals, judge, judge_cuts
 from fraud_platform.promotion_backtest import (
     Duel,
     Gains,
@@ -230,6 +230,23 @@ def test_more_alerts_that_the_mature_rows_show_too_are_explained():
 
 def test_a_small_change_of_alerts_passes_however_sure_it_is():
     assert replay_gate(alerts(30, 0, 400), QUIET, POLICY).allows == "promote"
+
+
+@pytest.mark.parametrize(
+    ("only_new", "only_old", "both", "answer"),
+    [
+        (0, 300, 55, "promote"),  # as few again as were borne
+        (0, 295, 65, "shadow_only"),  # still more than that
+        (0, 340, 15, "shadow_only"),  # far fewer: fraud may pass
+        (1, 300, 55, "shadow_only"),  # it disturbs somebody new, so it is not only spared
+    ],
+)
+def test_new_cuts_may_bring_alerts_back_to_what_was_borne(only_new, only_old, both, answer):
+    mature = alerts(0, 40, 40, rows=2000)  # the champion flags 4 % there
+    replayed = alerts(only_new, only_old, both, rows=1000)
+    verdict = judge_cuts(SOUND, replayed, mature, 0.06, POLICY)
+    assert verdict.answer == answer
+    assert len(verdict.reasons) == (2 if answer == "promote" else 1)
 
 
 def test_too_few_payments_to_replay_let_a_challenger_only_watch():
