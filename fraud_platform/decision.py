@@ -218,6 +218,7 @@ def policy_digest(
     thresholds: Thresholds | None,
     exploration: Mapping[str, object] | None = None,
     governor: Mapping[str, object] | None = None,
+    worth: Mapping[str, object] | None = None,
 ) -> str:
     """The name of the rule that decided: SHA-256 over everything that it consists of, hex.
 
@@ -226,6 +227,7 @@ def policy_digest(
         thresholds: the champion's cuts, or None without a champion.
         exploration: `selective_labels.Explorer.document`, or None where nothing is drawn.
         governor: `governor.GovernorPolicy.document`, or None where no cap is held.
+        worth: `worth.Worth.document`, or None where the cuts alone decide.
 
     Returns:
         64 hex digits; equal exactly when every field is equal.
@@ -241,6 +243,7 @@ def policy_digest(
         "thresholds": None if thresholds is None else asdict(thresholds),
         **({} if exploration is None else {"exploration": exploration}),
         **({} if governor is None else {"governor": governor}),
+        **({} if worth is None else {"worth": worth}),
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -136,11 +136,16 @@ class _Models:
         from fraud_platform.adapters.deployment import Deployment, read_deployment
         from fraud_platform.adapters.exploration_key import known_explorer
         from fraud_platform.adapters.model_bundle import list_manifests
+        from fraud_platform.worth import Worth
 
         self._dir, self._policy = settings.models_dir, settings.decision
         self._orders_path = settings.orders_path
-        self._governor = settings.governor
-        self._explorer = known_explorer(settings.exploration_key_path, settings.exploration)
+        self._rules = (
+            settings.decision,
+            known_explorer(settings.exploration_key_path, settings.exploration),
+            settings.governor,
+            Worth.of(settings.worth, settings.money),
+        )
         self._held: OrderedDict[tuple[str | None, str], Resident | str] = OrderedDict()
         try:
             self._deployment = read_deployment(settings.models_dir)
@@ -196,7 +201,7 @@ class _Models:
         if path is None:
             return f"its model is gone: version {version}, model {digest[:12]}"
         try:
-            return resident_of(load_bundle(path), self._policy, self._explorer, self._governor)
+            return resident_of(load_bundle(path), *self._rules)
         except (FraudPlatformError, OSError) as error:
             return f"the bundle of version {path.name} is refused: {error}"
 

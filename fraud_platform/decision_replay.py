@@ -35,6 +35,7 @@ from fraud_platform.model import Model
 from fraud_platform.modes import Mode
 from fraud_platform.native_score import ROWS
 from fraud_platform.selective_labels import NOT_DRAWN, Explorer, Spent
+from fraud_platform.worth import Worth, weighed
 
 Vector = tuple[float | None, ...]
 
@@ -112,6 +113,8 @@ class Judge(Protocol):
     def policy_digest(self) -> str: ...  # noqa: D102 -- names policy, thresholds and orders
     @property
     def explorer(self) -> Explorer | None: ...  # noqa: D102 -- draws at random, if anything does
+    @property
+    def worth(self) -> Worth | None: ...  # noqa: D102 -- weighs what is disturbed, if anything does
     @property
     def without(self) -> tuple[str, ...]: ...  # noqa: D102 -- what it was trained without
 
@@ -264,18 +267,20 @@ def _compare_score(
         found.same("expected_fpr", decision.expected_fpr, verdict.expected_fpr)
     if _is_of(judgement.judge.policy_digest, decision, found):
         told = _under_its_cuts(decision, str(verdict.outcome), verdict.reasons)
+        if (worth := judgement.judge.worth) is not None:
+            told = weighed(told, asked.transaction, worth)
         explorer, drawn = judgement.judge.explorer, NOT_DRAWN
         if explorer is not None:
             drawn = explorer.draw(told.decision, asked.transaction, asked.spent)
         told = explored(told, drawn, policy)
-        for name in ("decision", "reasons", "governed", *drawn._fields):
+        for name in ("decision", "reasons", "governed", "worth_multiplier", *drawn._fields):
             found.same(name, getattr(decision, name), getattr(told, name))
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
 
 
 def _under_its_cuts(decision: Decision, alone: str, reasons: tuple[str, ...]) -> Decision:
     """What the model alone would have decided, under the cuts that the record names."""
-    told = decision._replace(decision=alone, reasons=reasons, governed=None)
+    told = decision._replace(decision=alone, reasons=reasons, governed=None, worth_multiplier=None)
     if decision.review_cut is None or decision.decline_cut is None:
         return told
     cuts = Cuts(decision.review_cut, decision.decline_cut, decision.budget or 0.0, is_held=True)
@@ -292,7 +297,8 @@ def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None
         outcome, reasons = decide_without_score(amount, str(cause), policy)
         found.same("decision", decision.decision, str(outcome))
         found.same("reasons", decision.reasons, reasons)
-        for name in (*NOT_DRAWN._fields, "governed", "review_cut", "decline_cut"):
+        cuts = ("governed", "review_cut", "decline_cut", "worth_multiplier")
+        for name in (*NOT_DRAWN._fields, *cuts):
             found.same(name, getattr(decision, name), None)
         found.same("expires_us", decision.expires_us, _expiry(decision, policy))
 

@@ -129,3 +129,4 @@ class Decision(NamedTuple):
     fpr_bound: float | None = None  # of genuine payments disturbed at most; None: not known
     budget: float | None = None  # share of payments that might be disturbed
     price_minor: float | None = None  # fraud let go per false block avoided; None: nothing was
+    worth_multiplier: float | None = None  # what friction weighed; None: the cuts alone decided

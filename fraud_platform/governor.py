@@ -34,6 +34,7 @@ _HOUR_US = 3_600_000_000
 _SEVERITY = list(Outcome).index
 _DECISION, _SCORE = map(Decision._fields.index, ("decision", "score"))
 _AFTER, _GOVERNED = map(Decision._fields.index, ("probability", "governed"))
+_PRICE = Decision._fields.index("price_minor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +169,7 @@ def capped(decision: Decision, cuts: Cuts) -> Decision:
     """
     told: tuple[Any, ...] = decision  # `_replace` would take twice as long
     after = (cuts.review, cuts.decline, cuts.fpr_bound, cuts.budget, cuts.price_minor)
+    after += told[_PRICE + 1 :]
     if cuts.is_held and decision.decision != Outcome.APPROVE:
         alone = Outcome(decision.decision)
         found = _milder(alone, decide(decision.score, Thresholds(cuts.review, cuts.decline)))

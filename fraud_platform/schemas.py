@@ -199,6 +199,7 @@ DECISIONS = Table(
         "fpr_bound": pl.Float64(),  # of genuine payments disturbed at most; null: not known
         "budget": pl.Float64(),  # share of payments that might be disturbed
         "price_minor": pl.Float64(),  # fraud let go per false block avoided, minor units
+        "worth_multiplier": pl.Float64(),  # what friction weighed; null: the cuts alone decided
     },
     required=(
         "transaction_id",

@@ -50,6 +50,7 @@ from fraud_platform.segments import SegmentPolicy
 from fraud_platform.selective_labels import ExplorationPolicy
 from fraud_platform.training_set import TrainingPolicy
 from fraud_platform.validation import ValidationPolicy
+from fraud_platform.worth import WorthPolicy
 
 
 class Settings(BaseSettings):
@@ -164,6 +165,7 @@ class Settings(BaseSettings):
     governor: GovernorPolicy = Field(default_factory=GovernorPolicy)
     calibration: CalibrationPolicy = Field(default_factory=CalibrationPolicy)
     money: MoneyPolicy = Field(default_factory=MoneyPolicy)
+    worth: WorthPolicy = Field(default_factory=WorthPolicy)
     segments: SegmentPolicy = Field(default_factory=SegmentPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     rollout: RolloutPolicy = Field(default_factory=RolloutPolicy)

@@ -30,6 +30,7 @@ from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import LogUnavailableError
 from fraud_platform.heal.configuration import settings_of
 from fraud_platform.settings import Settings
+from fraud_platform.worth import Worth
 from serving.access import Access
 from serving.audit import Audit
 from serving.audit_queue import read_audits
@@ -190,6 +191,7 @@ def build_scorer(
             policy=settings.decision,
             explorer=explorer_at(settings.exploration_key_path, settings.exploration),
             governor=settings.governor,
+            worth=Worth.of(settings.worth, settings.money),
         ),
     )
     governing = governing_of(settings)
@@ -249,6 +251,8 @@ def _deciding(settings: Settings) -> dict[str, str]:
         decision=settings.decision,
         exploration=settings.exploration,
         governor=settings.governor,
+        worth=settings.worth,
+        **({"money": settings.money} if settings.worth.is_on else {}),
     )
 
 

@@ -30,6 +30,7 @@ from fraud_platform.features.shards import shard_of
 from fraud_platform.modes import Mode
 from fraud_platform.rollout import NO_ARM
 from fraud_platform.selective_labels import NOT_DRAWN, Explorer, day_of
+from fraud_platform.worth import weighed
 from serving.governing import Governing
 from serving.ruling import Ruling, Verdict
 from serving.stance import Stance
@@ -316,9 +317,11 @@ class Group:
     def _overruled(
         self, decision: Decision, payment: Transaction, features: NDArray[np.float64]
     ) -> Decision:
-        """A model's decision, unless its cap lets the payment go; one after the other."""
+        """A model's decision, unless its cap or its worth lets it go; one after the other."""
         if self._governing is not None:
             decision = self._governing.capped(decision, payment.amount_minor, features)
+        if (worth := self._ruling.worth) is not None:
+            decision = weighed(decision, payment, worth)
         explorer = self._ruling.explorer
         return decision if explorer is None else self._explored(decision, payment, explorer)
 

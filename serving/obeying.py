@@ -53,7 +53,11 @@ def without_orders(ruling: Ruling) -> Ruling:
 
 
 def ordered(resident: Resident, orders: Orders) -> Resident:
-    """The same model under orders; its rule has another name, as it may decide otherwise."""
+    """The same model under orders; its rule has another name, as it may decide otherwise.
+
+    Nothing is let go for its worth then: what is ordered of decisions is ordered because something
+    is wrong, and a chance of fraud that is stated too low would let fraud go.
+    """
     if orders.digest == NORMAL.digest:
         return resident
     told = f"{resident.policy_digest} {orders.digest}"
@@ -62,6 +66,7 @@ def ordered(resident: Resident, orders: Orders) -> Resident:
         resident,
         policy_digest=hashlib.sha256(told.encode()).hexdigest(),
         explorer=None if explorer is None else _more_audits(explorer, orders.audit_factor),
+        worth=None,
         divisors=divisors_of(orders),
     )
 

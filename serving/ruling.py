@@ -38,6 +38,7 @@ from fraud_platform.native_score import NativeScorer
 from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.rollout import CANARY_ARM, CHAMPION_ARM, NO_ARM, arm_at
 from fraud_platform.selective_labels import Explorer
+from fraud_platform.worth import Worth
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
@@ -103,6 +104,7 @@ class Resident:
         shadow_scorer: scores for the thread that shadows.
         explainer: reasons for the thread that decides.
         explorer: draws what is let through or audited at random; None: nothing is.
+        worth: weighs whether what is disturbed is worth it; None: the cuts alone decide.
         without: groups of features that it was trained without.
         divisors: what each feature is divided by before the model sees it; (): nothing is.
         alert_rate: share of payments that it reviewed or declined when its cuts were set, or None.
@@ -119,6 +121,7 @@ class Resident:
     shadow_scorer: NativeScorer = field(compare=False)
     explainer: FastExplainer = field(compare=False)
     explorer: Explorer | None = None
+    worth: Worth | None = None
     without: tuple[str, ...] = ()
     divisors: tuple[float, ...] = ()
     alert_rate: float | None = None
@@ -235,6 +238,11 @@ class Ruling:
         """Draws what is let through or audited at random; None: nothing is."""
         return None if self.champion is None else self.champion.explorer
 
+    @property
+    def worth(self) -> Worth | None:
+        """Weighs whether what is disturbed is worth it; None: the cuts alone decide."""
+        return None if self.champion is None else self.champion.worth
+
     @cached_property
     def rules_digest(self) -> str:
         """Names the rule for payments that no model judges."""
@@ -335,6 +343,7 @@ def resident_of(
     policy: DecisionPolicy,
     explorer: Explorer | None = None,
     governor: GovernorPolicy | None = None,
+    worth: Worth | None = None,
 ) -> Resident:
     """A verified bundle, ready to decide: the fast way checked, every path taken once.
 
@@ -343,6 +352,7 @@ def resident_of(
         policy: the decision policy in force.
         explorer: what overrules it at random; named in the policy's digest.
         governor: the cap that it is held under; named there, too.
+        worth: what lets go where disturbing does not pay; named there, too.
 
     Raises:
         DataContractError: the manifest's thresholds make no sense.
@@ -361,11 +371,13 @@ def resident_of(
             thresholds,
             None if explorer is None else explorer.document,
             None if governor is None else governor.document,
+            None if worth is None else worth.document,
         ),
         NativeScorer(model, check),
         NativeScorer(model, check),
         FastExplainer(model, check),  # explains through the library once, too
         explorer,
+        worth,
         manifest.without,
         alert_rate=manifest.report.get("alert_rate"),
         alert_rate_by_hour=manifest.alert_rate_by_hour,

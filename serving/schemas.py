@@ -183,7 +183,7 @@ class DecisionOut(Struct, kw_only=True, frozen=True, gc=False):
         Literal["review", "decline"] | UnsetType,
         Meta(
             description="What the model alone would have answered, where the cap on disturbed "
-            "payments made the answer milder"
+            "payments made the answer milder, or disturbing this one would not have paid"
         ),
     ] = UNSET
 

@@ -8,6 +8,7 @@ one of ours. A length of zero is the end of what was written: segments are alloc
 Pure: files are `journal` and `journal_reader`.
 """
 
+import contextlib
 import re
 import struct
 import zlib
@@ -21,10 +22,10 @@ from fraud_platform.adapters.log_writer import Decided, Recorded, decision_of
 from fraud_platform.errors import JournalDamagedError
 from fraud_platform.events import Decision, Label, Transaction
 
-FORMAT = 3
+FORMAT = 4
 """Of header and payloads; a reader refuses a larger one. Decisions of format 1 end before what
-exploration says of them, those of format 2 before what the governor says: they are read with nulls
-there."""
+exploration says of them, those of format 2 before what the governor says, those of format 3 before
+what worth says: they are read with nulls there."""
 LARGEST = 1 << 22
 """A frame is never longer than this, bytes."""
 
@@ -153,7 +154,7 @@ def _before(name: str) -> Any:
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECISION = msgspec.msgpack.Decoder(tuple[Transaction, int, str, _STORED])
-_FORMAT_2 = _before("governed")
+_OLDER = [_before(name) for name in ("worth_multiplier", "governed")]
 _FORMAT_1 = _before("pass_propensity")
 _LABEL = msgspec.msgpack.Decoder(Label)
 _SHADOW = msgspec.msgpack.Decoder(tuple[ShadowScore, ...])
@@ -328,11 +329,15 @@ def _read_decision(found: Frame, file: str) -> Any:
     try:
         return _DECISION.decode(found.payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        try:
-            *first, row = _FORMAT_2.decode(found.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            *first, row = _read(_FORMAT_1, found, file)
+        *first, row = _read_older(found, file)
         return (*first, (*row, *[None] * (len(Decision._fields) - len(row))))
+
+
+def _read_older(found: Frame, file: str) -> Any:
+    for decoder in _OLDER:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return decoder.decode(found.payload)
+    return _read(_FORMAT_1, found, file)
 
 
 def _read(decoder: Any, found: Frame, file: str) -> Any:

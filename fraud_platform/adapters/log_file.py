@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     model_digest TEXT, policy_digest TEXT NOT NULL, feature_spec_digest TEXT NOT NULL,
     features BLOB NOT NULL, latency_us INTEGER NOT NULL, expires_us INTEGER NOT NULL,
     pass_propensity REAL, audit_propensity REAL, explored TEXT, governed TEXT, review_cut REAL,
-    decline_cut REAL, fpr_bound REAL, budget REAL, price_minor REAL) STRICT;
+    decline_cut REAL, fpr_bound REAL, budget REAL, price_minor REAL,
+    worth_multiplier REAL) STRICT;
 CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (event_us);
 CREATE TABLE IF NOT EXISTS rejections (
     partition_us INTEGER NOT NULL, received_us INTEGER NOT NULL, source TEXT NOT NULL,
@@ -82,6 +83,7 @@ _LATER_COLUMNS = {
         "governed": "TEXT",
         **dict.fromkeys(("review_cut", "decline_cut", "fpr_bound", "budget"), "REAL"),
         "price_minor": "REAL",
+        "worth_multiplier": "REAL",
     },
 }
 """Columns that older logs lack; their rows get nulls, or what says "not told"."""

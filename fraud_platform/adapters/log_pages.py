@@ -35,6 +35,7 @@ DECISION_COLUMNS = (
     *("model_version", "model_digest", "policy_digest", "feature_spec_digest", "features"),
     *("latency_us", "expires_us", "pass_propensity", "audit_propensity", "explored"),
     *("governed", "review_cut", "decline_cut", "fpr_bound", "budget", "price_minor"),
+    "worth_multiplier",
 )
 SHADOW_COLUMNS = ("seq", "transaction_id", "model_version", "model_digest", "score", "decision")
 COLUMNS = {

@@ -39,7 +39,7 @@ _INTEGERS = {"seq", "seen_seq", "amount_minor", "latency_us"}
 _FLOATS = {
     *("latitude", "longitude", "score", "probability", "expected_fpr"),
     *("pass_propensity", "audit_propensity"),
-    *("review_cut", "decline_cut", "fpr_bound", "budget", "price_minor"),
+    *("review_cut", "decline_cut", "fpr_bound", "budget", "price_minor", "worth_multiplier"),
 }
 
 

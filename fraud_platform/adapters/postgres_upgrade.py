@@ -8,7 +8,7 @@ import psycopg2.extensions
 from fraud_platform.adapters.postgres_link import Patience, PostgresAddress
 from fraud_platform.errors import PermanentError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision this code knows, oldest first; it writes the last one."""
 
 MIRROR_LOCK, UPGRADE_LOCK = 0x46504D31, 0x46504D32

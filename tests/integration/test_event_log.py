@@ -334,7 +334,7 @@ def test_a_log_of_an_older_version_gets_the_columns_it_lacks(tmp_path):
 
 
 LATER = ("pass_propensity", "audit_propensity", "explored", "governed", "review_cut")
-LATER += ("decline_cut", "fpr_bound", "budget", "price_minor")
+LATER += ("decline_cut", "fpr_bound", "budget", "price_minor", "worth_multiplier")
 
 
 def test_a_log_of_before_exploration_gets_its_columns_and_nothing_drawn(tmp_path):

@@ -36,9 +36,11 @@ from fraud_platform.events import Decision, LabelEvent, Transaction, Transaction
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.governor import Cuts, capped
+from fraud_platform.money import MoneyPolicy
 from fraud_platform.native_score import ROWS
 from fraud_platform.replay_report import Tally
 from fraud_platform.selective_labels import ExplorationPolicy, Explorer, Spent
+from fraud_platform.worth import Worth, WorthPolicy, weighed
 
 T0 = 1_772_323_200_000_000  # 2026-03-01
 HOUR = 3_600_000_000
@@ -74,6 +76,7 @@ class Judge:
     verdict: Verdict | None = SURE
     policy_digest: str = "p" * 64
     explorer: Explorer | None = None
+    worth: Worth | None = None
     without: tuple[str, ...] = ()
     calls: tuple[int, ...] = ()
 
@@ -250,6 +253,19 @@ def test_what_a_cap_let_go_is_derived_from_the_cuts_of_the_record(cuts, answer):
     assert "decision" in fields(found(forged, judge=DECLINED))
     unsaid = record._replace(governed="review")
     assert fields(found(unsaid, judge=DECLINED)) == ["governed"]
+
+
+@pytest.mark.parametrize("amount", [100, 4_000])
+def test_what_was_not_worth_disturbing_is_weighed_again(amount):
+    judge = replace(DECLINED, worth=Worth(WorthPolicy(), MoneyPolicy(false_decline_minor=2_000)))
+    payment = PAYMENT._replace(amount_minor=amount)
+    capped_at = Cuts(0.1, 0.9, 0.049, 0.05, is_held=True)
+    record = weighed(capped(decision(decision="decline"), capped_at), payment, judge.worth)
+    assert (record.governed, record.worth_multiplier) == ("decline", 1.0)
+    assert fields(found(record, judge=judge, payment=payment)) == []
+    unweighed = record._replace(worth_multiplier=None)
+    assert fields(found(unweighed, judge=judge, payment=payment)) == ["worth_multiplier"]
+    assert fields(found(record, judge=DECLINED, payment=payment))[-1] == "worth_multiplier"
 
 
 def test_recorded_cuts_never_make_an_answer_stricter():

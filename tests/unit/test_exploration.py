@@ -155,7 +155,9 @@ def test_a_day_is_a_utc_day(us):
     assert day_of(us) * 86_400_000_000 <= us < (day_of(us) + 1) * 86_400_000_000
 
 
-@pytest.mark.parametrize(("form", "later"), [(1, "pass_propensity"), (2, "governed")])
+@pytest.mark.parametrize(
+    ("form", "later"), [(1, "pass_propensity"), (2, "governed"), (3, "worth_multiplier")]
+)
 def test_a_journal_of_an_older_format_is_read_with_nulls(form, later):
     assert form < FORMAT
     decided = Decided(1, payment(), 5, "scorer")
