@@ -11,7 +11,8 @@ How causes that look alike are told apart:
 * Covariate against concept drift: where the error sits. Among what is disturbed, with inputs that
   moved: covariate. Among what was approved, or with inputs at rest: concept.
 * A flash sale against an attack: both bring volume, only an attack brings fraud, and audits say so.
-  Bots concentrate like an attack, and audits find nothing.
+  Bots concentrate like an attack, and audits find nothing; before there are audits, an attack is
+  told by many cards that pay from few devices, where bots have few cards.
 * A bad release against a release into bad times: the old model on the same payments. A change alone
   accuses nobody. A slow machine excuses no release: what a replay shows does not turn on time.
 * The model against its data: stored rows must score as they did when they were recorded.
@@ -24,6 +25,7 @@ from functools import lru_cache
 from fraud_platform.heal.conditions import (
     AllOf,
     AnyOf,
+    AtLeast,
     Blind,
     Breached,
     Condition,
@@ -95,6 +97,14 @@ def _any_breached(*signals: Signal) -> AnyOf:
     return AnyOf(tuple(Breached(signal) for signal in signals))
 
 
+_MANY_CARDS_OF_FEW_DEVICES = AllOf(
+    (
+        Breached(Signal.CONCENTRATION),
+        AtLeast(Signal.CONCENTRATION, 0.8, "cards_per_payment"),
+        Blind(Signal.AUDITED_SURGE),
+    )
+)
+"""Stolen cards that are tried one after another, told hours before audits can tell."""
 _BURST_NOBODY_AUDITED = AllOf((Breached(Signal.CONCENTRATION), Blind(Signal.AUDITED_SURGE)))
 _NO_HARM = tuple(
     NotBreached(signal)
@@ -232,14 +242,22 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
         ),
         Cause(
             "attack",
-            AllOf(
+            AnyOf(
                 (
-                    Breached(Signal.AUDITED_SURGE),
-                    _any_breached(Signal.CONCENTRATION, Signal.VOLUME, Signal.DISTURBED_RATE),
+                    AllOf(
+                        (
+                            Breached(Signal.AUDITED_SURGE),
+                            _any_breached(
+                                Signal.CONCENTRATION, Signal.VOLUME, Signal.DISTURBED_RATE
+                            ),
+                        )
+                    ),
+                    _MANY_CARDS_OF_FEW_DEVICES,
                 )
             ),
-            "More is disturbed or paid, and audits find clearly more fraud in it. Look at the "
-            "cards and terminals named; ask for a second factor there. Do not retrain on it.",
+            "More is disturbed or paid, and audits find clearly more fraud in it, or very many "
+            "cards pay from very few devices. Look at the cards and terminals named; ask for a "
+            "second factor there. Do not retrain on it.",
             ("bots", "demand_surge", *_DRIFTS),
         ),
         Cause(

@@ -34,6 +34,8 @@ from fraud_platform.stats.drift_measures import (
 )
 from fraud_platform.stats.sequential import share_evidence
 
+_FEW_DEVICES = 3
+
 
 def feature_shift(
     reference: Reference, window: pl.DataFrame, features: pl.DataFrame | None
@@ -100,7 +102,9 @@ def concentration(reference: Reference, window: pl.DataFrame) -> Reading:
     reference had; shares of payments, so that a flash sale alone does not move them.
 
     Returns:
-        CONCENTRATION; value is the largest ratio to the reference's, subjects say of what.
+        CONCENTRATION; value is the largest ratio to the reference's, subjects say of what. Its
+        detail `cards_per_payment` tells stolen cards that are tried, each once or twice, from a
+        few devices, near 1, from few cards that pay again and again.
     """
     policy = reference.policy
     if not reference.busiest or window.height < policy.min_rows:
@@ -122,7 +126,10 @@ def concentration(reference: Reference, window: pl.DataFrame) -> Reading:
         bound=bound,
         rows=rows,
         subjects=tuple(dict.fromkeys(who[0] for who in ordered if who in breached)),
-        details={f"{entity}_{count}": share for (entity, count), share in shares.items()},
+        details={
+            **{f"{entity}_{count}": share for (entity, count), share in shares.items()},
+            "cards_per_payment": _cards_per_payment(window),
+        },
         why=f"the {worst[1]} busiest by {worst[0]} make {shares.get(worst, 0.0):.1%}",
     )
 
@@ -210,6 +217,14 @@ def _counted(
         if {*usual, *now} != {None}:
             counted[name] = side_by_side(usual, now)
     return counted
+
+
+def _cards_per_payment(payments: pl.DataFrame) -> float:
+    """Different cards per payment of the busiest devices, in [0, 1]; 0 without devices."""
+    told = payments.select("device_id", "card_id").drop_nulls()
+    by_device = told.group_by("device_id").agg(pl.len(), cards=pl.col("card_id").n_unique())
+    busiest = by_device.top_k(_FEW_DEVICES, by="len").sum()
+    return float(busiest["cards"].item()) / max(busiest["len"].item(), 1)
 
 
 def _chance(counts: Counts, psi: float) -> float:

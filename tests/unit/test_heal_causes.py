@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ def test_a_release_is_not_judged_while_nobody_could_replay():
     found = diagnose(evidence(S.DISTURBED_RATE, S.CHANGE, blind=[S.REPLAY, S.CANARY]))
     assert found.cause == UNKNOWN
     assert "bad_release" not in found.refuted
+
+
+@pytest.mark.parametrize(
+    ("cards_per_payment", "blind", "cause"),
+    [
+        (0.9, [S.AUDITED_SURGE], "attack"),
+        (0.5, [S.AUDITED_SURGE], UNKNOWN),
+        (0.9, [], "bots"),
+    ],
+)
+def test_many_cards_of_few_devices_are_an_attack_until_audits_say_otherwise(
+    cards_per_payment: float, blind: list[Signal], cause: str
+):
+    seen = evidence(S.CONCENTRATION, blind=blind)
+    told = {"cards_per_payment": cards_per_payment}
+    burst = replace(seen.reading(S.CONCENTRATION), details=told)
+    readings = {**seen.readings, S.CONCENTRATION: burst}
+    assert diagnose(replace(seen, readings=readings)).cause == cause
 
 
 def test_a_golden_row_counts_though_nothing_else_is_seen():

@@ -153,6 +153,19 @@ def test_a_burst_at_one_terminal_is_concentration() -> None:
     assert breached(reference, burst)[Signal.CONCENTRATION].subjects == ("terminal_id",)
 
 
+@pytest.mark.parametrize(("cards", "told"), [(3_000, 0.95), (8, 0.02)])
+def test_a_burst_of_few_devices_tells_many_cards_from_few(cards: int, told: float) -> None:
+    reference, later = split(world(1))
+    row = pl.int_range(pl.len())
+    one = "c" + (row // 8 % cards).cast(pl.String)
+    burst = later[:3_000].with_columns(
+        pl.when(row % 8 == 0).then(pl.lit("x")).otherwise("device_id").alias("device_id"),
+        pl.when(row % 8 == 0).then(one).otherwise("card_id").alias("card_id"),
+    )
+    found = breached(reference, burst)[Signal.CONCENTRATION]
+    assert found.details["cards_per_payment"] == pytest.approx(told, abs=0.02)
+
+
 def test_rejections_and_missing_columns_are_a_change_of_schema() -> None:
     reference, later = split(world(1))
     rejecting = payment_readings(reference, Window(payments=later[:1_000], rejected=100))
