@@ -23,6 +23,7 @@ from fraud_platform.metrics import Ranking
 from fraud_platform.money import DECLINE, REVIEW, MoneyPolicy, cost_minor, money_report
 from fraud_platform.outcome_policy import CODES, OutcomePolicy
 from fraud_platform.proportions import effective_size
+from fraud_platform.worth import Worth, WorthPolicy
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int8]
@@ -54,6 +55,8 @@ class BacktestPolicy:
 
     money: MoneyPolicy = field(default_factory=MoneyPolicy)
     """What outcomes cost."""
+    worth: WorthPolicy = field(default_factory=WorthPolicy)
+    """What every fraud loses at least, and the currency, where a side weighs worth."""
     reviews_per_day: int = 100
     """Reviews that people can do in a day."""
     samples: int = 3
@@ -91,6 +94,7 @@ class Side:
         own: the model's own cuts.
         trained_as_of: the moment whose knowledge the model learnt, UTC.
         policy: what replaces its cuts, and rules.
+        probabilities: calibrated chances of fraud of all payments, shape (n,); None: unknown.
         explain: the model's reasons for the payments at these places.
     """
 
@@ -99,6 +103,7 @@ class Side:
     own: Thresholds
     trained_as_of: datetime
     policy: OutcomePolicy = field(default_factory=OutcomePolicy)
+    probabilities: Floats | None = None
     explain: Callable[[NDArray[np.int64]], Sequence[tuple[str, ...]]] = no_reasons
 
 
@@ -214,9 +219,32 @@ class _Decided:
 
         self.thresholds = side.policy.thresholds(side.own, at_fpr)
         amounts = ground.rows["amount_minor"].to_numpy()
-        self.all_outcomes = side.policy.outcomes(side.scores, amounts, self.thresholds)
+        weigh = None if side.policy.worth_multiplier is None else _weighing(side, ground)
+        self.all_outcomes = side.policy.outcomes(side.scores, amounts, self.thresholds, weigh)
         self.outcomes = self.all_outcomes[ground.known]
         self.cost = cost_minor(ground.is_fraud, ground.amounts, self.outcomes, ground.policy.money)
+
+
+def _weighing(side: Side, ground: _Ground) -> Callable[[Codes], Codes]:
+    """What makes outcomes milder where disturbing does not pay, as the scorer does."""
+    multiplier = side.policy.worth_multiplier
+    if multiplier is None or side.probabilities is None:
+        raise DataContractError(
+            f"{side.name}: found no chances of fraud, expected a model that states them",
+            hint="it was calibrated on too few frauds: leave worth_multiplier out of its policy",
+        )
+    rows, policy, chances = ground.rows, ground.policy.worth, side.probabilities
+    worth = Worth(replace(policy, multiplier=multiplier), ground.policy.money)
+    is_priced = (rows["currency"] == policy.currency).to_numpy()
+    amounts = rows["amount_minor"].to_numpy()
+
+    def weigh(outcomes: Codes) -> Codes:
+        found: Codes = np.where(
+            is_priced, worth.cheapest_of_each(outcomes, chances, amounts), outcomes
+        )
+        return found
+
+    return weigh
 
 
 def _require_scores(side: Side, height: int) -> None:

@@ -75,7 +75,8 @@ def backtest(**options: object) -> None:
     A policy file has review and decline (scores), or review_fpr and decline_fpr (shares of the
     genuine payments), and rules: each has a name, an outcome (approve, review, decline) and any of
     amount_from_minor, amount_below_minor (minor units, such as cents) and score_from. The first
-    rule that fits decides.
+    rule that fits decides. With worth_multiplier (1, say) what the cuts would disturb is disturbed
+    only where that pays, by FRAUD_MONEY__* and FRAUD_WORTH__*.
     """
     asked = _Asked(**options)  # type: ignore[arg-type]  # click made each option what it says
     report = _run(asked, get_settings())
@@ -94,6 +95,7 @@ def _run(asked: _Asked, settings: Settings) -> "BacktestReport":
 
     policy = BacktestPolicy(
         money=settings.money,
+        worth=settings.worth,
         reviews_per_day=asked.capacity or settings.evaluation.cards_per_day,
         samples=asked.samples,
     )

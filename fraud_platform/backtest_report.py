@@ -317,7 +317,9 @@ _DONE = {Outcome.APPROVE: "approved", Outcome.REVIEW: "reviewed", Outcome.DECLIN
 
 def _rules(policy: OutcomePolicy) -> str:
     names = ", ".join(rule.name for rule in policy.rules)
-    return f", but for the rules {names}" if names else ""
+    times = policy.worth_multiplier
+    worth = "" if times is None else f", where that pays with friction at {times:g} times its price"
+    return worth + (f", but for the rules {names}" if names else "")
 
 
 def _less(ours: float | None, theirs: float | None) -> float | None:

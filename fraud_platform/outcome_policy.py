@@ -69,6 +69,8 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         review_fpr: instead, share of genuine payments reviewed or declined, in (0, 1).
         decline_fpr: instead, share of genuine payments declined, in (0, 1).
         rules: in the order in which they are asked.
+        worth_multiplier: what the cuts would disturb is disturbed only where that pays, friction
+            counting this many times its price; None: wherever they say so.
     """
 
     review: float | None = None
@@ -76,6 +78,7 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     review_fpr: float | None = None
     decline_fpr: float | None = None
     rules: tuple[Rule, ...] = ()
+    worth_multiplier: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("review", "decline"):
@@ -86,6 +89,9 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ValueError(f"found {name}={score}, expected a score, at least 0")
             if fpr is not None and not 0.0 < fpr < 1.0:
                 raise ValueError(f"found {name}_fpr={fpr}, expected between 0 and 1")
+        times = self.worth_multiplier
+        if times is not None and not 0.0 < times < math.inf:
+            raise ValueError(f"found worth_multiplier={times}, expected a number above 0")
 
     def thresholds(self, own: Thresholds, at_fpr: Callable[[float], float]) -> Thresholds:
         """The cuts as scores.
@@ -119,8 +125,15 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         scores: NDArray[np.float64],
         amounts: NDArray[np.int64],
         thresholds: Thresholds,
+        weigh: Callable[[NDArray[np.int8]], NDArray[np.int8]] | None = None,
     ) -> NDArray[np.int8]:
         """The outcome of each payment, shape (n,), as `money.cost_minor` reads it.
+
+        Args:
+            scores: shape (n,), in [0, 1].
+            amounts: shape (n,), minor units.
+            thresholds: the cuts.
+            weigh: what makes milder the outcomes that the cuts say; None: nothing does.
 
         Examples:
             >>> policy = OutcomePolicy(rules=(
@@ -130,6 +143,8 @@ class OutcomePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             [0, 1, 2]
         """
         found = outcomes_at(scores, thresholds.review, thresholds.decline)
+        if weigh is not None:
+            found = weigh(found)
         for rule in reversed(self.rules):
             found[rule.fits(scores, amounts)] = CODES[rule.outcome]
         return found

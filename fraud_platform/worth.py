@@ -8,11 +8,17 @@ them are `decision` and `governor`: nothing here is ever stricter than they are.
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fraud_platform.decision import Outcome
 from fraud_platform.events import Decision, Transaction
-from fraud_platform.money import MoneyPolicy
+from fraud_platform.money import DECLINE, REVIEW, MoneyPolicy
+
+Floats = NDArray[np.float64]
+_Number = TypeVar("_Number", float, Floats)
 
 _MILDEST_FIRST = tuple(Outcome)
 _DECISION, _SCORE, _AFTER = map(Decision._fields.index, ("decision", "score", "probability"))
@@ -87,19 +93,52 @@ class Worth:
             >>> [str(worth.cheapest(Outcome.REVIEW, 0.1, amount)) for amount in (1_999, 2_000)]
             ['approve', 'review']
         """
-        price, times = self.money, self.policy.multiplier
-        loss = max(price.fraud_loss_share * amount_minor, float(self.policy.least_loss_minor))
-        sent_away = price.false_decline_minor + price.false_decline_share * amount_minor
-        costs = (
-            probability * loss,
-            times * price.review_cost_minor + probability * ((1.0 - price.reviews_catch) * loss),
-            times * ((1.0 - probability) * sent_away),
-        )
+        loss = max(self.money.fraud_loss_share * amount_minor, self._least_loss)
+        costs = self._costs(probability, loss, float(amount_minor))
         found = 0
         for place in range(1, _MILDEST_FIRST.index(strictest) + 1):
             if costs[place] <= costs[found]:
                 found = place
         return _MILDEST_FIRST[found]
+
+    def cheapest_of_each(
+        self, strictest: NDArray[np.int8], probabilities: Floats, amounts_minor: NDArray[np.int64]
+    ) -> NDArray[np.int8]:
+        """`cheapest` of many payments in the policy's currency, the same answers.
+
+        Args:
+            strictest: shape (n,), outcomes as `money.cost_minor` reads them.
+            probabilities: shape (n,); where it is NaN, the outcome stays.
+            amounts_minor: shape (n,), minor units.
+
+        Examples:
+            >>> worth, reviewed = Worth(WorthPolicy(), MoneyPolicy()), np.ones(2, np.int8)
+            >>> worth.cheapest_of_each(reviewed, np.full(2, 0.1), np.array([1_999, 2_000])).tolist()
+            [0, 1]
+        """
+        amounts = amounts_minor.astype(np.float64)
+        loss = np.maximum(self.money.fraud_loss_share * amounts, self._least_loss)
+        approved, reviewed, declined = self._costs(probabilities, loss, amounts)
+        found = ((strictest >= REVIEW) & (reviewed <= approved)).astype(np.int8)
+        least = np.where(found == REVIEW, reviewed, approved)
+        found[(strictest == DECLINE) & (declined <= least)] = DECLINE
+        return np.where(np.isnan(probabilities), strictest, found).astype(np.int8)
+
+    @property
+    def _least_loss(self) -> float:
+        return float(self.policy.least_loss_minor)
+
+    def _costs(
+        self, chance: _Number, loss: _Number, amount: _Number
+    ) -> tuple[_Number, _Number, _Number]:
+        """What approving, reviewing and declining are expected to cost."""
+        price, times = self.money, self.policy.multiplier
+        sent_away = price.false_decline_minor + price.false_decline_share * amount
+        return (
+            chance * loss,
+            times * price.review_cost_minor + chance * ((1.0 - price.reviews_catch) * loss),
+            times * ((1.0 - chance) * sent_away),
+        )
 
 
 def weighed(decision: Decision, payment: Transaction, worth: Worth) -> Decision:

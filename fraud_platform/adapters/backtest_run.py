@@ -106,6 +106,7 @@ def _side(contender: Contender, scores: NDArray[np.float64], features: NDArray[n
         own=Thresholds(manifest.review_threshold, manifest.decline_threshold),
         trained_as_of=datetime.fromisoformat(manifest.trained_as_of),
         policy=contender.policy,
+        probabilities=contender.bundle.calibration.probabilities(scores),
         explain=explain,
     )
 

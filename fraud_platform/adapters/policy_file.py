@@ -10,7 +10,8 @@ from fraud_platform.outcome_policy import OutcomePolicy
 
 _HINT = (
     "a policy has review and decline (scores), or review_fpr and decline_fpr (shares of genuine "
-    "payments), and rules with name, outcome, amount_from_minor, amount_below_minor, score_from; "
+    "payments), worth_multiplier, and rules with name, outcome, amount_from_minor, "
+    "amount_below_minor, score_from; "
     "without rules it may stand in place of a file's name: review=0.3,decline=0.8"
 )
 

@@ -254,6 +254,18 @@ def test_what_cannot_be_answered_says_why_and_what_to_do(run, kept, words, text)
     refused(run(kept, *words), text)
 
 
+def test_a_policy_may_disturb_only_where_it_pays(run, kept):
+    words = ("--candidate", "champion", *PERIOD, "--json", "--policy")
+    found = told(run(kept, *words, "review=0,decline=0.5,worth_multiplier=1"))
+    without = told(run(kept, *words, "review=0,decline=0.5"))
+    alerts = [one["candidate"]["counts"]["approve"] for one in (found, without)]
+    assert alerts[0]["genuine"] > alerts[1]["genuine"] == 0
+
+
+def test_friction_that_costs_nothing_is_no_policy(run, kept):
+    refused(run(kept, "--candidate", "2", *PERIOD, "--policy", "worth_multiplier=0"), "above 0")
+
+
 def test_json_with_tabs_and_short_numbers_is_a_policy(tmp_path):
     path = tmp_path / "policy.json"
     path.write_text('{\n\t"review_fpr": 1e-3,\n\t"decline": 0.9\n}')

@@ -192,6 +192,24 @@ def test_cuts_in_the_wrong_order_are_refused_with_a_hint():
         ran(ROWS, side(NEW.scores, policy=policy), OLD)
 
 
+def test_a_side_disturbs_only_where_it_pays_and_rules_still_decide():
+    rows = ROWS.with_columns(currency=pl.Series(["EUR"] * 5 + ["SEK"]))
+    unlikely = replace(OLD, probabilities=np.full(6, 0.03))
+    rule = Rule(name="large", outcome=Outcome.DECLINE, amount_from_minor=9000)
+    weighing = OutcomePolicy(worth_multiplier=1.0, rules=(rule,))
+    found = ran(rows, replace(unlikely, policy=weighing), OLD)
+    moved = {(str(t.before), str(t.after)): t.moved.payments for t in found.transitions}
+    assert moved["review", "decline"] == 1  # the rule's
+    assert moved["review", "approve"] == moved["decline", "approve"] == 1
+    assert found.candidate.counts()["decline"]["genuine"] == 1  # of another currency
+    assert "where that pays with friction at 1 times its price" in found.to_markdown()
+
+
+def test_worth_without_chances_of_fraud_is_refused():
+    with pytest.raises(DataContractError, match="found no chances of fraud"):
+        ran(ROWS, replace(OLD, policy=OutcomePolicy(worth_multiplier=1.0)), OLD)
+
+
 SCORES = st.lists(st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.8, 1.0]), min_size=12, max_size=12)
 RULES = st.lists(
     st.builds(

@@ -164,3 +164,13 @@ def test_nothing_is_weighed_unless_the_policy_says_so():
 def test_a_policy_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="found"):
         WorthPolicy(**wrong)
+
+
+@given(worths, st.lists(st.tuples(st.sampled_from(OUTCOMES), chances, amounts), min_size=1))
+def test_many_payments_at_once_get_the_same_answers(worth, asked):
+    codes = np.array([SEVERITY(outcome) for outcome, _, _ in asked], np.int8)
+    told = np.array([chance for _, chance, _ in asked]), np.array([a for _, _, a in asked])
+    found = worth.cheapest_of_each(codes, *told)
+    assert [OUTCOMES[code] for code in found] == [worth.cheapest(*one) for one in asked]
+    unknown = worth.cheapest_of_each(codes, np.full(len(asked), np.nan), told[1])
+    assert unknown.tolist() == codes.tolist()
