@@ -169,7 +169,8 @@ async def _governed(scorer: Scorer, bodies: list[bytes], vectors: NDArray[np.flo
     policy, ruling = scorer.settings.governor, scorer.orders.ruling
     rows = vectors[np.arange(policy.window) % len(vectors)]
     counts = np.arange(policy.window)
-    governing = Governing(policy, lambda _: RecentDecisions(rows, counts, counts, {}))
+    recent = RecentDecisions(rows, counts, counts, {}, tuple(map(str, counts)))
+    governing = Governing(policy, lambda _: recent, lambda _: {})
     anew = _cpu(lambda: governing.begin(ruling))
     payments = [_payment(body) for body in bodies]
     told = [await scorer.engine.decide(one, received_us=scorer.clock()) for one in payments]

@@ -10,19 +10,21 @@ scores rise for a while must not be able to open the gate behind them.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fraud_platform.decision import Outcome, Thresholds, decide
+from fraud_platform.decision import Outcome, Thresholds
 from fraud_platform.events import Decision
+from fraud_platform.score_cap import ScoreCap, tie_breaker
 from fraud_platform.stats.block_budget import (
     Audits,
     FprPolicy,
     allowed_blocks,
+    audited_fraud_share,
     block_budget,
     fpr_bound,
     lowest_threshold,
@@ -52,6 +54,11 @@ class GovernorPolicy(FprPolicy):
     """Largest share of genuine payments that may be declined, in (0, max_fpr]. Declined fraud
     counts against it while no audit says otherwise: it leaves room for what is caught on a usual
     day."""
+    check_hours: float = 6.0
+    """Length of a check, hours: audits that were judged in the last one bound their credit, and
+    without any it ends."""
+    checks: int = 4
+    """Checks whose audits count together; what they show bounds the credit, too."""
     always_review_from: float | None = None
     """Calibrated chance of fraud, in (0, 1), from which a payment is at least reviewed although the
     cap would let it go, as long as at most `max_block_share` are disturbed; None: the cap alone.
@@ -83,6 +90,10 @@ class GovernorPolicy(FprPolicy):
                 f"found audited_max_fpr={self.audited_max_fpr}, "
                 f"expected one in (0, max_fpr={self.max_fpr}]"
             )
+        if not self.check_hours > 0.0 or self.checks < 1:
+            raise ValueError(
+                f"found check_hours={self.check_hours} and checks={self.checks}, expected above 0"
+            )
         if self.always_review_from is not None and not 0.0 < self.always_review_from < 1.0:
             raise ValueError(
                 f"found always_review_from={self.always_review_from}, expected one in (0, 1)"
@@ -103,6 +114,11 @@ class GovernorPolicy(FprPolicy):
                 f"found max_decline_fpr={self.max_decline_fpr} with window={self.window}, expected "
                 f"a window of at least {math.ceil(math.log(self.risk) / math.log1p(-least))}"
             )
+
+    @property
+    def check_us(self) -> int:
+        """Length of a check, microseconds."""
+        return int(self.check_hours * _HOUR_US)
 
     @property
     def document(self) -> Mapping[str, object] | None:
@@ -132,6 +148,8 @@ class Cuts(NamedTuple):
         held_share: share of the window's payments that are answered more mildly than by the model.
         price_minor: money of expected fraud let go per avoided false block, minor units; None
             when nothing is let go, or no probability is known.
+        audited_fraud: share of fraud among declined payments that audits show at least; 0.0
+            without audits.
     """
 
     review: float
@@ -141,23 +159,26 @@ class Cuts(NamedTuple):
     is_held: bool = False
     held_share: float = 0.0
     price_minor: float | None = None
+    audited_fraud: float = 0.0
 
 
-def governed(score: float | None, thresholds: Thresholds, cuts: Cuts) -> Outcome:
-    """The outcome for one score under the cuts in force; never stricter than the model alone.
+def governed(alone: Outcome, untied: float, cuts: Cuts) -> Outcome:
+    """The outcome under the cuts in force; never stricter than the model alone.
 
     Args:
-        score: the model's score, or None; what is no score is reviewed, as without a governor.
-        thresholds: the model's own cuts.
+        alone: what the model alone would have decided.
+        untied: its score with the payment's `tie_breaker`.
         cuts: those in force.
 
     Examples:
-        >>> own, cuts = Thresholds(0.3, 0.8), Cuts(0.5, 0.9, 0.049, is_held=True)
-        >>> [str(governed(score, own, cuts)) for score in (0.4, 0.6, 0.85, 0.95)]
-        ['approve', 'review', 'review', 'decline']
+        >>> cuts = Cuts(0.5, 0.9, 0.049, is_held=True)
+        >>> [str(governed(Outcome.DECLINE, score, cuts)) for score in (0.4, 0.85, 0.95)]
+        ['approve', 'review', 'decline']
     """
-    alone = decide(score, thresholds)
-    return _milder(alone, decide(score, Thresholds(cuts.review, cuts.decline)))
+    if untied >= cuts.decline:
+        return alone
+    capped_to = Outcome.APPROVE if untied < cuts.review else Outcome.REVIEW
+    return min(alone, capped_to, key=_SEVERITY)
 
 
 def capped(decision: Decision, cuts: Cuts) -> Decision:
@@ -170,9 +191,10 @@ def capped(decision: Decision, cuts: Cuts) -> Decision:
     told: tuple[Any, ...] = decision  # `_replace` would take twice as long
     after = (cuts.review, cuts.decline, cuts.fpr_bound, cuts.budget, cuts.price_minor)
     after += told[_PRICE + 1 :]
-    if cuts.is_held and decision.decision != Outcome.APPROVE:
+    score = decision.score
+    if cuts.is_held and score is not None and decision.decision != Outcome.APPROVE:
         alone = Outcome(decision.decision)
-        found = _milder(alone, decide(decision.score, Thresholds(cuts.review, cuts.decline)))
+        found = governed(alone, score + tie_breaker(decision.transaction_id), cuts)
         if found is not alone:
             reasons = () if found is Outcome.APPROVE else decision.reasons
             first = (*told[:_DECISION], str(found), told[_SCORE], reasons, *told[_AFTER:_GOVERNED])
@@ -204,14 +226,15 @@ class Governor:
         self._policy = policy
         self._sure_from = sure_from
         self._ordered: float | None = None
-        self._audits: tuple[tuple[Audits, ...], ...] = ((), ())
+        self._audited_fraud = 0.0
         self._rows = np.empty((3, policy.window))  # scores, probabilities, amounts: a ring
         self._begin(thresholds)
 
     def _begin(self, thresholds: Thresholds) -> None:
         self._thresholds = thresholds
         self._place = self._count = self._since_step = self._now_us = 0
-        self._caps = (_Cap(thresholds.review), _Cap(thresholds.decline))
+        self._caps = (ScoreCap(thresholds.review), ScoreCap(thresholds.decline))
+        self._declined = 0.0
         self._cuts = Cuts(thresholds.review, thresholds.decline, self.budget)
 
     @property
@@ -229,7 +252,7 @@ class Governor:
         """The share of payments that may be disturbed now: what is ordered, or the policy's."""
         if self._ordered is not None:
             return min(self._ordered, self._policy.max_block_share)
-        return _budget(self._policy, self._policy.max_fpr, self._audits[0])
+        return self._allowed(self._policy.max_fpr)
 
     @property
     def state(self) -> GovernorState:
@@ -246,7 +269,7 @@ class Governor:
         """Tell one decided payment, as `observe` does for many.
 
         Args:
-            score: of this model, finite.
+            score: of this model with the payment's `tie_breaker`, finite.
             probability: calibrated chance of fraud, or None.
             amount_minor: minor units.
             event_us: when it happened, microseconds UTC.
@@ -267,7 +290,7 @@ class Governor:
         """Tell decided payments in the order of their decisions; a step every `every` of them.
 
         Args:
-            scores: shape (n,), of this model, finite.
+            scores: shape (n,), of this model with each payment's `tie_breaker`, finite.
             probabilities: shape (n,), calibrated chances of fraud; NaN where unknown.
             amounts_minor: shape (n,), minor units.
             event_us: shape (n,), when each happened, microseconds UTC.
@@ -298,7 +321,7 @@ class Governor:
 
         Args:
             thresholds: the model's own cuts.
-            scores: shape (n,), what this model says about the newest payments, newest last; only
+            scores: shape (n,), as `observe` takes them, of the newest payments, newest last; only
                 a window of them counts.
             probabilities: shape (n,), calibrated chances of fraud; NaN where unknown.
             amounts_minor: shape (n,), minor units.
@@ -325,21 +348,26 @@ class Governor:
             decline: likewise.
         """
         if self._cuts.fpr_bound is not None:
-            for cap, before in zip(self._caps, (review, decline), strict=True):
-                cap.cut = max(cap.cut, before)
+            cuts = max(self._thresholds.review, review), max(self._thresholds.decline, decline)
+            self._caps[0].cut, self._caps[1].cut = cuts
+            self._cuts = self._cuts._replace(review=cuts[0], decline=cuts[1])
             self._step()
         return self._cuts
 
-    def credit(self, disturbed: Sequence[Audits], declined: Sequence[Audits] = ()) -> None:
+    def credit(self, checks: Sequence[Audits]) -> None:
         """Take the audits of the last checks into account, at once.
 
+        What they show to be fraud among the declined payments of the window does not count against
+        the bounds. Nobody draws reviewed payments, so those count as genuine.
+
         Args:
-            disturbed: of payments drawn at random from those reviewed or declined, by check,
+            checks: of payments drawn at random from those declined (`audit_credit`), by check,
                 oldest first; a last one without audits ends all credit.
-            declined: likewise of those declined.
         """
-        self._audits = (tuple(disturbed), tuple(declined))
-        self._step()
+        found = audited_fraud_share(checks, self._policy.audit_confidence)
+        if found != self._audited_fraud:
+            self._audited_fraud = found
+            self._step()
 
     def order(self, max_disturbed: float | None) -> None:
         """Take a budget in place of the policy's, at once; None: the policy's again.
@@ -363,18 +391,22 @@ class Governor:
             self._since_step = 0
 
     def _step(self) -> None:
-        policy, budget = self._policy, self.budget
-        own, rows = self._thresholds, self._rows[:, : self._count]
-        self._cuts = Cuts(own.review, own.decline, budget)
+        policy, own = self._policy, self._thresholds
+        rows = self._rows[:, : self._count]
         if not policy.is_on or self._count < policy.min_scores:
+            self._cuts = self._cuts._replace(budget=self.budget)
             return
-        declined = min(budget, _budget(policy, policy.max_decline_fpr, self._audits[1]))
+        scores, (review, decline), now_us = rows[0], self._caps, self._now_us
+        pace, is_first = policy.loosen_per_hour, self._cuts.fpr_bound is None  # nothing was audited
+        self._declined = 0.0 if is_first else float(np.mean(scores >= self._cuts.decline))
+        declined = min(self.budget, self._allowed(policy.max_decline_fpr))
+        decline.move(scores, max(own.decline, self._lowest_cut(declined)), now_us, pace)
+        # What is declined no more is no credit; what is newly declined is one of the next step.
+        self._declined = min(self._declined, float(np.mean(scores >= decline.cut)))
         sure = max(self._sure_from, self._lowest_cut(policy.max_block_share))
-        targets = min(self._lowest_cut(budget), sure), self._lowest_cut(declined)
-        for cap, lowest, target in zip(self._caps, (own.review, own.decline), targets, strict=True):
-            cap.move(rows[0], max(lowest, target), self._now_us, policy)
-        review = self._caps[0].cut
-        self._cuts = self._told(rows, review, max(review, self._caps[1].cut), budget)
+        target = min(self._lowest_cut(self.budget), sure)
+        review.move(scores, max(own.review, target), now_us, pace)
+        self._cuts = self._told(rows, review.cut, max(review.cut, decline.cut))
 
     def _lowest_cut(self, share: float) -> float:
         """The lowest cut that at most this share of payments reaches, as far as is known."""
@@ -382,53 +414,30 @@ class Governor:
         allowed = allowed_blocks(self._count, share, self._policy.risk) or 0
         return lowest_threshold(self._rows[0, : self._count], allowed)
 
-    def _told(self, rows: Floats, review: float, decline: float, budget: float) -> Cuts:
+    def _allowed(self, max_fpr: float) -> float:
+        """What is certain without audits, or what they allow when less is aimed at: the larger."""
+        policy = self._policy
+        aimed = max_fpr * policy.audited_max_fpr / policy.max_fpr
+        known = self._audited_fraud * self._declined
+        certain = block_budget(_bound(policy, max_fpr))
+        return max(certain, block_budget(_bound(policy, aimed), known))
+
+    def _told(self, rows: Floats, review: float, decline: float) -> Cuts:
         """The cuts with what they mean, by the window."""
         scores, own = rows[0], self._thresholds
-        disturbed = float(np.mean(scores >= review))
-        bound = fpr_bound(disturbed, self._policy, self._audits[0])
-        if review <= own.review and decline <= own.decline:
-            return Cuts(review, decline, budget, bound)
+        fraud = self._audited_fraud
+        known = fraud * float(np.mean(scores >= decline))
+        bound = fpr_bound(float(np.mean(scores >= review)), self._policy, known)
         spared = (scores >= own.review) & (scores < review)
-        milder = spared | ((scores >= own.decline) & (scores < decline))
-        price = _price(rows[1, spared], rows[2, spared])
-        return Cuts(review, decline, budget, bound, True, float(np.mean(milder)), price)
+        milder = float(np.mean(spared | ((scores >= own.decline) & (scores < decline))))
+        is_held = review > own.review or decline > own.decline
+        price = _price(rows[1, spared], rows[2, spared]) if is_held else None
+        return Cuts(review, decline, self.budget, bound, is_held, milder, price, fraud)
 
 
-class _Cap:
-    """One cut and since when it stands."""
-
-    def __init__(self, cut: float) -> None:
-        self.cut = cut
-        self._since_us = 0
-
-    def move(self, scores: Floats, target: float, now_us: int, policy: GovernorPolicy) -> None:
-        """Up to the target at once, down to it slowly."""
-        elapsed_us = now_us - self._since_us
-        if target >= self.cut or elapsed_us < 0:  # a clock that ran ahead once delays nothing
-            self.cut, self._since_us = max(target, self.cut), now_us
-            return
-        ranks = int(policy.loosen_per_hour * elapsed_us / _HOUR_US * scores.size)
-        if ranks:  # else the time goes on counting
-            reaching = int(np.count_nonzero(scores >= self.cut)) + ranks
-            lower = lowest_threshold(scores, min(reaching, scores.size - 1))
-            self.cut, self._since_us = max(target, min(lower, self.cut)), now_us
-
-
-def _milder(first: Outcome, second: Outcome) -> Outcome:
-    return min(first, second, key=_SEVERITY)
-
-
-def _budget(policy: GovernorPolicy, max_fpr: float, checks: Sequence[Audits]) -> float:
-    """What is certain without audits, or what they allow when less is aimed at: the larger."""
-    certain = FprPolicy(
-        max_fpr=max_fpr,
-        max_fraud_share=policy.max_fraud_share,
-        max_block_share=policy.max_block_share,
-        audit_confidence=policy.audit_confidence,
-    )
-    aimed = replace(certain, max_fpr=max_fpr * policy.audited_max_fpr / policy.max_fpr)
-    return max(block_budget(certain), block_budget(aimed, checks))
+def _bound(policy: FprPolicy, max_fpr: float) -> FprPolicy:
+    fraud, blocks = policy.max_fraud_share, policy.max_block_share
+    return FprPolicy(max_fpr=max_fpr, max_fraud_share=fraud, max_block_share=blocks)
 
 
 def _price(probabilities: Floats, amounts_minor: Floats) -> float | None:

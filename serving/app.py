@@ -309,6 +309,7 @@ async def _started(scorer: Scorer) -> AsyncIterator[None]:
     if scorer.governing is not None:
         # Without a log nothing is decided either; the first group asks again.
         with contextlib.suppress(LogUnavailableError):
+            await scorer.governing.look_at_audits(scorer.clock())
             scorer.governing.begin(scorer.orders.ruling)
     if scorer.door is not None:
         await scorer.door.open(scorer.engine, scorer.metrics)
@@ -333,6 +334,8 @@ def _lasting(scorer: Scorer) -> list[Named]:
         ("the count of harm", scorer.harm.run()),
         *((f"keeping {child.name} running", child.run()) for child in scorer.children),
     ]
+    if scorer.governing is not None:
+        found.append(("the look at the audits", scorer.governing.follow_audits(scorer.clock)))
     if scorer.settings.exploration.is_on:
         counting = count_audits(scorer.settings.log_path, scorer.metrics)
         found.append(("the count of open audits", counting))

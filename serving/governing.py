@@ -1,31 +1,38 @@
 """The governors of the models that decide: each model's cap is held by what it says itself.
 
 What the cap is, is `fraud_platform.governor`; here its governors are fed in the order of the
-decisions, obey what is ordered, and start anew with each model: on the newest payments that any
-model judged, scored by the new one.
+decisions, obey what is ordered, hear what audits have shown, and start anew with each model: on the
+newest payments that any model judged, scored by the new one.
 """
 
+import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_platform.adapters.judged_audits import judged_audits
 from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_decisions
+from fraud_platform.audit_credit import JudgedAudit, audits_by_check
 from fraud_platform.decision import Thresholds
+from fraud_platform.errors import LogUnavailableError
 from fraud_platform.events import Decision
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.governor import Governor, GovernorPolicy, capped
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
+from fraud_platform.score_cap import tie_breaker
 from fraud_platform.settings import Settings
-from fraud_platform.stats.block_budget import allowed_blocks
+from fraud_platform.stats.block_budget import Audits, allowed_blocks
 from serving.ruling import Resident, Ruling
 
 LOGGER = logging.getLogger("fraud_platform.scorer")
 
 _Key = tuple[str, str, Thresholds, tuple[float, ...]]
+_Judged = Mapping[str, Sequence[JudgedAudit]]
+_LOOK_SECONDS = 2.0
 
 
 class Governing:
@@ -36,11 +43,21 @@ class Governing:
     Args:
         policy: the bound, and how it is held.
         recent: the newest decisions of the log, at most so many; asked once, before the first.
+        judged: audits of declined payments that were judged since then, by model version.
     """
 
-    def __init__(self, policy: GovernorPolicy, recent: Callable[[int], RecentDecisions]) -> None:
+    def __init__(
+        self,
+        policy: GovernorPolicy,
+        recent: Callable[[int], RecentDecisions],
+        judged: Callable[[int], _Judged],
+    ) -> None:
         self._policy = policy
         self._recent = recent
+        self._judged = judged
+        self._audits: _Judged = {}
+        self._checks: Mapping[str, Sequence[Audits]] = {}
+        self._doubt: str | None = None
         self._past: _Past | None = None
         self._before: Mapping[str, tuple[float, float]] = {}
         self._governors: dict[_Key, Governor] = {}
@@ -72,6 +89,49 @@ class Governing:
         self.arms = {arm: held[_key(resident)] for arm, resident in deciding.items()}
         self._ruling = ruling
 
+    async def follow_audits(self, clock: Callable[[], int]) -> None:
+        """Look at the audits for ever; cancel to stop. What stops a look ends all credit.
+
+        Args:
+            clock: microseconds since 1970-01-01 UTC.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            [defect] = await asyncio.gather(self.look_at_audits(clock()), return_exceptions=True)
+            if defect is not None:
+                LOGGER.error("a look at the audits ended with a defect", exc_info=defect)
+                self._credit({})
+
+    async def look_at_audits(self, now_us: int) -> None:
+        """Take into account what the audits of the last checks have shown by now.
+
+        While the log cannot be read the audits of before count on, until the clock ends their
+        credit. Those of one model tell nothing of another.
+
+        Args:
+            now_us: microseconds UTC.
+        """
+        check_us, checks = self._policy.check_us, self._policy.checks
+        try:
+            found = await asyncio.to_thread(self._judged, now_us - checks * check_us)
+        except LogUnavailableError as error:
+            if error.message != self._doubt:
+                LOGGER.warning("credit by the audits of before: %s", error.message)
+            self._doubt = error.message
+        else:
+            self._audits, self._doubt = found, None
+        self._credit(
+            {
+                version: audits_by_check(audits, now_us, check_us=check_us, checks=checks)
+                for version, audits in self._audits.items()
+            }
+        )
+
+    def _credit(self, checks: Mapping[str, Sequence[Audits]]) -> None:
+        self._checks = checks
+        for (version, *_), governor in self._governors.items():
+            governor.credit(checks.get(version, ()))
+
     def capped(
         self, decision: Decision, amount_minor: int, features: NDArray[np.float64]
     ) -> Decision:
@@ -86,8 +146,9 @@ class Governing:
         if score is None or self._past is None:
             return decision
         found = capped(decision, governor.cuts)
-        governor.add(score, decision.probability, amount_minor, decision.event_us)
-        self._past.add(features, amount_minor, decision.event_us)
+        tie = tie_breaker(decision.transaction_id)
+        governor.add(score + tie, decision.probability, amount_minor, decision.event_us)
+        self._past.add(features, amount_minor, decision.event_us, tie)
         return found
 
     def _governor(self, resident: Resident) -> Governor:
@@ -100,7 +161,8 @@ class Governing:
         always = self._policy.always_review_from
         sure_from = math.inf if always is None else resident.calibration.lowest_score(always)
         governor = Governor(self._policy, resident.thresholds, sure_from)
-        features, amounts, newest_us = self._past.rows()
+        governor.credit(self._checks.get(resident.version, ()))
+        features, amounts, ties, newest_us = self._past.rows()
         if len(features):
             try:
                 scores = resident.scorer.score(resident.seen(features))
@@ -111,7 +173,7 @@ class Governing:
             chances = resident.calibration.probabilities(scores[usable])
             governor.rebase(
                 resident.thresholds,
-                scores[usable],
+                scores[usable] + ties[usable],
                 np.full(int(usable.sum()), np.nan) if chances is None else chances,
                 amounts[usable],
                 newest_us,
@@ -126,7 +188,10 @@ def governing_of(settings: Settings) -> Governing | None:
     """What holds the caps of an installation's models; None where the policy wants none."""
     if not settings.governor.is_on:
         return None
-    return Governing(settings.governor, partial(recent_decisions, settings.log_path))
+    path = settings.log_path
+    return Governing(
+        settings.governor, partial(recent_decisions, path), partial(judged_audits, path)
+    )
 
 
 class _Past:
@@ -135,24 +200,29 @@ class _Past:
     def __init__(self, size: int, recent: RecentDecisions) -> None:
         self._features = np.empty((size, len(FEATURE_NAMES)))
         self._amounts, self._times = np.empty((2, size), np.int64)
+        self._ties = np.empty(size)
         self._count = self._place = len(recent.features)
         self._features[: self._count] = recent.features
         self._amounts[: self._count] = recent.amounts_minor
         self._times[: self._count] = recent.event_us
+        self._ties[: self._count] = [tie_breaker(name) for name in recent.transaction_ids]
         self._place %= size
 
-    def add(self, features: NDArray[np.float64], amount_minor: int, event_us: int) -> None:
+    def add(
+        self, features: NDArray[np.float64], amount_minor: int, event_us: int, tie: float
+    ) -> None:
         place, size = self._place, len(self._amounts)
         self._features[place] = features
         self._amounts[place], self._times[place] = amount_minor, event_us
+        self._ties[place] = tie
         self._place = (place + 1) % size
         self._count = min(self._count + 1, size)
 
-    def rows(self) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
-        """Features and amounts, oldest first, and when the newest happened; 0 without any."""
+    def rows(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], int]:
+        """Features, amounts and tie breakers, oldest first, and when the newest was; 0: none."""
         order = np.arange(self._place - self._count, self._place)
         newest_us = int(self._times[order].max(initial=0))
-        return self._features[order], self._amounts[order], newest_us
+        return self._features[order], self._amounts[order], self._ties[order], newest_us
 
 
 def _key(resident: Resident) -> _Key:

@@ -15,6 +15,7 @@ _TOLD = {
     "decline": ("decline_cut", "Scores from here on are declined"),
     "held_share": ("held_share", "Share of the window answered more mildly than by the model"),
     "price_minor": ("price_minor", "Fraud let go per false block avoided, minor units"),
+    "audited_fraud": ("audited_fraud", "Share of fraud among declines that audits show at least"),
 }
 """Field of the cuts -> name of its metric, and its text."""
 

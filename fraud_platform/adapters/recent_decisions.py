@@ -18,7 +18,8 @@ _MOST_READ = 50_000
 """No more rows are looked at, however few of them a model judged: a payment may be waiting."""
 
 _NEWEST = (
-    "SELECT d.features, t.amount_minor, d.event_us, d.model_version, d.review_cut, d.decline_cut"
+    "SELECT d.features, t.amount_minor, d.event_us, d.transaction_id,"
+    " d.model_version, d.review_cut, d.decline_cut"
     " FROM decisions d CROSS JOIN transactions t USING (transaction_id)"
     " WHERE d.rowid > (SELECT MAX(rowid) FROM decisions) - ?"
     " AND d.score IS NOT NULL AND d.feature_spec_digest = ? ORDER BY d.rowid DESC LIMIT ?"
@@ -34,12 +35,14 @@ class RecentDecisions(NamedTuple):
         amounts_minor: shape (n,), minor units.
         event_us: shape (n,), microseconds UTC.
         cuts: model version -> review and decline cut that its newest decision was taken by.
+        transaction_ids: of the payments.
     """
 
     features: NDArray[np.float64]
     amounts_minor: NDArray[np.int64]
     event_us: NDArray[np.int64]
     cuts: Mapping[str, tuple[float, float]]
+    transaction_ids: tuple[str, ...]
 
 
 def recent_decisions(path: Path, count: int) -> RecentDecisions:
@@ -61,4 +64,5 @@ def recent_decisions(path: Path, count: int) -> RecentDecisions:
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.int64),
         cuts,
+        tuple(row[3] for row in rows),
     )

@@ -11,6 +11,7 @@ from importlib import resources
 
 import numpy as np
 
+from fraud_platform.audit_credit import JudgedAudit, audits_by_check
 from fraud_platform.events import Transaction
 from fraud_platform.governor import Governor, GovernorPolicy
 from fraud_platform.heal.actions import Action
@@ -25,6 +26,7 @@ from fraud_platform.heal_bench.plant import Plant
 from fraud_platform.heal_bench.sight import Sight
 from fraud_platform.heal_bench.stage import HOUR_US, Stage
 from fraud_platform.heal_bench.world import CHECK_HOURS, Bools
+from fraud_platform.score_cap import tie_breaker
 from fraud_platform.selective_labels import (
     AUDITED,
     PASSED,
@@ -33,19 +35,18 @@ from fraud_platform.selective_labels import (
     Spent,
     day_of,
 )
-from fraud_platform.stats.block_budget import Audits
 
 _STEP, _TICK = 100, 500
 _AUDITS = 40 / 12_500
 """Audits in quiet times, by payment: what the governor needs at the incident's traffic. A smaller
 shop cannot look at as many: they would cost it more than what healing saves."""
 _USUAL_BLOCKED = 0.055
-_CREDIT_CHECKS = 4
 _LEARNT_AFTER_US = {Action.RECALIBRATE: 24 * HOUR_US, Action.RETRAIN: 48 * HOUR_US}
 """A whole day of the harm for cuts, two for a training: chargebacks come within days here."""
 _SALT = b"scenario benchmark"
-GOVERNOR = GovernorPolicy(max_decline_fpr=0.05)
-"""Here whatever is disturbed is declined, as in the incident, so both bounds are one."""
+GOVERNOR = GovernorPolicy(max_decline_fpr=GovernorPolicy.max_fpr)
+"""The shipped one, but for this: nothing is reviewed here. Whatever is disturbed is declined, as in
+the incident, so both bounds are one, and audits are drawn from all that is disturbed."""
 
 
 @dataclass
@@ -94,13 +95,15 @@ class _Loop:
         self._sight = Sight(self.plant, self._harm, MonitorPolicy())
         self._policy = shipped_policy()
         self._state: State = START
-        self._decider = ""
+        self._decider, self._decides_from = "", 0
         self._spent: tuple[int, Spent] = (0, Spent())
         self._has_crashed = self._struck = False
         self._ids = stage.sent["transaction_id"].to_list()
+        self._ties = np.array([tie_breaker(name) for name in self._ids])
         self._cards = stage.sent["card_id"].rank("dense").to_numpy().astype(np.int64)
         self._amounts = stage.sent["amount_minor"].to_numpy()
         self._event_us = event_us(stage.sent)
+        self._audit_chances = np.zeros(stage.rows)
 
     def step(self, begin: int, end: int) -> None:
         """Decide some payments; tick where one is due."""
@@ -120,13 +123,14 @@ class _Loop:
         name = f"{plant.decider.name} {plant.orders.unit_factors} {plant.decider.thresholds}"
         if name == self._decider:
             return
-        self._decider = name
+        self._decider, self._decides_from = name, begin
+        self._governor.credit(())  # audits of one model tell nothing of another
         arm, first = plant.decider, max(0, begin - GOVERNOR.window)
         if begin:
             scores = plant.replayed(arm, first, begin)
             self._governor.rebase(
                 arm.thresholds,
-                scores,
+                scores + self._ties[first:begin],
                 arm.probabilities(scores),
                 self._amounts[first:begin],
                 plant.now_us,
@@ -145,12 +149,13 @@ class _Loop:
         is_shed = plant.orders.is_shedding
         fails = stage.answers.fails[rows] & (not is_shed)
         dealt.own[rows], dealt.probability[rows], dealt.score[rows] = own, probabilities, scores
-        dealt.would[rows] = (scores >= max(cuts.review, arm.thresholds.review)) & ~fails
+        untied = scores + self._ties[rows]
+        dealt.would[rows] = own & (untied >= cuts.review) & ~fails
         dealt.blocked[rows] = dealt.would[rows]
         for row in np.flatnonzero(dealt.would[rows]) + begin:
             self._explore(int(row))
         arrived_us = stage.arrived_us[rows]
-        self._governor.observe(scores, probabilities, self._amounts[rows], arrived_us)
+        self._governor.observe(untied, probabilities, self._amounts[rows], arrived_us)
         if self._governor.cuts.is_held:
             self.journal.held.append(end)
         self._count(rows, own, fails, is_shed=is_shed)
@@ -185,6 +190,7 @@ class _Loop:
             spent = spent.after(drawn.explored, amount)
         dealt.blocked[row] = drawn.explored != PASSED
         dealt.audited[row] = drawn.explored == AUDITED
+        self._audit_chances[row] = audits
         self._spent = (day, spent)
 
     @property
@@ -239,14 +245,19 @@ class _Loop:
         return self._has_crashed
 
     def _credit(self, row: int) -> None:
-        """Audits of the last checks, by the time at which they were judged."""
+        """Tell the governor of the audits that are judged by now, as the scorer does."""
         stage, dealt, now_us = self.plant.stage, self.journal.dealt, self.plant.now_us
-        span = int(CHECK_HOURS * HOUR_US)
-        first = int(np.searchsorted(stage.arrived_us, now_us - (_CREDIT_CHECKS + 1) * span))
-        rows = np.flatnonzero(dealt.audited[first:row]) + first
-        ages = (now_us - stage.verdicts.judged_us[rows]) // span
-        told = []
-        for check in reversed(range(_CREDIT_CHECKS)):
-            says = stage.verdicts.says_fraud[rows[ages == check]]
-            told.append(Audits(int(says.sum()), says.size))
-        self._governor.credit(told, told)
+        oldest_us = now_us - (GOVERNOR.checks + 1) * GOVERNOR.check_us
+        first = max(self._decides_from, int(np.searchsorted(stage.arrived_us, oldest_us)))
+        judged = [
+            JudgedAudit(
+                self._ids[at],
+                int(stage.arrived_us[at]),
+                int(stage.verdicts.judged_us[at]),
+                float(self._audit_chances[at]),
+                bool(stage.verdicts.says_fraud[at]),
+            )
+            for at in np.flatnonzero(dealt.audited[first:row]) + first
+        ]
+        checks = audits_by_check(judged, now_us, check_us=GOVERNOR.check_us, checks=GOVERNOR.checks)
+        self._governor.credit(checks)

@@ -3,9 +3,9 @@
 What belongs here: the arithmetic of the bound on the false positive rate. Who holds the window and
 moves the threshold is the scorer's governor.
 
-Of all payments a share B is blocked, of the blocked a share q is fraud, of all payments a share pi
-is fraud. Then FPR = B (1 - q) / (1 - pi), whatever the traffic, the fraud or the model. So a cap on
-B, which needs no label, is a cap on the FPR; audits of blocked payments loosen it.
+Of all payments a share B is blocked, a share F is blocked and fraud, and a share pi is fraud. So
+FPR = (B - F) / (1 - pi), whatever the traffic or the model. A cap on B, which needs no
+label, is a cap on the FPR; audits of blocked payments, which bound F from below, loosen it.
 """
 
 from bisect import bisect_right
@@ -60,48 +60,45 @@ class Audits:
 NO_AUDITS = Audits(0, 0)
 
 
-def block_budget(policy: FprPolicy, checks: Sequence[Audits] = ()) -> float:
-    """The share of payments that may be blocked: min(alpha (1 - pi_U) / (1 - q_L), B_max).
+def block_budget(policy: FprPolicy, known_fraud: float = 0.0) -> float:
+    """The share of payments that may be blocked: min(alpha (1 - pi_U) + F, B_max).
 
-    Guarantee: blocking at most this share keeps the FPR at or under `max_fpr` for sure without
-    audits, and with a chance of at least `audit_confidence` with them; provided that traffic holds
-    at most `max_fraud_share` of fraud, and that audits were drawn at random from what is blocked
-    now and judged without error.
+    Guarantee: blocking at most this share keeps the FPR at or under `max_fpr`, for sure if F = 0,
+    and otherwise with the confidence of F; provided that traffic holds at most `max_fraud_share` of
+    fraud. What is blocked beyond F counts as genuine, so a budget that grows is not spent on the
+    belief that the next payments are like those that were audited.
 
     Args:
-        policy: alpha, pi_U, B_max and the confidence of q_L.
-        checks: audits of the last checks, oldest first; see `audited_fraud_share`.
+        policy: alpha, pi_U and B_max.
+        known_fraud: F, share of all payments that are blocked and shown to be fraud: the share
+            blocked times q_L (`audited_fraud_share`), in [0, 1].
 
     Returns:
         In (0, B_max].
 
     Examples:
-        >>> round(block_budget(FprPolicy()), 4)
-        0.049
-        >>> round(block_budget(FprPolicy(), [Audits(20, 40), Audits(16, 40), Audits(18, 40)]), 4)
-        0.0743
+        >>> round(block_budget(FprPolicy()), 4), round(block_budget(FprPolicy(), 0.02), 4)
+        (0.049, 0.069)
     """
-    allowed = policy.max_fpr * (1.0 - policy.max_fraud_share)
-    genuine = 1.0 - audited_fraud_share(checks, policy.audit_confidence)
-    return min(allowed / genuine, policy.max_block_share)
+    certain = policy.max_fpr * (1.0 - policy.max_fraud_share)
+    return min(certain + known_fraud, policy.max_block_share)
 
 
-def fpr_bound(block_share: float, policy: FprPolicy, checks: Sequence[Audits] = ()) -> float:
-    """The largest FPR that a block share can mean: min(1, B (1 - q_L) / (1 - pi_U)).
+def fpr_bound(block_share: float, policy: FprPolicy, known_fraud: float = 0.0) -> float:
+    """The largest FPR that a block share can mean: min(1, (B - F) / (1 - pi_U)).
 
     It holds as `block_budget` does.
 
     Args:
-        block_share: of all payments, in [0, 1].
-        policy: pi_U and the confidence of q_L.
-        checks: audits of the last checks, oldest first.
+        block_share: B, of all payments, in [0, 1].
+        policy: pi_U.
+        known_fraud: F, as above, at most B.
 
     Examples:
-        >>> round(fpr_bound(0.049, FprPolicy()), 4)
-        0.05
+        >>> round(fpr_bound(0.049, FprPolicy()), 4), round(fpr_bound(0.049, FprPolicy(), 0.0245), 4)
+        (0.05, 0.025)
     """
-    genuine = 1.0 - audited_fraud_share(checks, policy.audit_confidence)
-    return min(1.0, block_share * genuine / (1.0 - policy.max_fraud_share))
+    return min(1.0, max(0.0, block_share - known_fraud) / (1.0 - policy.max_fraud_share))
 
 
 def audited_fraud_share(checks: Sequence[Audits], confidence: float) -> float:
