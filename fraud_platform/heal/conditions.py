@@ -124,8 +124,8 @@ class AtMost:
 
 
 @dataclass(frozen=True)
-class AnyOf:
-    """At least one of the conditions holds."""
+class _Several:
+    """Conditions that are asked together."""
 
     conditions: tuple[Condition, ...]
 
@@ -133,6 +133,10 @@ class AnyOf:
     def signals(self) -> tuple[Signal, ...]:
         """Those of all of them."""
         return tuple(signal for one in self.conditions for signal in one.signals)
+
+
+class AnyOf(_Several):
+    """At least one of the conditions holds."""
 
     def holds(self, evidence: Evidence) -> bool | None:
         """Yes if one says yes, no if all say no, else None."""
@@ -145,16 +149,8 @@ class AnyOf:
         )
 
 
-@dataclass(frozen=True)
-class AllOf:
+class AllOf(_Several):
     """Every one of the conditions holds."""
-
-    conditions: tuple[Condition, ...]
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        """Those of all of them."""
-        return tuple(signal for one in self.conditions for signal in one.signals)
 
     def holds(self, evidence: Evidence) -> bool | None:
         """No if one says no, yes if all say yes, else None."""
