@@ -1,15 +1,15 @@
 """One tick of healing as a program, on a home, which may die or dawdle in its first fast act.
 
 `python bent_tick.py HOME [before|after|slow]`: killed before the act was carried out, killed after
-it and before anybody wrote so, or asleep for some seconds in it. BENT_LATER_SECONDS are added to
-its clock. Prints the cause, the acts that it answered and the runs that it asks for, a line each; a
-lease that another holds is told, too.
+it and before anybody wrote so, or waiting in it until its input ends. Prints the cause, the acts
+that it answered and the runs that it asks for, a line each, or that another holds the lease.
 """
 
 import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from fraud_platform.adapters.event_log import EventLog
@@ -21,8 +21,6 @@ from fraud_platform.heal.actions import Act
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.settings import Settings
 
-SLOW_SECONDS = 4.0
-
 
 def bent(how: str) -> None:
     """Let the first act go wrong."""
@@ -30,7 +28,7 @@ def bent(how: str) -> None:
 
     def die(self: HomeActuator, act: Act) -> Outcome:
         if how == "slow":
-            time.sleep(SLOW_SECONDS)
+            sys.stdin.read()
             return carry_out(self, act)
         if how == "after":
             carry_out(self, act)
@@ -41,27 +39,34 @@ def bent(how: str) -> None:
     HomeActuator.carry_out = die  # type: ignore[method-assign]
 
 
-def main(home: Path, how: str = "") -> None:
-    """Tick once."""
+def said(home: Path, *, later: int = 0) -> list[str]:
+    """Tick once.
+
+    Args:
+        home: what is healed.
+        later: seconds that the clock is ahead.
+
+    Returns:
+        The cause, the acts that the tick answered and the runs that it asks for; or who heals.
+    """
     settings = Settings(home=home)
-    if how:
-        bent(how)
     uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
-    log = EventLog(settings.log_path)
     roles = ModelRegistry(uri, settings.mlflow_dir, settings.models_dir)
-    now_us = time.time_ns() // 1000 + int(os.environ.get("BENT_LATER_SECONDS", "0")) * 1_000_000
-    try:
-        ticked = Healer(settings, log, roles).tick(now_us, by="test")
-    except LeaseHeldError:
-        print("held", flush=True)
-        return
-    print(f"cause {ticked.cause}")
+    now_us = time.time_ns() // 1000 + later * 1_000_000
+    with closing(EventLog(settings.log_path)) as log:
+        try:
+            ticked = Healer(settings, log, roles).tick(now_us, by="test")
+        except LeaseHeldError:
+            return ["held"]
+    lines = [f"cause {ticked.cause}"]
     for record in ticked.answers:
         assert record.act is not None
-        print(f"{record.kind} {record.act.act_id} {record.act.action}: {record.why}")
-    for act in ticked.asked:
-        print(f"asked {act.act_id} {act.action}")
+        lines.append(f"{record.kind} {record.act.act_id} {record.act.action}: {record.why}")
+    return lines + [f"asked {act.act_id} {act.action}" for act in ticked.asked]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    path, *how = sys.argv[1:]
+    if how:
+        bent(*how)
+    print("\n".join(said(Path(path))))

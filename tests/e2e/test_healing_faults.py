@@ -23,7 +23,17 @@ from fraud_platform.adapters.orders_file import read_orders, write_orders
 from fraud_platform.heal.actions import Action
 from fraud_platform.orders import Orders
 from fraud_platform.settings import Settings
-from tests.e2e.healed_home import TICK, acts, asked, first_decisions, live, newest, records, tick
+from tests.e2e.healed_home import (
+    TICK,
+    acts,
+    asked,
+    first_decisions,
+    live,
+    newest,
+    records,
+    tick,
+    ticked,
+)
 from tests.e2e.history import faults
 from tests.e2e.scorer_process import Home, Scorer, features_unlike_a_fold, home_at, kept, tell
 from tests.e2e.scorer_process import wait_for as wait
@@ -156,8 +166,7 @@ def test_a_tick_that_is_killed_in_an_act_is_continued_and_the_act_is_done_once(r
         assert died.stdout.startswith("dies in freeze_learning"), died.stdout
         assert acts(home, Action.FREEZE_LEARNING) == {"planned": 1}
     assert read_orders(home.path / "orders.json").learning_frozen, "it died after the deed"
-    done = tick(home)
-    assert "cause model_artifact" in done.stdout, done.stderr
+    assert ticked(home)[0] == "cause model_artifact"
     assert acts(home, Action.FREEZE_LEARNING) == {"planned": 1, "done": 1}
     assert read_orders(home.path / "orders.json").sequence == 1
     HealLedger(home.path / "heal" / "ledger.jsonl").verify()
@@ -169,10 +178,13 @@ def test_of_two_ticks_at_once_one_heals_and_the_other_leaves_it_alone(rolled_out
     home, _, _ = rolled_out
     damage(home, "2")
     slow = subprocess.Popen(
-        [sys.executable, str(TICK), str(home.path), "slow"], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(TICK), str(home.path), "slow"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     wait(lambda: acts(home, Action.FREEZE_LEARNING), "the slow tick to plan")
-    assert tick(home).stdout == "held\n"
+    assert ticked(home) == ["held"]
     assert "done freeze_learning" in slow.communicate(timeout=120)[0]
     assert acts(home, Action.FREEZE_LEARNING) == {"planned": 1, "done": 1}
     HealLedger(home.path / "heal" / "ledger.jsonl").verify()
@@ -191,7 +203,7 @@ def test_a_lost_registry_stops_no_decision_and_a_later_tick_rolls_back(rolled_ou
     shutil.rmtree(settings.mlflow_dir, ignore_errors=True)
     elsewhere.rename(settings.mlflow_dir)
     for _ in range(4):
-        tick(home)
+        ticked(home)
         asked(scorer, traffic, 120)
         wait(lambda: scorer.metric("fraud_journal_tail_records") == 0, "the drain to catch up")
     assert read_deployment(home.models_dir).champion.version == "1"
@@ -213,4 +225,4 @@ def test_a_damaged_heal_policy_is_said_and_nothing_is_done_by_another(rolled_out
     assert not (home.path / "orders.json").exists()
     assert newest(scorer, traffic)
     policy.unlink()
-    assert "cause model_artifact" in tick(home).stdout
+    assert ticked(home)[0] == "cause model_artifact"
