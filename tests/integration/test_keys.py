@@ -154,7 +154,7 @@ def test_a_new_key_works_in_a_running_scorer(home):
     made(home)
     access = opened(home)
     key = made(home)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while status(access, key) != 200 and time.monotonic() < end:
         time.sleep(0.05)
     assert status(access, key) == 200
@@ -168,7 +168,7 @@ def test_after_a_rotation_both_keys_count_until_the_overlap_ends(home):
     assert rows[new[8:16]]["scopes"] == ["score", "read"]
     access = opened(home)
     assert status(access, new) == 200
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while status(access, old) == 200 and time.monotonic() < end:
         time.sleep(0.05)
     assert (status(access, old), status(access, new)) == (401, 200)
@@ -241,7 +241,7 @@ def test_a_scorer_on_a_foreign_file_lets_nobody_in(home, content):
     key = made(home)
     access = opened(home)
     (home / "access" / "keys.json").write_bytes(content)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while status(access, key) == 200 and time.monotonic() < end:
         time.sleep(0.05)
     assert status(access, key) == 503
@@ -279,7 +279,7 @@ def test_the_hour_of_last_use_reaches_the_list(home):
     assert status(access, key) == 200
     ticks[0] += 61 * 10**9
     assert status(access, key) == 200
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not KeyStore(home / "access").last_used() and time.monotonic() < end:
         time.sleep(0.02)
     hours = {row["id"]: row["last_used_hour"] for row in listed(home)}

@@ -109,7 +109,7 @@ def refused(access: Access, token: str | bytes, scope: str = "score") -> Refused
     return error.value
 
 
-def in_time(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+def in_time(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.01)

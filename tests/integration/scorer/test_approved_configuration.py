@@ -19,6 +19,7 @@ from fraud_platform.heal.evidence import Reading, Signal, Standing
 from fraud_platform.heal.records import Kind
 from fraud_platform.settings import get_settings
 from serving.app import create_app
+from tests.e2e.scorer_process import wait_for
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def served(settings, publish, payment):
             first = next(numbers)
             for number in range(first, first + 20):
                 assert client.post("/v1/decisions", json=payment(number)).is_success
-            time.sleep(1.2)  # it tells once a second
+            decided_us = time.time_ns() // 1_000
+            told = live_path(settings.home)
+            wait_for(lambda: (s := read_live(told)) and s.written_us > decided_us, "its word")
 
     return run
 

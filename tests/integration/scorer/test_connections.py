@@ -27,7 +27,7 @@ class Served:
     """A server that answers with what it was asked, and what it heard."""
 
     def __init__(self, settings):
-        self.asked = []
+        self.asked, self.begun = [], []
         told = {"lifespan": "off", "interface": "asgi3", "port": 0}
         config = server_config(self._answer, settings, **told)
         self.server = uvicorn.Server(config)
@@ -38,6 +38,7 @@ class Served:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.begun.append(scope["path"])
         if scope["path"] == "/slow":
             await asyncio.sleep(0.6)
         self.asked.append((scope["method"], scope["path"], body))
@@ -204,7 +205,9 @@ def test_nothing_of_a_connection_that_was_reset_waits_for_a_timer(served):
 def test_an_answer_for_a_connection_that_was_reset_is_dropped_also_before_others(served, caplog):
     with served.connect() as sender:
         sender.sendall(b"GET /slow HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
-        time.sleep(0.2)
+        deadline = time.monotonic() + PATIENCE
+        while not served.begun and time.monotonic() < deadline:
+            time.sleep(0.01)
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     deadline = time.monotonic() + PATIENCE
     while not served.asked and time.monotonic() < deadline:

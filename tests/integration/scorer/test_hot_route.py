@@ -376,14 +376,19 @@ def test_a_body_that_comes_late_is_the_applications(both, payment, monkeypatch):
 
 
 def test_who_left_before_the_answer_costs_nothing_and_nobody_else_anything(both, payment, caplog):
-    held = threading.Event()
+    held, decided = threading.Event(), threading.Event()
     with both() as (hot, _):
         submit = hot.parts.engine.submit
+
+        def decide(asked, answer):
+            done = submit(asked)
+            done.add_done_callback(chain(answer))
+            done.add_done_callback(lambda _: decided.set())
 
         def late(asked):
             answer = asyncio.get_running_loop().create_future()
             loop = asyncio.get_running_loop()
-            loop.call_later(0.3, lambda: submit(asked).add_done_callback(chain(answer)))
+            loop.call_later(0.3, lambda: decide(asked, answer))
             held.set()
             return answer
 
@@ -393,7 +398,7 @@ def test_who_left_before_the_answer_costs_nothing_and_nobody_else_anything(both,
             assert held.wait(PATIENCE)
         hot.parts.engine.submit = submit
         assert status_of(hot.send(request(payment(1)))[0]) == 200
-        time.sleep(0.5)
+        assert decided.wait(PATIENCE)
         found = json.loads(hot.send(request(payment()))[0][2])
         assert found["replayed"], "it was decided all the same"
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
@@ -430,12 +435,12 @@ def test_what_is_under_way_at_the_end_is_answered_and_its_connection_closed(both
 
 def test_a_connection_that_is_silent_is_closed_and_one_that_asks_is_not(both, payment, monkeypatch):
     with both() as (hot, _):
-        hot.server.config.timeout_keep_alive = 1
+        hot.server.config.timeout_keep_alive = 3
         with hot.connect() as sender, sender.makefile("rb") as file:
             for number in range(5):
                 sender.sendall(request(payment(number)))
                 assert status_of(answer_of(file)) == 200
-                time.sleep(0.4)
+                time.sleep(0.8)
             began = time.monotonic()
             assert file.read() == b""
             assert 0.3 < time.monotonic() - began < PATIENCE / 2

@@ -45,7 +45,7 @@ def decide(client, body):
     return client.post("/v1/decisions", json=body)
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -70,7 +70,7 @@ def load_error(client) -> str:
 
 
 def wait(condition, told):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, told
         time.sleep(0.01)
