@@ -16,6 +16,7 @@ from fraud_platform.adapters import heal_models
 from fraud_platform.adapters.approved_configuration import read_approval
 from fraud_platform.adapters.deployment import Deployment, Pointer, read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_money import with_money
 from fraud_platform.adapters.heal_slow import slow_readings
 from fraud_platform.adapters.heal_window import Newest, newest
 from fraud_platform.adapters.live_file import Live, live_path, read_live
@@ -110,7 +111,7 @@ def gather(
         doubtful=doubtful,
         policy=policy or MonitorPolicy(),
     )
-    return Evidence(
+    told = Evidence(
         readings=_by_signal(_seen(scene), now_us),
         event_us=found.event_us,
         now_us=now_us,
@@ -121,6 +122,9 @@ def gather(
         fallbacks=tuple(deployment.fallbacks),
         orders=_tried(lambda: read_orders(settings.orders_path).digest, ""),
     )
+    usable = heal_models.usable(settings.models_dir, deployment.champion)
+    usual = 1.0 if usable is None else float(usable.manifest.report.get("alert_rate", 1.0))
+    return _tried(lambda: with_money(told, settings, usual), told)
 
 
 def _seen(scene: Scene) -> list[Reading]:

@@ -68,6 +68,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         readings: signal -> numbers of that look, and what the scorer says of itself.
         episodes: open ones.
         orders: act id -> what is in force, in words.
+        money: what a day cost at that look, in words; empty: it could not be told.
         killed: by whom and why nothing is done; empty: it is not killed.
         paused: cause, or `*` -> until when, by the wall; None: until a person ends it.
         maturity: highest level of acts that are not safe by themselves.
@@ -84,6 +85,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     readings: Mapping[Signal, Numbers]
     episodes: tuple[Told, ...]
     orders: Mapping[str, str]
+    money: str
     killed: str
     paused: Mapping[str, int | None]
     maturity: Level
@@ -115,6 +117,7 @@ def status(
         readings={**(look.evidence if look else {}), **(numbers_of(heard) if heard else {})},
         episodes=tuple(_told(one, scene) for one in state.episodes.values()),
         orders={act: words(one.act) for act, one in state.orders.items() if one.act},
+        money=_daily(look) if look else "",
         killed=_killed(records) if state.is_killed else "",
         paused=state.paused,
         maturity=policy.maturity,
@@ -159,6 +162,7 @@ def explanation(records: Sequence[Record]) -> str:
         f"all causes that held: {', '.join(first.matched)}",
         f"not to be judged: {', '.join(first.unsure) or 'none'}",
         f"policy {first.policy[:12]}",
+        f"a day cost {_daily(first) or 'nobody knows what'}",
         *_table({k: v for k, v in first.evidence.items() if v.standing is not Standing.FINE}),
         *(line for record in records for line in _event(record)),
     ]
@@ -233,6 +237,8 @@ def _sight(told: Status) -> Iterator[str]:
         yield "nothing was seen yet"
     if told.scorer_us:
         yield f"scorer: last heard at {_at(told.scorer_us)}"
+    if told.money:
+        yield f"money then: {told.money}"
     if told.unsure:
         yield f"not to be judged then: {', '.join(told.unsure)}"
     yield from _table(told.readings)
@@ -297,8 +303,17 @@ def _by_and_why(record: Record) -> str:
 
 def _money(money: Money) -> str:
     known = money.low is not None and money.high is not None
-    interval = f" ({money.low:+.0f} to {money.high:+.0f})" if known else ""
-    return f"{money.per_day:+.0f} minor units a day{interval}"
+    interval = f" ({money.low:+,.0f} to {money.high:+,.0f})" if known else ""
+    return f"{money.per_day:+,.0f} minor units a day{interval}"
+
+
+def _daily(record: Record) -> str:
+    """What a day cost when a record was written."""
+    if record.money_per_day is None:
+        return ""
+    ends = record.money_interval
+    interval = f" ({ends[0]:,.0f} to {ends[1]:,.0f})" if ends else ""
+    return f"{record.money_per_day:,.0f} minor units{interval}"
 
 
 def _at(us: int) -> str:

@@ -120,7 +120,8 @@ class Evidence:
         fallbacks: groups of features that a fallback model stands ready for.
         orders: digest of the scorer's orders in force.
         money_per_day: cost in minor units per day now, or None when it cannot be told.
-        gain_per_day: minor units per day that a retraining is expected to save, or None.
+        money_interval: its lower and upper end, or None.
+        gain_per_day: minor units per day that a retraining would save at most, or None.
         learnable_frauds: frauds, mature or audited, that a training could learn from, or None.
     """
 
@@ -134,6 +135,7 @@ class Evidence:
     fallbacks: tuple[str, ...] = ()
     orders: str = ""
     money_per_day: float | None = None
+    money_interval: tuple[float, float] | None = None
     gain_per_day: float | None = None
     learnable_frauds: int | None = None
 

@@ -92,6 +92,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         after: what it is now.
         money: change of cost by a verified or refuted remedy; None: cannot be told.
         money_per_day: cost per day when it was written, minor units.
+        money_interval: its lower and upper end.
         would_have: level -> what would have happened at it.
         why: one sentence for a person.
         expires_us: until when a proposal waits or a pause lasts, by the wall; None: for ever.
@@ -117,6 +118,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     after: str = ""
     money: Money | None = None
     money_per_day: float | None = None
+    money_interval: tuple[float, float] | None = None
     would_have: Mapping[int, str] = {}
     why: str = ""
     expires_us: int | None = None

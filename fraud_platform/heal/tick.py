@@ -423,6 +423,7 @@ class Tick:
             inverse=None if act is None else VERBS[act.action].inverse,
             would_have={} if act is None else would_have(act, self._policy.approval_minutes),
             money_per_day=self._evidence.money_per_day,
+            money_interval=self._evidence.money_interval,
             why=why,
             **more,
         )

@@ -71,18 +71,25 @@ def unseen(verify: Verify, evidence: Evidence) -> bool:
 
 
 def _dearer(episode: Episode, evidence: Evidence, policy: HealPolicy) -> str:
-    before = episode.planned.money_per_day if episode.planned else None
-    if before is None or evidence.money_per_day is None:
+    """Whether a day surely costs more than before, and more than is borne."""
+    change = _change(episode, evidence)
+    if change is None or episode.planned is None or episode.planned.money_per_day is None:
         return ""
-    bearable = before + policy.cost_tolerance * abs(before)
-    return "a day costs more than before" if evidence.money_per_day > bearable else ""
+    surely = change.per_day if change.low is None else change.low
+    bearable = policy.cost_tolerance * abs(episode.planned.money_per_day)
+    return "a day costs more than before" if surely > bearable else ""
 
 
 def _change(episode: Episode, evidence: Evidence) -> Money | None:
-    before = episode.planned.money_per_day if episode.planned else None
-    if before is None or evidence.money_per_day is None:
+    """Cost of a day now less that when the remedy was planned, each at its worst for an end."""
+    planned, now = episode.planned, evidence.money_per_day
+    if planned is None or planned.money_per_day is None or now is None:
         return None
-    return Money(per_day=evidence.money_per_day - before)
+    change = now - planned.money_per_day
+    if planned.money_interval is None or evidence.money_interval is None:
+        return Money(per_day=change)
+    (low, high), (before_low, before_high) = evidence.money_interval, planned.money_interval
+    return Money(per_day=change, low=low - before_high, high=high - before_low)
 
 
 def _names(verify: Verify) -> str:

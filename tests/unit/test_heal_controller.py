@@ -184,6 +184,16 @@ def test_a_remedy_after_which_a_day_costs_more_has_failed():
     assert home.last(Kind.REFUTED).money.per_day == 200.0
 
 
+@pytest.mark.parametrize(("high", "failed"), [(1_090.0, True), (1_150.0, False)])
+def test_only_what_surely_costs_more_has_failed(high: float, failed: bool):
+    home = Home()
+    home.tick(*CENTS, money_per_day=1_000.0, money_interval=(900.0, high))
+    home.ticks(15, S.UNITS, money_per_day=1_300.0, money_interval=(1_200.0, 1_400.0))
+    assert (Kind.REFUTED in [record.kind for record in home.records]) is failed
+    money = home.last(Kind.REFUTED if failed else Kind.VERIFIED).money
+    assert (money.per_day, money.low, money.high) == (300.0, 1_200.0 - high, 500.0)
+
+
 def test_a_symptom_that_comes_back_before_the_cause_is_gone_is_a_relapse():
     home = Home()
     home.tick(*CENTS)
