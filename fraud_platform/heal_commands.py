@@ -74,12 +74,16 @@ def status_(as_json: bool) -> None:
     records = _ledger(settings).records()
     told = status(records, policy_in_force(settings.heal_dir), _heard(settings), _now_us())
     holder = holder_of(settings.heal_lease_path)
+    live = read_live(live_path(settings.home))
+    governor = dict(live.governor) if live else {}
     if as_json:
         found = {"holder": msgspec.to_builtins(holder), **msgspec.to_builtins(told)}
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps({**found, "governor": governor}, indent=1))
         return
     shown = f"{holder.name}, process {holder.pid} on {holder.host}" if holder else ""
     click.echo(status_text(told, shown))
+    if governor:
+        click.echo(_cap_text(governor))
 
 
 @heal.command()
@@ -266,6 +270,17 @@ def show() -> None:
 
 def _ledger(settings: Settings) -> HealLedger:
     return HealLedger(settings.heal_ledger_path)
+
+
+def _cap_text(governor: Mapping[str, float]) -> str:
+    """The cap in one line, as the scorer last told it."""
+    bound, price = governor.get("fpr_bound"), governor.get("price_minor")
+    return (
+        f"cap: {governor['budget']:.1%} of payments may be disturbed, "
+        f"{'nothing promised yet' if bound is None else f'genuine ones at most {bound:.1%}'}; "
+        f"audits show {governor.get('audited_fraud', 0.0):.0%} fraud among declines; "
+        f"fraud let go per false block avoided: {'none' if price is None else f'{price:.0f} minor'}"
+    )
 
 
 def _heard(settings: Settings) -> Evidence | None:

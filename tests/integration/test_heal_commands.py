@@ -131,9 +131,18 @@ def test_the_status_says_what_is_believed_what_is_done_and_what_a_person_can_do(
 
 def test_the_status_tells_what_the_scorer_says_of_itself(say, settings):
     late = Reading(signal=Signal.LATENCY, standing=Standing.BREACHED, value=0.4, bound=0.05)
-    live = Live(written_us=BEGAN_US, payments=7, event_us=BEGAN_US, readings=(late,))
+    live = Live(
+        written_us=BEGAN_US,
+        payments=7,
+        event_us=BEGAN_US,
+        readings=(late,),
+        governor={"budget": 0.07, "fpr_bound": 0.031, "price_minor": 812.0, "audited_fraud": 0.4},
+    )
     write_live(live_path(settings.home), live)
     told = say("status")
+    assert "cap: 7.0% of payments may be disturbed, genuine ones at most 3.1%" in told
+    assert "audits show 40% fraud among declines" in told
+    assert json.loads(say("status", "--json"))["governor"]["price_minor"] == 812.0
     assert "scorer: last heard at 2026-01-01T00:00:00+00:00" in told
     assert re.search(r"latency +breached +0\.4 +0\.05", told)
 

@@ -1,8 +1,9 @@
 """A scorer whose cap is loosened by audits: when, by which, until when, and across a restart."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from litestar.testing import TestClient
 
@@ -11,6 +12,7 @@ from fraud_platform.adapters.home import write_settings
 from fraud_platform.events import microseconds
 from fraud_platform.settings import Settings, get_settings
 from serving.app import assemble, build_scorer
+from tests.e2e.scorer_process import home_at, wait_for
 
 HOUR = timedelta(hours=1)
 GOVERNOR = {
@@ -58,8 +60,8 @@ def decide(client, payment, numbers):
         client.post("/v1/decisions/batch", json={"transactions": bodies[first : first + 32]})
 
 
-def audit(client, names, verdict="fraud"):
-    labels = [{"transaction_id": n, "verdict": verdict, "source": "audit"} for n in names]
+def audit(client, names, **more):
+    labels = [{"transaction_id": n, "verdict": "fraud", "source": "audit"} | more for n in names]
     told = client.post("/v1/labels", json=labels).json()
     assert told["recorded"] == len(labels)
 
@@ -124,3 +126,20 @@ def test_while_the_log_cannot_be_read_credit_ends_by_the_clock(home, clock, paym
         home.log_path.rename(home.log_path.with_suffix(".gone"))
         clock.now += 6 * HOUR
         until(lambda: governor(parts).cuts.audited_fraud == 0.0)
+
+
+def test_a_running_scorer_hears_of_audits_within_seconds_and_forgets_them_after_a_check(
+    home, payment
+):
+    with home_at(home.home, FRAUD_GOVERNOR__CHECK_HOURS=str(60 / 3_600)) as place:
+        scorer = place.start()
+        with httpx.Client(base_url=scorer.url, timeout=30.0) as client:
+            decide(client, payment, range(300))
+            wait_for(lambda: len(client.get("/v1/audits").json()["audits"]) >= 50, "audits to do")
+            certain = scorer.metric("fraud_governor_budget")
+            known_at = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
+            names = [one["transaction_id"] for one in client.get("/v1/audits").json()["audits"]]
+            audit(client, names[:50], known_at=known_at)
+            wait_for(lambda: scorer.metric("fraud_governor_budget") > certain, "credit")
+            wait_for(lambda: scorer.metric("fraud_governor_budget") == certain, "the end of it")
+            assert scorer.metric("fraud_governor_audited_fraud") == 0.0
