@@ -36,6 +36,8 @@ REFERENCE_DAYS = 21
 """Days before a champion was trained whose payments are what is normal under it."""
 OLDEST_REPORT_DAYS = 3
 """An older health report tells nothing of now."""
+GOLDEN_US = 60_000_000
+"""Stored rows are scored again in each such time of the wall, and when an artifact changed."""
 _TOLD_BY_DAYS = (Signal.DISTURBED_RATE, Signal.MISSED_FRAUD, Signal.FEATURE_SHIFT, Signal.REPLAY)
 _OF_A_MODEL = (Signal.DISTURBED_RATE, Signal.QUIET_RATE)
 _MOST_REFERENCE = 200_000
@@ -173,12 +175,16 @@ def _of_machinery(scene: Scene) -> list[Reading]:
     heartbeat = probes.heartbeat(heard, scene.now_us, scene.policy)
     if heartbeat.standing is not Standing.FINE:
         live = None  # what it said last is no news
+    artifact = heal_models.artifact(scene.models_dir, scene.deployment, live)
     never: dict[str, int] = {}
     changed = _tried(lambda: heal_models.last_change(scene.models_dir), never)
     return [
         heartbeat,
         *_harms(live, scene.deployment),
-        heal_models.artifact(scene.models_dir, scene.deployment, live),
+        artifact,
+        heal_models.golden(
+            scene.models_dir, scene.pointer, scene.policy, artifact, scene.now_us // GOLDEN_US
+        ),
         _tried(lambda: _configuration(scene, live), blind(Signal.CONFIGURATION, "not readable")),
         clues.change(changed, scene.now_us, scene.policy),
     ]

@@ -60,10 +60,27 @@ def artifact(models_dir: Path, deployment: Deployment, live: Live | None) -> Rea
     return probes.artifact(expected, found)
 
 
-def golden(models_dir: Path, pointer: Pointer, policy: MonitorPolicy) -> Reading:
-    """Does the champion, read anew from its files, score its stored rows as it did?"""
+def golden(
+    models_dir: Path, pointer: Pointer, policy: MonitorPolicy, artifact: Reading, span: int
+) -> Reading:
+    """Does the champion, read anew from its files, score its stored rows as it did?
+
+    Args:
+        models_dir: folder of the bundles.
+        pointer: to the champion.
+        policy: the bound.
+        artifact: what its files looked like; when that changes they are read again at once.
+        span: number of the span of time; in another one they are read again.
+    """
+    return _golden(str(models_dir), pointer, policy, (artifact.standing, artifact.subjects, span))
+
+
+@lru_cache(maxsize=1)
+def _golden(
+    models_dir: str, pointer: Pointer, policy: MonitorPolicy, because: tuple[object, ...]
+) -> Reading:
     try:
-        fresh = load_pointed(models_dir, pointer)  # compares them to the bit
+        fresh = load_pointed(Path(models_dir), pointer)  # compares them to the bit
     except BundleIntegrityError as error:
         return Reading(
             signal=Signal.GOLDEN_ROWS,
@@ -71,7 +88,7 @@ def golden(models_dir: Path, pointer: Pointer, policy: MonitorPolicy) -> Reading
             subjects=(pointer.version,),
             why=error.message,
         )
-    held = usable(models_dir, pointer) or fresh
+    held = usable(Path(models_dir), pointer) or fresh
     recorded, scores = (bundle.model.score(fresh.golden) for bundle in (fresh, held))
     return probes.golden_rows(recorded, scores, policy)
 

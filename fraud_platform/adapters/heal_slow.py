@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from fraud_platform.adapters import heal_models, heal_window
+from fraud_platform.adapters import heal_window
 from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_window import Newest
@@ -76,7 +76,6 @@ def slow_readings(
     if known is not None and _is_young(known, champion, newest.rows, now_us):
         return known.readings
     taken = [
-        heal_models.golden(settings.models_dir, champion, policy),
         *_verdicts(settings, log, champion.version, newest, policy),
         _parity(settings, log, policy),
     ]

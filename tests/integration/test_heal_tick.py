@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from fraud_platform.adapters import heal_models
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
 from fraud_platform.adapters.event_log import EventLog
@@ -204,6 +205,29 @@ def test_a_model_file_that_changed_is_an_artifact(home: Healer) -> None:
     path = home.settings.models_dir / "1" / "model.ubj"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert home.tick(NOW, by="test", is_dry_run=True).cause == "model_artifact"
+
+
+def test_stored_rows_are_scored_again_at_once_when_a_file_changed_and_every_minute(
+    home: Healer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, load = [], heal_models.load_pointed
+    monkeypatch.setattr(heal_models, "load_pointed", lambda *a: read.append(1) or load(*a))
+
+    def golden(now_us: int) -> Standing:
+        read.clear()
+        told = home.tick(now_us, by="test", is_dry_run=True).evidence
+        assert told is not None
+        return told.reading(Signal.GOLDEN_ROWS).standing
+
+    began = NOW - NOW % MINUTE
+    assert golden(began) is Standing.FINE
+    assert golden(began + MINUTE - 1) is Standing.FINE
+    assert not read, "not twice within a minute"
+    assert golden(began + MINUTE) is Standing.FINE
+    assert read
+    path = home.settings.models_dir / "1" / "model.ubj"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert golden(began + MINUTE + 1) is Standing.BREACHED
 
 
 def test_memory_that_holds_another_model_is_an_artifact(home: Healer) -> None:
