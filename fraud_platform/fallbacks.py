@@ -7,6 +7,7 @@ forgets them. `assets.training` trains fallbacks, `adapters.model_roles` publish
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import polars as pl
 
@@ -15,10 +16,17 @@ from fraud_platform.features.declaration import OF_AMOUNTS, Feature, Function, S
 from fraud_platform.features.spec import FEATURES
 from fraud_platform.schemas import CONTEXT_COLUMNS
 
+T = TypeVar("T")
+
 
 def _rests_on_amounts(feature: Feature) -> bool:
     """An outlier is one by its amount, so counting outliers rests on amounts too."""
     return feature.function in {Function.AMOUNT, *OF_AMOUNTS} or feature.needs_marks
+
+
+def _remembers_amounts(feature: Feature) -> bool:
+    """What an amount was once stays in a window for weeks, whatever is known of it by now."""
+    return _rests_on_amounts(feature) and feature.function is not Function.AMOUNT
 
 
 def _rests_on_context(feature: Feature) -> bool:
@@ -33,6 +41,7 @@ def _rests_on_frauds(feature: Feature) -> bool:
 
 _MEMBERS = {
     "money": _rests_on_amounts,
+    "amount_history": _remembers_amounts,
     "context": _rests_on_context,
     "fraud_labels": _rests_on_frauds,
 }
@@ -41,7 +50,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     group: tuple(feature.name for feature in FEATURES if is_member(feature))
     for group, is_member in _MEMBERS.items()
 })  # fmt: skip
-"""Group -> its features, in the order of the model's columns; a feature may be in several."""
+"""Group -> its features, in the order of the model's columns; a feature may be in several.
+
+Without "amount_history" a payment's own amount is all that is known of money. A unit can be divided
+out of that one at once; means and medians over both units cannot be mended.
+"""
 
 
 FALLBACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -81,11 +94,40 @@ def features_of(groups: Collection[str]) -> tuple[str, ...]:
 def groups_of(features: Collection[str]) -> tuple[str, ...]:
     """The groups that hold one of these features: what to quarantine when they are not to be used.
 
+    A group stands back where a part of it holds the same of them.
+
     Examples:
         >>> groups_of(["terminal_fraud_rate_7d_delayed"])
         ('fraud_labels',)
+        >>> groups_of(["card_amount_mean_30d"]), groups_of(["transaction_amount"])
+        (('amount_history',), ('money',))
     """
-    return tuple(group for group, names in GROUPS.items() if not set(names).isdisjoint(features))
+    wanted = set(features)
+    holding = {g: set(names) for g, names in GROUPS.items() if not wanted.isdisjoint(names)}
+    return tuple(
+        group
+        for group, names in holding.items()
+        if not any(part < names and part & wanted == names & wanted for part in holding.values())
+    )
+
+
+def smallest(lacking: Mapping[T, Collection[str]], groups: Collection[str]) -> T | None:
+    """Of what lacks all features of these groups, whatever lacks the fewest; None: nothing does.
+
+    Args:
+        lacking: a model -> the groups that it was trained without.
+        groups: keys of `GROUPS`.
+
+    Examples:
+        >>> smallest({"a": ["money"], "b": ["money", "context"]}, ["amount_history"])
+        'a'
+        >>> smallest({"a": ["money"]}, ["context"]) is None
+        True
+    """
+    gone = {model: features_of(without) for model, without in lacking.items()}
+    wanted = set(features_of(groups))
+    fit = [model for model, features in gone.items() if wanted <= set(features)]
+    return min(fit, key=lambda model: len(gone[model]), default=None)
 
 
 def without(rows: pl.DataFrame, groups: Collection[str]) -> pl.DataFrame:

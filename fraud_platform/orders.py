@@ -17,7 +17,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         sequence: grows with every write.
         quarantined: groups of features (`fallbacks.GROUPS`) that no decision may rest on: the
             fallback model that was trained without them decides.
-        unit_factors: feature -> what its values are divided by before a model sees them.
+        unit_factors: feature of the payment alone -> what its values are divided by before a model
+            sees them. What remembers earlier amounts cannot be divided, and is `set_aside`.
         max_disturbed: share of payments that may be reviewed or declined, in place of the
             governor's policy; None: the policy's.
         audit_factor: how many times as many audits are drawn, at least 1.
@@ -42,6 +43,17 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"found audit_factor={self.audit_factor}, expected at least 1")
         if not all(0.0 < factor < float("inf") for factor in self.unit_factors.values()):
             raise ValueError(f"found unit_factors={self.unit_factors}, expected finite, above 0")
+
+    @property
+    def set_aside(self) -> tuple[str, ...]:
+        """All groups that no decision may rest on: those quarantined, and what mixes two units.
+
+        Examples:
+            >>> Orders(unit_factors={"transaction_amount": 100.0}).set_aside
+            ('amount_history',)
+        """
+        mixed = ("amount_history",) if self.unit_factors else ()
+        return tuple(dict.fromkeys((*self.quarantined, *mixed)))
 
     @property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fraud_platform.decision import QUARANTINED, SET_ASIDE
-from fraud_platform.fallbacks import features_of
+from fraud_platform.fallbacks import smallest
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.selective_labels import Explorer
@@ -19,7 +19,7 @@ from serving.ruling import FALLBACK_ARM, Resident, Ruling
 def under(ruling: Ruling, orders: Orders) -> Ruling:
     """The ruling that obeys the orders.
 
-    Of the fallbacks that lack all quarantined groups, the one that lacks the fewest features
+    Of the fallbacks that lack all that is set aside, the one that lacks the fewest features
     decides. Where there is none no model does, and a person looks at every payment.
 
     Args:
@@ -30,8 +30,8 @@ def under(ruling: Ruling, orders: Orders) -> Ruling:
         return replace(ruling, orders=orders)
     challenger, share, missing = ruling.challenger, ruling.canary_share, ruling.missing
     champion, lead, cause = ruling.champion, ruling.lead, ruling.cause
-    if orders.quarantined:
-        champion = _fallback(ruling.fallbacks, orders.quarantined)
+    if orders.set_aside:
+        champion = _fallback(ruling.fallbacks, orders.set_aside)
         challenger, share = None, 0.0  # it rests on the same features
         missing = (*missing, "features") if champion is not None else ()
         lead, cause = FALLBACK_ARM, QUARANTINED
@@ -77,9 +77,9 @@ def divisors_of(orders: Orders) -> tuple[float, ...]:
     return tuple(factors.get(name, 1.0) for name in FEATURE_NAMES) if factors else ()
 
 
-def _fallback(fallbacks: Sequence[Resident], quarantined: Sequence[str]) -> Resident | None:
-    fit = [found for found in fallbacks if set(quarantined) <= set(found.without)]
-    return min(fit, key=lambda found: len(features_of(found.without)), default=None)
+def _fallback(fallbacks: Sequence[Resident], set_aside: Sequence[str]) -> Resident | None:
+    place = smallest({n: found.without for n, found in enumerate(fallbacks)}, set_aside)
+    return None if place is None else fallbacks[place]
 
 
 def _more_audits(explorer: Explorer, factor: float) -> Explorer:

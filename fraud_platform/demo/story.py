@@ -213,7 +213,7 @@ class Story:
         self._screen.say(f"from {self._next_day} on a sender multiplies all amounts by 100")
         told = len(ledger_lines(self._ledger.records()))
         self._stream_day()
-        self._wait("healing to decide without amounts", lambda: self._orders.quarantined)
+        self._wait("healing to decide without amounts", lambda: self._orders.set_aside)
         self._wait("the scorer to obey", lambda: self._traffic.last_arm == "fallback")
         self._traffic.ask(self._unsent(self._next_day).head(REQUESTS_PER_DAY))
         # A few values beyond all bounds are seen first; that all are in cents takes some more.
@@ -271,7 +271,7 @@ class Story:
             "held": held(self._log.decisions(*span(plan.drift_from, end)), plan.payments),
             "ledger": ledger_lines(self._ledger.records()),
             "broken_feed": {
-                "quarantined": list(orders.quarantined),
+                "quarantined": list(orders.set_aside),
                 "learning_frozen": orders.learning_frozen,
                 **quarantined(in_cents, now),
             },

@@ -26,6 +26,7 @@ from fraud_platform.heal.conditions import (
     AllOf,
     AnyOf,
     AtLeast,
+    AtMost,
     Blind,
     Breached,
     Condition,
@@ -166,10 +167,17 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
         ),
         Cause(
             "unit_change",
-            Breached(Signal.UNITS),
-            "A quantity arrives in another unit. Call the producer; values are divided back, or "
-            "decided without, until they are right. Nothing may be learnt from these days.",
+            AllOf((Breached(Signal.UNITS), AtLeast(Signal.UNITS, 1.0, "sent"))),
+            "Amounts arrive in another unit. Call the producer; they are divided back, or decided "
+            "without, until they are right. Nothing may be learnt from these days.",
             ("range_break", "stale_features", "serving_skew", *_STATISTICAL),
+        ),
+        Cause(
+            "mixed_history",
+            AllOf((Breached(Signal.UNITS), AtMost(Signal.UNITS, 0.0, "sent"))),
+            "Amounts are right again, and what remembers them is not: windows hold both units. It "
+            "is decided without them until those payments have left the windows.",
+            ("range_break", "serving_skew", *_STATISTICAL),
         ),
         Cause(
             "null_flood",
@@ -348,9 +356,9 @@ def diagnose(evidence: Evidence, causes: Iterable[Cause] = CAUSES) -> Diagnosis:
         ...     return Evidence(readings=readings, event_us=0, now_us=0, rows=1)
         >>> diagnose(seen(Signal.DISTURBED_RATE, Signal.FEATURE_SHIFT)).cause
         'covariate_shift'
-        >>> found = diagnose(seen(Signal.DISTURBED_RATE, Signal.FEATURE_SHIFT, Signal.UNITS))
+        >>> found = diagnose(seen(Signal.DISTURBED_RATE, Signal.FEATURE_SHIFT, Signal.NULLS))
         >>> found.cause, found.matched
-        ('unit_change', ('unit_change', 'covariate_shift', 'unknown'))
+        ('null_flood', ('null_flood', 'covariate_shift', 'unknown'))
     """
     answers = [(cause, cause.when.holds(evidence)) for cause in causes]
     held = [cause for cause, answer in answers if answer]

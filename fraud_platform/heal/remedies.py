@@ -7,10 +7,11 @@ now is `limits`.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
-from fraud_platform.fallbacks import GROUPS, groups_of
+from fraud_platform.fallbacks import FALLBACKS, GROUPS, groups_of, smallest
 from fraud_platform.heal.actions import Act, Action, Level
 from fraud_platform.heal.evidence import Evidence, Signal
 from fraud_platform.heal.policy_parts import Bounds, FirstAid, Rung
+from fraud_platform.heal.reference import AMOUNT
 from fraud_platform.schemas import CONTEXT_COLUMNS
 
 _MINUTE_US = 60_000_000
@@ -19,6 +20,8 @@ _FIELDS: Mapping[str, str] = {
     **dict.fromkeys(CONTEXT_COLUMNS, "context"),
 }
 """Field of a payment -> the group of features that rests on it."""
+_HISTORY = "amount_history"
+"""While a unit is divided out of payments, what remembers them is set aside (`orders.Orders`)."""
 
 
 class Impossible(Exception):  # noqa: N818 -- a reason, not an error: the next rung is asked
@@ -100,9 +103,10 @@ def _named(subjects: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:
 
 
 def _units(subjects: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:
-    if not (found := evidence.reading(Signal.UNITS).subjects):
-        raise Impossible("nobody says which quantity changed its unit")
-    return found
+    if AMOUNT not in evidence.reading(Signal.UNITS).subjects:
+        raise Impossible("what payments say themselves is in its unit")
+    _require_fallback((_HISTORY,), evidence)
+    return (AMOUNT,)
 
 
 def _groups(subjects: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:
@@ -110,9 +114,15 @@ def _groups(subjects: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:
     wanted = tuple(group for group in GROUPS if group in {*direct, *groups_of(subjects)})
     if not wanted:
         raise Impossible(f"no group of features rests on {', '.join(subjects) or 'anything'}")
-    if missing := [group for group in wanted if group not in evidence.fallbacks]:
-        raise Impossible(f"no fallback model does without {', '.join(missing)}")
+    _require_fallback(wanted, evidence)
     return wanted
+
+
+def _require_fallback(groups: tuple[str, ...], evidence: Evidence) -> None:
+    """One model must do without all of them; two that each lack one group are of no use."""
+    lacking = {name: FALLBACKS.get(name, ()) for name in evidence.fallbacks}
+    if smallest(lacking, groups) is None:
+        raise Impossible(f"no fallback model does without {', '.join(groups)}")
 
 
 def _champion(subjects: tuple[str, ...], evidence: Evidence) -> tuple[str, ...]:

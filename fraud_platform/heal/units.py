@@ -5,24 +5,35 @@ by it, the values fall back onto what they were. A mixture of both is fitted: wi
 values times f, s follows from the mass beyond the reference's outermost quantile, and what is left
 is the distance to (1 - s) F(x) + s F(x / f). No inflation of 30 % or 80 % comes near a power of
 ten, and a burst of tiny amounts does not have the shape of the usual ones.
+
+A sender begins and ends at a moment. So amounts are judged from the payment on with which the other
+unit began, not over a window that holds the time before, and a few right ones in a row tell that
+the sender has mended it. What remembers amounts mixes both units long after.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fraud_platform.features.spec import MONEY_NAMES
 from fraud_platform.heal.evidence import Reading, Signal
-from fraud_platform.heal.reference import Floats, MonitorPolicy, blind, standing_of
+from fraud_platform.heal.reference import AMOUNT, Floats, MonitorPolicy, blind, standing_of
 from fraud_platform.stats.drift_measures import ks_sorted
 
 EXPONENTS = (-3, -2, -1, 1, 2, 3)
-WHOLE = 0.98
-"""Share of the values from which on all of them are taken to be in the other unit."""
+WHOLE = 0.9
+"""Share of the values from which on they are judged as being all in the other unit."""
 _OUTERMOST = 0.0005
 _FEWEST_BEYOND = 30
+_FEWEST_SINCE = 100
+"""Payments since it began: fewer tell no distribution."""
 _LEAST_REFERENCE = 1_000
+_BEGUN = 0.25
+"""Share of values beyond all usual ones from which on there is a moment at which they began."""
+_BY_CHANCE = 1e-6
+"""So unlikely were the newest amounts if the sender had not mended it."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +45,26 @@ class Unit:
         share: of the values, in (0, 1].
         before: Kolmogorov-Smirnov distance to the reference as it is.
         after: the same to the mixture.
+        plain: share of the values that cannot be in the other unit.
     """
 
     factor: float
     share: float
     before: float
     after: float
+    plain: float
 
 
-def changed_unit(reference: Floats, current: Floats, policy: MonitorPolicy) -> Unit | None:
+def changed_unit(
+    reference: Floats, current: Floats, policy: MonitorPolicy, *, fewest: int | None = None
+) -> Unit | None:
     """The change of unit that explains values best, or None when none does.
 
     Args:
         reference: shape (n,), sorted, without NaN; only what is above 0 tells a unit.
         current: shape (m,), without NaN.
         policy: largest distance left, and smallest share.
+        fewest: values that tell a unit; None: the policy's.
 
     Examples:
         >>> usual = np.sort(np.exp(np.random.default_rng(1).normal(3, 1, 5_000)))
@@ -59,7 +75,7 @@ def changed_unit(reference: Floats, current: Floats, policy: MonitorPolicy) -> U
         True
     """
     usual, now = reference[reference > 0], np.sort(current[current > 0])
-    if usual.size < _LEAST_REFERENCE or now.size < policy.min_rows:
+    if usual.size < _LEAST_REFERENCE or now.size < (fewest or policy.min_rows):
         return None
     before = ks_sorted(usual, now)
     found = [_fitted(usual, now, 10.0**k, before) for k in EXPONENTS]
@@ -68,7 +84,11 @@ def changed_unit(reference: Floats, current: Floats, policy: MonitorPolicy) -> U
         for unit in found
         if unit is not None
         and unit.share >= policy.min_unit_share
-        and unit.after <= min(policy.max_unit_distance, before / 2)
+        # Prices that rise meanwhile do not bring 100 near 10 or 1,000.
+        and (
+            unit.after <= min(policy.max_unit_distance, before / 2)
+            or (unit.share >= WHOLE and unit.after <= before / 4)
+        )
     ]
     return min(fit, key=lambda unit: unit.after, default=None)
 
@@ -80,25 +100,20 @@ def units(
 
     Args:
         reference: feature that rests on amounts -> its known values, shape (n,), sorted.
-        current: feature -> values of the window, shape (m,), NaN for unknown.
+        current: feature -> values of the window in order of arrival, shape (m,), NaN for unknown.
         policy: as in `changed_unit`.
 
     Returns:
-        UNITS; subjects are the features in another unit, most surely first; of the first, details
-        say `factor`, `share` and `ks_after`, and `left` how many features moved that a division by
-        the factor does not bring back: means over a month that mix both units, and ratios to them.
-        Value is the share.
+        UNITS; subjects are the amount of payments, or, if that is right, what remembers amounts of
+        another unit, most surely first. Of the first, details say `factor`, `share`, `ks_before`,
+        `ks_after`, and `plain`, the share that cannot be in the other unit; `sent` is 1 if it is
+        the amount that is sent, 0 if only the memory of it. Value is the share.
     """
-    found: dict[str, Unit] = {}
-    shared = [name for name in reference if name in current]
+    shared = [name for name in MONEY_NAMES if name in reference and name in current]
     rows = max((current[name].size for name in shared), default=0)
     if rows < policy.min_rows:
         return blind(Signal.UNITS, f"{rows} payments tell no unit", rows)
-    for name in (n for n in shared if n in MONEY_NAMES):
-        now = current[name]
-        unit = changed_unit(reference[name], now[~np.isnan(now)], policy)
-        if unit is not None:
-            found[name] = unit
+    found = _sent(reference, current, policy) or _remembered(reference, current, policy)
     if not found:
         return Reading(
             signal=Signal.UNITS,
@@ -110,7 +125,6 @@ def units(
         )
     ordered = sorted(found, key=lambda name: (-found[name].share, found[name].after))
     first = found[ordered[0]]
-    left = sum(_is_left(reference[n], current[n], found.get(n), first, policy) for n in shared)
     return Reading(
         signal=Signal.UNITS,
         standing=standing_of(is_breached=True),
@@ -121,45 +135,87 @@ def units(
         details={
             "factor": first.factor,
             "share": first.share,
+            "plain": first.plain,
             "ks_before": first.before,
             "ks_after": first.after,
-            "left": float(left),
+            "sent": float(AMOUNT in found),
         },
         why=f"{ordered[0]}: {first.share:.0%} are {first.factor:g} times what they were",
     )
 
 
-def _is_left(
-    usual: Floats, now: Floats, unit: Unit | None, first: Unit, policy: MonitorPolicy
-) -> bool:
-    """Whether a feature has moved and a division by the first one's factor does not mend it."""
-    known = np.sort(now[~np.isnan(now)])
-    if unit is not None and unit.factor == first.factor and unit.share >= WHOLE:
-        return False
-    return bool(ks_sorted(usual, known) > policy.max_unit_distance)
+def _sent(
+    reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: MonitorPolicy
+) -> dict[str, Unit]:
+    """The unit in which amounts are sent now, if it is another one."""
+    if AMOUNT not in reference or AMOUNT not in current:
+        return {}
+    usual, now = reference[AMOUNT], current[AMOUNT]
+    usual, now = usual[usual > 0], now[now > 0]
+    if usual.size < _LEAST_REFERENCE:
+        return {}
+    unit = changed_unit(usual, _lasting(usual, now), policy, fewest=_FEWEST_SINCE)
+    return {} if unit is None else {AMOUNT: unit}
+
+
+def _lasting(usual: Floats, now: Floats) -> Floats:
+    """Values from the first in another unit to the last; all, if it did not begin at a moment.
+
+    None if the sender has mended it: the newest are as they were.
+    """
+    edge = round(_OUTERMOST * (usual.size - 1))
+    for beyond in (now > usual[-1 - edge], now < usual[edge]):
+        path = np.concatenate([[0.0], np.cumsum(beyond - _BEGUN)])
+        begin = int(path.argmin())
+        end = begin + int(path[begin:].argmax())
+        if end - begin >= _FEWEST_SINCE:
+            rate = float(beyond[begin:end].mean())
+            is_mended = (1.0 - rate) ** (now.size - end) < _BY_CHANCE
+            return now[:0] if is_mended else now[begin:end]
+    return now
+
+
+def _remembered(
+    reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: MonitorPolicy
+) -> dict[str, Unit]:
+    """What remembers amounts in another unit, by the newest payments."""
+    found: dict[str, Unit] = {}
+    for name in MONEY_NAMES:
+        if name == AMOUNT or name not in reference or name not in current:
+            continue
+        known = current[name][~np.isnan(current[name])][-policy.min_rows :]
+        unit = changed_unit(reference[name], known, policy)
+        if unit is not None:
+            found[name] = unit
+    return found
+
+
+def _beyond(usual: Floats, now: Floats, factor: float) -> tuple[NDArray[np.bool_], float]:
+    """Which values usual ones hardly ever are, and how often multiplied ones are."""
+    outermost = round(_OUTERMOST * (usual.size - 1))
+    if factor > 1:
+        edge = usual[-1 - outermost]
+        return now > edge, float((usual > edge / factor).mean()) - _OUTERMOST
+    edge = usual[outermost]
+    return now < edge, float((usual < edge / factor).mean()) - _OUTERMOST
 
 
 def _fitted(usual: Floats, now: Floats, factor: float, before: float) -> Unit | None:
     """The mixture with the share that the mass beyond the outermost quantile tells."""
-    outermost = round(_OUTERMOST * (usual.size - 1))
-    if factor > 1:
-        edge = usual[-1 - outermost]
-        beyond = now[np.searchsorted(now, edge, side="right") :]
-        scaled = usual[np.searchsorted(usual, edge / factor, side="right") :]
-    else:
-        edge = usual[outermost]
-        beyond = now[: np.searchsorted(now, edge)]
-        scaled = usual[: np.searchsorted(usual, edge / factor)]
-    reach = scaled.size / usual.size - _OUTERMOST
+    is_beyond, reach = _beyond(usual, now, factor)
+    beyond = now[is_beyond]
     if beyond.size < _FEWEST_BEYOND or reach <= 0.05:
         return None
     share = min(1.0, max(0.0, (beyond.size / now.size - _OUTERMOST) / reach))
     # The shape of what lies beyond must be that of usual values in the other unit, too: a few
     # strange amounts could hide in the distance of the whole.
+    scaled = usual[_beyond(usual, usual * factor, factor)[0]]
     shape = ks_sorted(scaled, beyond / factor)
-    if shape > max(0.15, 2.0 / np.sqrt(beyond.size)):
+    if share < WHOLE and shape > max(0.15, 2.0 / np.sqrt(beyond.size)):
         return None
-    return Unit(factor, share, before, _distance(usual, now, factor, share))
+    plain, plain_reach = _beyond(usual * factor, now, 1.0 / factor)
+    left = plain.mean() / plain_reach if plain_reach > 0.05 else 1.0
+    return Unit(factor, share, before, _distance(usual, now, factor, share), float(min(1.0, left)))
 
 
 def _distance(usual: Floats, now: Floats, factor: float, share: float) -> float:

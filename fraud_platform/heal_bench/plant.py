@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from fraud_platform.errors import LabelsNotMatureError
+from fraud_platform.fallbacks import FALLBACKS, smallest
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.controller import Outcome
@@ -46,8 +47,9 @@ class Plant:
     @property
     def decider(self) -> Arm:
         """What decides now: a fallback, what a fault has put there, or the champion."""
-        if self.orders.quarantined:
-            return self.stage.draft.ground.fallbacks[self.orders.quarantined[0]]
+        if self.orders.set_aside:
+            name = smallest(FALLBACKS, self.orders.set_aside)
+            return self.stage.draft.ground.fallbacks[name or "all"]
         return self.champion if self.fault is None else self.fault.arm
 
     @property

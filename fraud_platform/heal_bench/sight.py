@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_platform.fallbacks import GROUPS
+from fraud_platform.fallbacks import FALLBACKS
 from fraud_platform.features.parity import Parity
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal import clues, probes, verdicts
@@ -77,7 +77,7 @@ class Sight:
             rows=plant.row,
             champion=plant.champion.name,
             previous=plant.previous.name,
-            fallbacks=tuple(GROUPS),
+            fallbacks=tuple(FALLBACKS),
             orders=plant.orders.digest,
         )
 

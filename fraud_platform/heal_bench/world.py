@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
 from fraud_platform.decision import Thresholds
 from fraud_platform.errors import PermanentError
-from fraud_platform.fallbacks import GROUPS, without
+from fraud_platform.fallbacks import FALLBACKS, without
 from fraud_platform.features.declaration import KEYS
 from fraud_platform.features.engines import Compute, Engine, compute_by
 from fraud_platform.features.spec import FEATURE_NAMES
@@ -165,7 +165,7 @@ class Ground:
         quiet: features of the run if nothing goes wrong, shape (run, k).
         champion: decides at first.
         previous: decided before it.
-        fallbacks: group -> the arm that was trained without it.
+        fallbacks: name in `fallbacks.FALLBACKS` -> the arm that was trained without its groups.
     """
 
     seed: int
@@ -213,9 +213,9 @@ def ground(seed: int, size: Size) -> Ground:
     judged = rows_of(table.filter(when.is_between(day[_CUT_FROM], day[_CUT_TO], closed="left")))
     older = learned.some(slice(learned.is_fraud.size * 2 // 3))
     champion = cut("champion", fit(learned, seed=seed), judged)
-    without_group = {
-        group: cut(f"without-{group}", fit(learned, seed=seed, groups=(group,)), judged)
-        for group in GROUPS
+    fallbacks = {
+        name: cut(f"without-{name}", fit(learned, seed=seed, groups=groups), judged)
+        for name, groups in FALLBACKS.items()
     }
     return Ground(
         seed=seed,
@@ -229,7 +229,7 @@ def ground(seed: int, size: Size) -> Ground:
         quiet=float_matrix(table.filter(when >= day[_RUN_FROM]).head(size.run)),
         champion=champion,
         previous=cut("previous", fit(older, seed=seed + 1), judged),
-        fallbacks=without_group,
+        fallbacks=fallbacks,
     )
 
 

@@ -8,7 +8,7 @@ from fraud_platform.heal.evidence import Evidence, Reading, Signal, Standing
 MINUTE_US = 60_000_000
 T0 = 1_772_000_000_000_000
 DETAILS = {
-    Signal.UNITS: {"factor": 100.0, "ks_after": 0.02, "share": 1.0, "left": 0.0},
+    Signal.UNITS: {"factor": 100.0, "ks_after": 0.02, "share": 1.0, "plain": 0.0, "sent": 1.0},
 }
 SUBJECTS = {
     Signal.UNITS: ("transaction_amount",),
@@ -48,6 +48,6 @@ def evidence(
         rows=round(10_000 + 100 * minute) if rows is None else rows,
         champion="3",
         previous="2",
-        fallbacks=("money", "context", "fraud_labels"),
+        fallbacks=("money", "amount_history", "context", "fraud_labels", "all"),
     )
     return replace(told, **known)  # type: ignore[arg-type]

@@ -68,7 +68,10 @@ def test_every_feature_of_money_or_told_frauds_is_in_its_group():
 
 
 def test_a_feature_is_in_every_group_that_it_rests_on():
-    assert groups_of(["terminal_ordinary_fraud_count_14d_delayed"]) == ("money", "fraud_labels")
+    assert groups_of(["terminal_ordinary_fraud_count_14d_delayed"]) == (
+        "amount_history",
+        "fraud_labels",
+    )
     assert groups_of(["card_payment_count_1d", "transaction_hour_of_day"]) == ()
 
 

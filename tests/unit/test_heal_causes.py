@@ -23,8 +23,8 @@ from tests.unit.heal_evidence import evidence
 S = Signal
 INVARIANTS = [signal for signal in Signal if TIERS[signal] is Tier.INVARIANT]
 BREAKAGE = (
-    *("unit_change", "null_flood", "schema_change", "range_break", "duplicate_feed"),
-    *("clock_skew", "stale_features", "serving_skew"),
+    *("unit_change", "mixed_history", "null_flood", "schema_change", "range_break"),
+    *("duplicate_feed", "clock_skew", "stale_features", "serving_skew"),
 )
 DRIFTED = (S.FEATURE_SHIFT, S.DISTURBED_RATE)
 
@@ -87,7 +87,15 @@ def test_every_symptom_has_its_cause(breached: tuple, blind: tuple, cause: str):
 
 
 def test_every_cause_is_named_by_some_symptom():
-    assert {cause for _, _, cause in ROWS} == set(NAMES)
+    assert {cause for _, _, cause in ROWS} == set(NAMES) - {"mixed_history"}
+
+
+def test_a_unit_that_only_windows_remember_is_no_change_of_what_is_sent():
+    now = evidence(S.UNITS, *DRIFTED)
+    told = replace(now.readings[S.UNITS], details={"sent": 0.0})
+    found = diagnose(replace(now, readings={**now.readings, S.UNITS: told}))
+    assert found.cause == "mixed_history"
+    assert "unit_change" in found.refuted
 
 
 @pytest.mark.parametrize("name", BREAKAGE)

@@ -10,6 +10,7 @@ from fraud_platform.heal.evidence import Evidence, Signal
 from fraud_platform.heal.policy import HealPolicy
 from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
+from fraud_platform.heal.remedies import words
 from fraud_platform.heal.state import START, Stage, State, fold
 from tests.unit.heal_evidence import evidence
 
@@ -127,14 +128,39 @@ def test_a_healed_unit_change_is_verified_then_taken_back_when_the_producer_mend
     assert not home.state.orders
 
 
-@pytest.mark.parametrize("unmended", [{"share": 0.5}, {"left": 3.0}], ids=["half", "means-too"])
-def test_values_are_not_divided_while_not_all_of_them_or_of_what_rests_on_them_are_mended(unmended):
-    home, now = Home(), evidence(*CENTS, minute=10)
-    details = {**now.readings[S.UNITS].details, **unmended}
-    partly = replace(now.readings[S.UNITS], details=details)
-    home.tick(*CENTS, readings={**now.readings, S.UNITS: partly})
+def units_told(**details: float) -> dict:
+    """Readings of a change of unit with some details otherwise."""
+    found = evidence(*CENTS).readings
+    told = {**found[S.UNITS].details, **details}
+    return {**found, S.UNITS: replace(found[S.UNITS], details=told)}
+
+
+def test_amounts_are_not_divided_while_some_are_surely_in_the_old_unit():
+    home = Home()
+    home.tick(*CENTS, readings=units_told(plain=0.4))
     assert home.did() == [A.FREEZE_LEARNING, A.QUARANTINE]
-    assert "share >= 0.98" in home.last(Kind.SKIPPED).why
+    assert "plain <= 0.005" in home.last(Kind.SKIPPED).why
+
+
+def test_amounts_are_not_divided_where_no_model_does_without_what_remembers_them():
+    home = Home()
+    home.tick(*CENTS, fallbacks=("context",))
+    assert home.did() == [A.FREEZE_LEARNING, A.PAGE]
+
+
+def test_once_the_producer_mends_it_amounts_are_whole_and_their_history_stays_set_aside():
+    home = Home()
+    home.tick(*CENTS)
+    mended = units_told(sent=0.0)
+    mended[S.UNITS] = replace(mended[S.UNITS], subjects=("card_amount_max_30d",))
+    for _ in range(3):
+        home.tick(S.UNITS, readings=mended)
+    assert [words(order.act) for order in home.state.orders.values()] == [
+        "freeze_learning",
+        "quarantine amount_history",
+    ]
+    home.ticks(6)
+    assert not home.state.orders
 
 
 def test_statistics_are_believed_at_the_second_of_three_checks():
@@ -155,7 +181,7 @@ def test_the_same_payments_seen_twice_are_one_sight():
 
 def test_a_refuted_remedy_is_taken_back_and_the_next_rung_is_tried_then_a_person_called():
     home = Home()
-    home.ticks(60, *CENTS)
+    home.ticks(60, S.UNITS, S.QUIET_RATE)
     assert home.did(Kind.REFUTED) == [A.INVERT_UNIT, A.QUARANTINE]
     assert home.did().count(A.INVERT_UNIT) == 1
     assert A.KEEP_UNIT in home.did()
@@ -197,8 +223,8 @@ def test_only_what_surely_costs_more_has_failed(high: float, failed: bool):
 def test_a_symptom_that_comes_back_before_the_cause_is_gone_is_a_relapse():
     home = Home()
     home.tick(*CENTS)
-    home.ticks(3, S.UNITS)
-    home.tick(*CENTS)
+    home.ticks(6, S.UNITS)
+    home.tick(S.UNITS, S.QUIET_RATE)
     assert home.did(Kind.RELAPSED) == [A.INVERT_UNIT]
     assert home.did()[-2:] == [A.KEEP_UNIT, A.QUARANTINE]
 
@@ -479,13 +505,13 @@ def test_no_model_is_made_while_learning_is_frozen_though_nobody_forbids_it():
 
 def test_another_change_of_what_decides_restarts_the_clock_of_a_verification():
     home = Home()
-    home.tick(*CENTS)
-    home.tick(S.UNITS)
-    home.tick(S.UNITS, S.GOLDEN_ROWS)
-    home.ticks(2, S.UNITS)
-    assert A.INVERT_UNIT not in home.did(Kind.VERIFIED)
-    home.tick(S.UNITS)
-    assert A.INVERT_UNIT in home.did(Kind.VERIFIED)
+    home.tick(S.NULLS, S.DISTURBED_RATE)
+    home.tick(S.NULLS)
+    home.tick(S.NULLS, S.GOLDEN_ROWS)
+    home.ticks(2, S.NULLS)
+    assert A.QUARANTINE not in home.did(Kind.VERIFIED)
+    home.tick(S.NULLS)
+    assert A.QUARANTINE in home.did(Kind.VERIFIED)
 
 
 def test_a_remedy_that_a_pause_kept_back_is_not_done_once_the_cause_is_gone():

@@ -9,7 +9,7 @@ import pytest
 
 from fraud_platform.heal.evidence import TIERS, Reading, Signal, Standing, Tier
 from fraud_platform.heal.monitors import Window, payment_readings
-from fraud_platform.heal.reference import MonitorPolicy, Reference
+from fraud_platform.heal.reference import AMOUNT, Floats, MonitorPolicy, Reference
 from fraud_platform.heal.units import units
 from fraud_platform.simulation.scenarios import Scenario, inject
 from fraud_platform.simulation.world import World, simulate
@@ -57,13 +57,47 @@ def test_a_change_of_unit_is_named_with_its_factor_and_share(strength: float) ->
     assert found.details["ks_after"] < 0.05
 
 
-def test_means_that_mix_two_units_are_left_over_when_amounts_are_divided() -> None:
-    usual = np.sort(np.exp(np.random.default_rng(1).normal(3, 1, 5_000)))
-    names = ("transaction_amount", "card_amount_mean_30d", "card_amount_over_mean_30d")
-    reference = dict.fromkeys(names, usual)
-    for mean, ratio, left in ((100, 1, 0), (25, 4, 2), (1, 100, 1)):
-        cents = dict(zip(names, (100 * usual, mean * usual, ratio * usual), strict=True))
-        assert units(reference, cents, MonitorPolicy()).details["left"] == left
+MEAN = "card_amount_mean_30d"
+
+
+def amounts(*parts: tuple[int, float]) -> Floats:
+    """So many amounts one after another, each part times a factor."""
+    chance = np.random.default_rng(sum(rows for rows, _ in parts))
+    return np.concatenate([np.exp(chance.normal(8, 1, rows)) * times for rows, times in parts])
+
+
+def unit_of(amount: Floats, mean: Floats | None = None) -> Reading:
+    """What is told of amounts and of their mean, when both used to be alike."""
+    usual = np.sort(amounts((20_000, 1.0)))
+    now = {AMOUNT: amount, MEAN: amounts((3_000, 1.0)) if mean is None else mean}
+    return units({AMOUNT: usual, MEAN: usual}, now, MonitorPolicy())
+
+
+@pytest.mark.parametrize("since", [120, 500, 2_500])
+@pytest.mark.parametrize("dearer", [1.0, 1.4])
+def test_a_unit_is_exact_from_its_first_payments_on_though_prices_rise(since, dearer) -> None:
+    found = unit_of(amounts((3_000 - since, 1.0), (since, 100.0 * dearer)))
+    assert found.subjects == (AMOUNT,)
+    assert (found.details["factor"], found.details["sent"]) == (100.0, 1.0)
+    assert found.details["plain"] < 0.005
+    assert found.details["ks_after"] < 0.25
+
+
+def test_few_right_amounts_in_a_row_tell_that_the_sender_has_mended_it() -> None:
+    assert unit_of(amounts((2_000, 1.0), (990, 100.0), (10, 1.0))).standing is Standing.FINE
+
+
+def test_what_remembers_the_other_unit_is_named_once_amounts_are_right() -> None:
+    mixed = amounts((2_500, 1.0), (500, 100.0))
+    found = unit_of(amounts((3_000, 1.0)), mixed)
+    assert (found.subjects, found.details["sent"]) == ((MEAN,), 0.0)
+
+
+def test_a_mixture_of_units_is_never_exact() -> None:
+    mixed = np.where(np.arange(3_000) % 2, 100.0, 1.0) * amounts((3_000, 1.0))
+    found = unit_of(mixed)
+    assert found.details["share"] == pytest.approx(0.5, abs=0.05)
+    assert found.details["plain"] > 0.4
 
 
 @pytest.mark.parametrize("strength", [0.3 / 0.8, 1.0], ids=["30-percent", "80-percent"])

@@ -10,7 +10,7 @@ from fraud_platform.decision import LARGE_AMOUNT, QUARANTINED, SET_ASIDE, Decisi
 from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.orders import NORMAL, Orders
-from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM, NO_ARM
+from fraud_platform.rollout import NO_ARM
 from fraud_platform.selective_labels import ExplorationPolicy, Explorer
 from serving.obeying import ordered, under, without_orders
 from serving.ruling import FALLBACK_ARM, Ruling, resident_of
@@ -25,7 +25,7 @@ EXPLORER = Explorer(ExplorationPolicy(audit_rate=0.2, audit_rate_approved=0.01),
 
 @pytest.fixture
 def ruling(tmp_path) -> Ruling:
-    """Version 1 decides, 2 has half of the cards; there are fallbacks without money, and all."""
+    """Version 1 decides, 2 has half of the cards; there are three fallbacks."""
 
     def resident(version, without=(), explorer=None):
         model = trained(1 if without else int(version), without)
@@ -33,7 +33,8 @@ def ruling(tmp_path) -> Ruling:
         return resident_of(load_bundle(path), POLICY, explorer)
 
     found = Ruling(POLICY, resident("1", explorer=EXPLORER), resident("2"), canary_share=0.5)
-    fallbacks = (resident("1-without-all", tuple(GROUPS)), resident("1-without-money", ("money",)))
+    lacking = {"all": tuple(GROUPS), "money": ("money",), "amount_history": ("amount_history",)}
+    fallbacks = tuple(resident(f"1-without-{n}", groups) for n, groups in lacking.items())
     return replace(found, fallbacks=fallbacks)
 
 
@@ -82,17 +83,23 @@ def test_before_any_orders_were_read_nothing_is_approved(ruling):
     assert {(str(v.outcome), v.reasons) for v in found} == {("review", (SET_ASIDE,))}
 
 
-def test_a_unit_is_divided_out_for_every_model(ruling):
-    factors = dict.fromkeys(GROUPS["money"], 100.0)
+def test_a_unit_is_divided_out_and_what_remembers_amounts_is_set_aside(ruling):
     wrong = ROWS.copy()
-    for name in factors:
-        wrong[:, FEATURE_NAMES.index(name)] *= 100.0
-    before, obeyed = wrong.copy(), under(ruling, Orders(unit_factors=factors))
-    found, honest = decided(obeyed, wrong), decided(ruling)
-    assert [v.score for v in found] == [v.score for v in honest]
-    assert {v.arm for v in found} == {CONTROL_ARM, CANARY_ARM}
-    assert [v.score for v in obeyed.shadow(wrong)] == [v.score for v in ruling.shadow(ROWS)]
+    wrong[:, FEATURE_NAMES.index("transaction_amount")] *= 100.0
+    before, obeyed = wrong.copy(), under(ruling, Orders(unit_factors={"transaction_amount": 100.0}))
+    honest = under(ruling, Orders(quarantined=("amount_history",)))
+    found = decided(obeyed, wrong)
+    assert {(v.arm, v.version) for v in found} == {(FALLBACK_ARM, "1-without-amount_history")}
+    assert [v.score for v in found] == [v.score for v in decided(honest)]
+    broken = wrong.copy()
+    broken[:, [FEATURE_NAMES.index(name) for name in GROUPS["amount_history"]]] *= 37.0
+    assert decided(obeyed, broken) == found
     assert np.array_equal(wrong, before), "what is recorded stays what was read"
+
+
+def test_what_lacks_money_lacks_its_history_too(ruling):
+    few = replace(ruling, fallbacks=ruling.fallbacks[:2])
+    assert under(few, Orders(quarantined=("amount_history",))).version == "1-without-money"
 
 
 def test_more_audits_never_more_than_all_and_nothing_else_is_drawn(ruling):

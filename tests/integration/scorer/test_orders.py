@@ -12,34 +12,31 @@ from fraud_platform.adapters.deployment import Deployment, write_deployment
 from fraud_platform.adapters.home import write_settings
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.cli import main
-from fraud_platform.fallbacks import GROUPS
 from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.settings import get_settings
 from tests.e2e.scorer_process import features_unlike_a_fold, home_at, tell, wait_for
 from tests.small_bundles import pointer_to, trained, write_small_bundle
 
 MONEY = Orders(quarantined=("money",), because={"quarantine": "act-1"})
-CENTS = Orders(unit_factors=dict.fromkeys(GROUPS["money"], 100.0))
+CENTS = Orders(unit_factors={"transaction_amount": 100.0})
 FOLLOWS_SECONDS = 1.0
 
 
 class Home:
-    """A home with a champion and its fallback without money, and a sender of payments."""
+    """A home with a champion and one of its fallbacks, and a sender of payments."""
 
     def __init__(self, home, payment):
         self.home, self._payment, self._next = home, payment, 0
         self.orders_path = home.path / "orders.json"
         [self.champion] = home.deploy(1)
 
-    def deploy_fallback(self, digest=None):
-        without = ("money",)
-        path = write_small_bundle(
-            self.home.models_dir, "1-without-money", trained(1, without), without=without
-        )
+    def deploy_fallback(self, group="money"):
+        version, model = f"1-without-{group}", trained(1, (group,))
+        path = write_small_bundle(self.home.models_dir, version, model, without=(group,))
         found = Deployment(
             sequence=2,
             champion=pointer_to(self.champion),
-            fallbacks={"money": pointer_to(path)},
+            fallbacks={group: pointer_to(path)},
         )
         write_deployment(self.home.models_dir, found)
         return path
@@ -106,11 +103,12 @@ def test_a_quarantine_is_obeyed_within_a_second_and_ended_again_and_all_of_it_re
 
 
 def test_a_unit_is_divided_out_of_scores_and_not_of_the_record(home):
+    home.deploy_fallback("amount_history")
     home.start()
     before = home.pay()
     write_orders(home.orders_path, CENTS)
     _, found = home.pay_until(lambda told: told["policy_digest"] != before["policy_digest"])
-    assert (found["arm"], found["mode"]) == ("champion", "normal")
+    assert (found["arm"], found["model_version"]) == ("fallback", "1-without-amount_history")
     url = f"{home.scorer.url}/v1/decisions/{found['transaction_id']}/explanation"
     explained = httpx.get(url).json()
     assert explained["score"] == found["score"]
