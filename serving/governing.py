@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_platform.adapters.judged_audits import judged_audits
+from fraud_platform.adapters.audit_queue import judged_audits
 from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_decisions
 from fraud_platform.audit_credit import JudgedAudit, audits_by_check
 from fraud_platform.decision import Thresholds

@@ -1,4 +1,4 @@
-"""What was put up for audit and has no audit's verdict yet, asked of the log's tables.
+"""What was put up for audit, what of it waits, and what is judged: asked of the log's tables.
 
 Read-only and on a connection of its own. What a scorer has decided lately is seen once it is
 drained. No card is named here: an auditor needs the payment, not whose card it was.
@@ -6,11 +6,12 @@ drained. No card is named here: an auditor needs the payment, not whose card it 
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from fraud_platform.audit_credit import JudgedAudit
 from fraud_platform.errors import LogUnavailableError
 
 _WAITING = (
@@ -19,6 +20,15 @@ _WAITING = (
     " ORDER BY l.known_us DESC, l.seq DESC LIMIT 1), 'withdrawn') = 'withdrawn'"
 )
 """The newest verdict of an audit closes an entry; one that was withdrawn opens it again."""
+_JUDGED = (
+    "SELECT d.model_version, d.transaction_id, d.decided_us, l.known_us, d.audit_propensity,"
+    " l.verdict = 'fraud' FROM labels l CROSS JOIN decisions d USING (transaction_id)"
+    " WHERE l.known_us >= ? AND l.label_source = 'audit' AND l.verdict != 'withdrawn'"
+    " AND d.explored = 'audited' AND d.decision = 'decline'"
+    " AND NOT EXISTS (SELECT 1 FROM labels n WHERE n.transaction_id = l.transaction_id"
+    "  AND n.label_source = 'audit' AND (n.known_us, n.seq) > (l.known_us, l.seq))"
+    " ORDER BY l.seq"
+)
 
 
 class OpenAudit(NamedTuple):
@@ -89,6 +99,27 @@ def count_open(path: Path) -> int:
     query = f"SELECT COUNT(*) FROM decisions d WHERE {_WAITING}"  # noqa: S608 -- names are ours
     with _reading(path) as connection:
         return 0 if connection is None else int(connection.execute(query).fetchone()[0])
+
+
+def judged_audits(path: Path, since_us: int) -> Mapping[str, tuple[JudgedAudit, ...]]:
+    """Declined payments that were drawn and judged, by the version of the model that declined them.
+
+    Args:
+        path: the log's SQLite file; without one, nothing is judged.
+        since_us: judged since then, microseconds UTC; of an audit its newest verdict counts.
+
+    Raises:
+        LogUnavailableError: the file cannot be read now.
+    """
+    with _reading(path) as connection:
+        if connection is None:
+            return {}
+        rows = connection.execute(_JUDGED, (since_us,)).fetchall()
+    found: dict[str, list[JudgedAudit]] = {}
+    for version, name, decided_us, known_us, propensity, is_fraud in rows:
+        audit = JudgedAudit(name, decided_us, known_us, propensity, bool(is_fraud))
+        found.setdefault(version, []).append(audit)
+    return {version: tuple(audits) for version, audits in found.items()}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 
+from fraud_platform.adapters.audit_queue import judged_audits
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.home import write_settings
 from fraud_platform.events import microseconds
@@ -116,7 +117,9 @@ def test_audits_of_an_attack_loosen_the_cap_and_it_ends_with_them_or_goes_on_aft
         assert governor(parts).cuts.audited_fraud == 0.0
 
 
-def test_while_the_log_cannot_be_read_credit_ends_by_the_clock(home, clock, payment):
+def test_while_the_log_cannot_be_read_credit_lasts_until_the_clock_ends_it(
+    home, clock, payment, caplog
+):
     parts = build_scorer(home, clock)
     with TestClient(assemble(parts)) as client:
         decide(client, payment, range(300))
@@ -124,8 +127,31 @@ def test_while_the_log_cannot_be_read_credit_ends_by_the_clock(home, clock, paym
         drained(home)
         until(lambda: governor(parts).cuts.audited_fraud > 0.0)
         home.log_path.rename(home.log_path.with_suffix(".gone"))
+        home.log_path.mkdir()
+        until(lambda: "credit by the audits of before" in caplog.text)
+        assert governor(parts).cuts.audited_fraud > 0.0
         clock.now += 6 * HOUR
         until(lambda: governor(parts).cuts.audited_fraud == 0.0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "counted"), [("fraud", (1, 1)), ("genuine", (0, 1)), ("withdrawn", (0, 0))]
+)
+def test_the_newest_word_of_an_audit_counts_and_no_other_ones(
+    home, clock, payment, verdict, counted
+):
+    with TestClient(assemble(build_scorer(home, clock))) as client:
+        decide(client, payment, range(2))
+        first = (clock.now - HOUR).isoformat()
+        audit(client, ["t0"], known_at=first)
+        audit(client, ["t0"], verdict=verdict, known_at=clock.now.isoformat())
+        audit(client, ["t1"], source="chargeback")
+    drained(home)
+    since_us = microseconds(clock.now - 6 * HOUR)
+    found = judged_audits(home.log_path, since_us).get("1", ())
+    assert (sum(one.is_fraud for one in found), len(found)) == counted
+    assert {one.transaction_id for one in found} <= {"t0"}
+    assert all((one.propensity, one.decided_us) == (1.0, clock()) for one in found)
 
 
 def test_a_running_scorer_hears_of_audits_within_seconds_and_forgets_them_after_a_check(
