@@ -67,6 +67,7 @@ def seen(minute: int, now_us: int, *, is_broken: bool = True) -> Evidence:
             bound=0.1,
             rows=3_000,
             subjects=("amount_minor",),
+            details={"sent": 1.0},
         )
     return Evidence(
         readings=readings,
