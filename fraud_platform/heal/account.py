@@ -197,12 +197,20 @@ def _told(episode: Episode, scene: Scene) -> Told:
         name=episode.name,
         cause=episode.cause,
         stage=episode.stage,
-        why=episode.held or (waiting.why if waiting else advice(episode.cause)),
+        why=_unseen(episode) or episode.held or (waiting.why if waiting else advice(episode.cause)),
         tried=tuple(action.value for action in episode.tried),
         left=left,
         act_id=act_id,
         command=_COMMAND.get(episode.stage, "").format(act_id=act_id, name=episode.name),
     )
+
+
+def _unseen(episode: Episode) -> str:
+    if episode.unseen is None:
+        return ""
+    told = ", a person was told" if episode.is_missed else ""
+    since = f"since {_at(episode.unseen.now_us)}"
+    return f"nobody can tell {since} whether it goes on; what is ordered stays{told}"
 
 
 def _killed(records: Sequence[Record]) -> str:

@@ -78,6 +78,7 @@ def decide(state: State, evidence: Evidence, policy: HealPolicy) -> Plan:
     for cause in NAMES:
         tick.judge(cause)
         tick.undo_refuted(cause)
+        tick.watch(cause)
     for cause in NAMES:
         tick.open(cause)
         tick.advance(cause)

@@ -46,6 +46,7 @@ class HealPolicy(Part, frozen=True, kw_only=True, dict=True, rename={"raised": "
         cooldown_minutes: between two acts of the same kind, payments' time.
         approval_minutes: a proposal waits so long, by the wall.
         settle_minutes: how long after its end an exact cause still explains others.
+        unseen_minutes: after so long a cause that nobody can measure any more is told to a person.
         storm_share: see `conditions.Storm`.
         cost_tolerance: by how much a day may cost more after a remedy that worked.
         budgets: of 24 hours.
@@ -64,6 +65,7 @@ class HealPolicy(Part, frozen=True, kw_only=True, dict=True, rename={"raised": "
     cooldown_minutes: int = 30
     approval_minutes: int = 30
     settle_minutes: int = 360
+    unseen_minutes: int = 120
     storm_share: float = STORM_SHARE
     cost_tolerance: float = 0.1
     budgets: Budgets = Budgets()

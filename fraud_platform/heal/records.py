@@ -35,6 +35,8 @@ class Kind(StrEnum):
     RELAPSED = "relapsed"  # it was, and is back
     SKIPPED = "skipped"  # a rung that is not possible here
     HELD = "held"  # a rung that may not be taken now
+    UNSEEN = "unseen"  # the cause can be neither confirmed nor refuted; again once: for long
+    SEEN = "seen"  # it can be again
     LIFTED = "lifted"  # an order is no longer this episode's; another still needs it
     ESCALATED = "escalated"  # a person must act
     CLOSED = "closed"  # the cause is gone and everything is taken back

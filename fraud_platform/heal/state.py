@@ -95,6 +95,8 @@ class Episode:
         expired: when a proposal last expired; None: never.
         held: why nothing is done now; empty: nothing stands in the way.
         pages: times that a person was called.
+        unseen: since when its cause can be neither confirmed nor refuted; None: it can.
+        is_missed: that lasted, and a person was told.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Episode:
     expired: Moment | None = None
     held: str = ""
     pages: int = 0
+    unseen: Moment | None = None
+    is_missed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +345,16 @@ def _judged(state: State, episode: Episode, record: Record) -> State:
     return _with(state, _next_rung(episode, act.act_id))
 
 
+def _sighted(state: State, record: Record) -> State:
+    episode = state.episodes.get(record.cause)
+    if episode is None:
+        return state
+    if record.kind is Kind.SEEN:
+        return _with(state, replace(episode, unseen=None, is_missed=False))
+    since, is_again = episode.unseen or moment(record), episode.unseen is not None
+    return _with(state, replace(episode, unseen=since, is_missed=is_again))
+
+
 def _closed(state: State, episode: Episode, record: Record) -> State:
     at, times = state.closed.get(episode.cause, (0, 0))
     again = times + 1 if record.event_us - at < DAY_US else 1
@@ -401,6 +415,7 @@ _FOLDS: Mapping[Kind, Callable[[State, Record], State]] = {
     Kind.PLANNED: _planned,
     Kind.LIFTED: _lifted,
     **dict.fromkeys((Kind.DONE, Kind.FAILED), _answered),
+    **dict.fromkeys((Kind.UNSEEN, Kind.SEEN), _sighted),
     **dict.fromkeys((Kind.PAUSED, Kind.RESUMED, Kind.KILLED, Kind.REVIVED), _switched),
 }
 """What a record does to the state; those not named move one episode."""

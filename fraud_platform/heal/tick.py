@@ -36,6 +36,7 @@ from fraud_platform.heal.state import (
     fold,
     traced,
 )
+from fraud_platform.heal.unmeasured import unmeasured
 from fraud_platform.heal.verification import breached, judged
 
 _FAILURES = 2
@@ -95,6 +96,15 @@ class Tick:
         elif episode.stage is Stage.HEALED and self._has_relapsed(episode):
             act = episode.planned.act if episode.planned else None
             self._write(Kind.RELAPSED, cause, act=act, why="the symptom is back")
+
+    def watch(self, cause: str) -> None:
+        """Say when the cause of an episode cannot be measured; its orders stay."""
+        if (episode := self._state.episodes.get(cause)) is None or is_paused(self._state, cause):
+            return
+        if word := unmeasured(episode, cause in self._unsure, self._scene()):
+            self._write(word.kind, cause, why=word.why)
+            if word.tells:
+                self._page(cause)
 
     def open(self, cause: str) -> None:
         """Begin an episode of a cause that is believed and that nothing else explains."""

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from fraud_platform.adapters.heal_policy_file import read_heal_policy
+from fraud_platform.heal.account import status
 from fraud_platform.heal.actions import Act, Action, Level
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
 from fraud_platform.heal.evidence import Evidence, Signal
@@ -235,6 +236,24 @@ def test_a_cause_that_nobody_can_see_is_not_over():
     home.ticks(30, blind=[S.UNITS])
     assert A.KEEP_UNIT not in home.did()
     assert "unit_change" in home.state.episodes
+
+
+def test_a_cause_that_nobody_can_measure_for_long_is_told_once_and_its_orders_stay():
+    home = Home()
+    home.tick(*CENTS)
+    orders, pages = dict(home.state.orders), home.did().count(A.PAGE)
+    home.ticks(12, blind=[S.UNITS])
+    assert home.did().count(A.PAGE) == pages, "not yet: two hours"
+    home.ticks(30, blind=[S.UNITS])
+    assert home.did().count(A.PAGE) == pages + 1
+    assert home.last(Kind.UNSEEN).why.startswith(
+        "for 120 minutes it can be neither confirmed nor refuted: units is blind"
+    )
+    assert dict(home.state.orders) == orders
+    told = status(home.records, POLICY, None, evidence(minute=home.minute).now_us)
+    assert any("a person was told" in one.why for one in told.episodes)
+    home.tick(S.UNITS)
+    assert home.state.episodes["unit_change"].unseen is None
 
 
 def test_after_a_crash_between_plan_and_deed_the_same_act_is_asked_again():
