@@ -95,7 +95,10 @@ class Tick:
             self._verify(episode)
         elif episode.stage is Stage.HEALED and self._has_relapsed(episode):
             act = episode.planned.act if episode.planned else None
-            self._write(Kind.RELAPSED, cause, act=act, why="the symptom is back")
+            if self._is_taken_back(episode):
+                self._write(Kind.CLOSED, cause, why="it is back since the remedy was taken back")
+            else:
+                self._write(Kind.RELAPSED, cause, act=act, why="the symptom is back")
 
     def watch(self, cause: str) -> None:
         """Say when the cause of an episode cannot be measured; its orders stay."""
@@ -218,6 +221,12 @@ class Tick:
             return False
         verify = self._policy.verification(episode.cause, episode.planned.act.action)
         return self._is_raised(episode.cause) and bool(breached(verify, self._evidence))
+
+    def _is_taken_back(self, episode: Episode) -> bool:
+        """Whether the remedy hid the symptom and was taken back: it may be done again."""
+        act = episode.planned.act if episode.planned else None
+        can_be = act is not None and VERBS[act.action].inverse is not None
+        return can_be and not self._orders(episode) and not self._is_busy(episode)
 
     # Acting
 
@@ -374,6 +383,10 @@ class Tick:
     def _orders(self, episode: Episode) -> list[Record]:
         return [one for one in self._state.orders.values() if one.episode == episode.name]
 
+    def _is_busy(self, episode: Episode) -> bool:
+        asked = [one for one in self._state.asked.values() if one.episode == episode.name]
+        return any(one.act and one.act.action is not Action.PAGE for one in asked)
+
     def _close(self, episode: Episode) -> None:
         if episode.stage is Stage.WAITING and episode.proposal:
             act = episode.proposal.record.act
@@ -385,9 +398,7 @@ class Tick:
             return
         for order in self._orders(episode):
             self._undo(order)
-        asked = [one for one in self._state.asked.values() if one.episode == episode.name]
-        is_busy = any(one.act and one.act.action is not Action.PAGE for one in asked)
-        if not is_busy and not self._orders(episode):
+        if not self._is_busy(episode) and not self._orders(episode):
             self._write(Kind.CLOSED, episode.cause, why="the cause is gone, nothing is left behind")
 
     def _undo(self, order: Record) -> None:

@@ -230,6 +230,19 @@ def test_a_symptom_that_comes_back_before_the_cause_is_gone_is_a_relapse():
     assert home.did()[-2:] == [A.KEEP_UNIT, A.QUARANTINE]
 
 
+def test_a_remedy_that_only_hid_its_symptom_is_done_again_and_kept_for_longer():
+    home, kept = Home(), []
+    for _ in range(2):
+        home.ticks(4, S.LATENCY)
+        since = len(home.records)
+        while home.did()[-1] != A.UNSHED:
+            home.tick()
+        kept.append(len(home.records) - since)
+    assert home.did().count(A.SHED) == 2
+    assert kept[1] > kept[0]
+    assert not home.did(Kind.RELAPSED)
+
+
 def test_a_cause_that_nobody_can_see_is_not_over():
     home = Home()
     home.tick(*CENTS)
