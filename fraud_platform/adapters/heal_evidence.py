@@ -39,6 +39,7 @@ OLDEST_REPORT_DAYS = 3
 GOLDEN_US = 60_000_000
 """Stored rows are scored again in each such time of the wall, and when an artifact changed."""
 _TOLD_BY_DAYS = (Signal.DISTURBED_RATE, Signal.MISSED_FRAUD, Signal.FEATURE_SHIFT, Signal.REPLAY)
+_TOLD_BY_SCORERS = (Signal.DISTURBED_RATE, Signal.QUIET_RATE, Signal.LATENCY, Signal.ERRORS)
 _OF_A_MODEL = (Signal.DISTURBED_RATE, Signal.QUIET_RATE)
 _MOST_REFERENCE = 200_000
 _NEWEST = 4_000
@@ -138,6 +139,7 @@ def _seen(scene: Scene) -> list[Reading]:
     told |= {one.signal for one in now if one.signal is Signal.DISTURBED_RATE}
     daily = _tried(lambda: _of_the_day(scene), unread)
     return [
+        *(blind(signal, "no running scorer tells it") for signal in _TOLD_BY_SCORERS),
         *now,
         *(
             one

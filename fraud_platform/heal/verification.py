@@ -55,7 +55,12 @@ def symptoms(verify: Verify, evidence: Evidence) -> str:
     wrong = [one for one in wrong if one.standing is not Standing.FINE]
     others = [evidence.reading(s) for s in verify.not_breached]
     wrong += [one for one in others if one.standing is Standing.BREACHED]
-    return ", ".join(f"{one.signal} is {one.standing}" for one in wrong)
+    return ", ".join(_state_of(one) for one in wrong)
+
+
+def _state_of(reading: Reading) -> str:
+    is_blind = reading.standing is Standing.BLIND and reading.why
+    return f"{reading.signal} is {reading.standing}" + (f" ({reading.why})" if is_blind else "")
 
 
 def breached(verify: Verify, evidence: Evidence) -> tuple[Reading, ...]:

@@ -30,7 +30,9 @@ from fraud_platform.errors import LeaseHeldError, UnavailableError
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.evidence import Reading, Signal, Standing
+from fraud_platform.heal.policy_parts import Verify
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
+from fraud_platform.heal.verification import symptoms
 from fraud_platform.health import DayFacts, HealthReport, diagnosed, health_frame
 from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS
@@ -468,6 +470,13 @@ def test_a_scorer_that_has_seen_too_little_is_not_spoken_for_by_a_day(home: Heal
     found = home.tick(NOW, by="test", is_dry_run=True).evidence
     assert found is not None
     assert found.reading(Signal.DISTURBED_RATE).standing is Standing.BLIND
+
+
+def test_without_a_scorer_a_verdict_says_who_is_missing(home: Healer) -> None:
+    found = home.tick(NOW, by="test", is_dry_run=True).evidence
+    assert found is not None
+    wrong = symptoms(Verify(fine=(Signal.DISTURBED_RATE, Signal.UNITS)), found)
+    assert wrong == "disturbed_rate is blind (no running scorer tells it)"
 
 
 def test_a_sign_of_life_from_the_future_is_none(home: Healer) -> None:
