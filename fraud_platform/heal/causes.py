@@ -33,6 +33,7 @@ from fraud_platform.heal.conditions import (
     Fine,
     NotBreached,
     NothingMeasured,
+    Seen,
     Silent,
     Storm,
 )
@@ -313,12 +314,10 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             UNKNOWN,
             AnyOf(
                 (
-                    _any_breached(
-                        Signal.DISTURBED_RATE,
-                        Signal.QUIET_RATE,
-                        Signal.AUDITED_PRECISION,
-                        Signal.REPLAY,
-                    ),
+                    _any_breached(Signal.DISTURBED_RATE, Signal.QUIET_RATE),
+                    # Without audits, or a version before, it must still be able to be over.
+                    Seen(Signal.AUDITED_PRECISION),
+                    Seen(Signal.REPLAY),
                     _BURST_NOBODY_AUDITED,
                 )
             ),

@@ -42,6 +42,25 @@ class Breached:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The signal was seen out of bounds; where nobody looked it was not."""
+
+    signal: Signal
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The signal itself."""
+        return (self.signal,)
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Yes or no."""
+        return evidence.reading(self.signal).standing is Standing.BREACHED
+
+    def __str__(self) -> str:
+        return f"`{self.signal}` seen breached"
+
+
+@dataclass(frozen=True)
 class Fine:
     """The signal was measured and is within bounds."""
 

@@ -134,6 +134,11 @@ def test_many_cards_of_few_devices_are_an_attack_until_audits_say_otherwise(
     assert diagnose(replace(seen, readings=readings)).cause == cause
 
 
+def test_what_nobody_could_name_is_over_though_nobody_audits_or_replays():
+    found = diagnose(evidence(blind=[S.AUDITED_PRECISION, S.AUDITED_SURGE, S.REPLAY]))
+    assert UNKNOWN in found.refuted
+
+
 def test_a_golden_row_counts_though_nothing_else_is_seen():
     unseen = set(Signal) - {S.GOLDEN_ROWS}
     assert diagnose(evidence(S.GOLDEN_ROWS, blind=unseen)).cause == "model_artifact"
