@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from fraud_platform.adapters.deployment import DEPLOYMENT, Deployment, Pointer, read_deployment
 from fraud_platform.adapters.model_bundle import Bundle, load_pointed
 from fraud_platform.decision import DecisionPolicy
@@ -85,6 +87,7 @@ class Residents:
         self._nudged = asyncio.Event()
         self._stamp: tuple[int, ...] = ()
         self._looking = asyncio.Lock()
+        self._seen = Deployment()
         self.ruling: Ruling = rules_only(policy)
         self.load_errors: dict[str, str] = {}
         self.defects = 0
@@ -136,11 +139,20 @@ class Residents:
                 return
             self.load_errors.pop("deployment", None)
             self._apply(deployment)
+            if is_anew := self._is_written_again(deployment):
+                LOGGER.info("the deployment was written again: its models are read again")
             for role, pointer in _roles(deployment):
-                if pointer not in self._held and await self._hold(role, pointer):
+                is_wanted = is_anew or pointer not in self._held
+                if is_wanted and await self._hold(role, pointer):
                     self._apply(deployment)
             self._apply(deployment, is_settled=True)
             self._forget(deployment)
+
+    def _is_written_again(self, deployment: Deployment) -> bool:
+        """Whether nothing changed but its number: somebody wants the models read again."""
+        before, self._seen = self._seen, deployment
+        renumbered = msgspec.structs.replace(before, sequence=deployment.sequence)
+        return before.sequence < deployment.sequence and renumbered == deployment
 
     async def _hold(self, role: str, pointer: Pointer) -> bool:
         """Load a bundle into memory, unless it was refused and nothing has changed since."""
@@ -195,7 +207,8 @@ class Residents:
                 r for n in deployment.fallbacks if (r := held.get(_fallback_role(n))) is not None
             ),
         )
-        if found != now:
+        # Read again, a model equals the one in memory that it replaces.
+        if found != now or found.champion is not now.champion:
             self._take(found)
 
     def _take(self, found: Ruling) -> None:

@@ -182,9 +182,13 @@ def _roll_back(actuator: HomeActuator, act: Act) -> Outcome:
 
 
 def _reload(actuator: HomeActuator, act: Act) -> Outcome:
-    """The deployment is written again once the champion's files are what was registered."""
-    found = actuator.roles.publish(_mandate(actuator, act))
-    return Outcome(is_done=found is not None, after=found or "", why="" if found else "no champion")
+    """The deployment is written again once the champion, read anew, is what was registered."""
+    found = actuator.roles.publish(_mandate(actuator, act), anew=True)
+    if found is None:
+        return Outcome(is_done=False, why="no champion")
+    why = "read anew, its files are as registered and its stored rows score to the same bits"
+    why += "; scorers read it again"
+    return Outcome(is_done=True, after=found, why=why)
 
 
 def _stop_canary(actuator: HomeActuator, act: Act) -> Outcome:

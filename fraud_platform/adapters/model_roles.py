@@ -251,10 +251,14 @@ class ModelRoles:
             self._move(client, act, aliases | {CHAMPION: previous})
             return previous
 
-    def publish(self, mandate: Mandate = PLATFORM) -> str | None:
+    def publish(self, mandate: Mandate = PLATFORM, *, anew: bool = False) -> str | None:
         """Make the deployment agree with the aliases; return the champion's version, or None.
 
         Finishes a move that was killed, and heals a damaged deployment.
+
+        Args:
+            mandate: on whose behalf.
+            anew: write it also if nothing changed: scorers read their models again.
 
         Raises:
             BundleIntegrityError: the champion's bundle is damaged or missing.
@@ -263,7 +267,7 @@ class ModelRoles:
             aliases = aliases_of(client, REGISTERED_MODEL)
             if (version := aliases.get(CHAMPION)) is not None:
                 load_bundle(self._models_dir / version)
-            champion = self._move(client, _act("publish", mandate), aliases).champion
+            champion = self._move(client, _act("publish", mandate), aliases, anew=anew).champion
             return None if champion is None else champion.version
 
     @contextmanager
@@ -292,11 +296,13 @@ class ModelRoles:
         act: Entry,
         aliases: Mapping[str, str],
         canary_share: float | None = None,
+        *,
+        anew: bool = False,
     ) -> Deployment:
         """Record and make a move to these aliases; nothing, if all is as they say."""
         before = self._deployed()
         wanted = self._wanted(before or Deployment(), aliases, canary_share)
-        if wanted == before and aliases == aliases_of(client, REGISTERED_MODEL):
+        if not anew and wanted == before and aliases == aliases_of(client, REGISTERED_MODEL):
             return wanted
         entries = self.history()
         reached = max(wanted.sequence, entries[-1].deployment.sequence if entries else 0)

@@ -367,9 +367,13 @@ def test_a_model_is_published_again_only_if_it_is_sound(
     home: Healer, registry: ModelRegistry
 ) -> None:
     hands = HomeActuator(home.settings, registry, notices_of(home.settings), {})
-    assert hands.carry_out(act(Action.RELOAD_MODEL, "2")).after == "2"
+    sound = hands.carry_out(act(Action.RELOAD_MODEL, "2"))
+    assert sound.after == "2"
+    assert "its stored rows score to the same bits" in sound.why
     (home.settings.models_dir / "2" / "model.ubj").write_bytes(b"x")
-    assert not hands.carry_out(act(Action.RELOAD_MODEL, "2")).is_done
+    damaged = hands.carry_out(act(Action.RELOAD_MODEL, "2"))
+    assert not damaged.is_done
+    assert "model.ubj" in damaged.why
 
 
 def said(healer: Healer, kind: Kind) -> None:

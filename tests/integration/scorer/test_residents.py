@@ -441,3 +441,24 @@ def test_the_roles_in_memory_and_what_was_refused_are_shown(home, settings):
             time.sleep(0.02)
         assert (shown["champion"], shown["challenger"], shown["mode"]) == ("1", None, "normal")
         assert "manifest ffffffffffff" in shown["load_errors"]["challenger"]
+
+
+def test_a_deployment_that_is_written_again_lets_the_models_be_read_again(home, loads):
+    home.deploy(champion="1", previous="2")
+    home.look()
+    before = home.residents.ruling.champion
+    home.look()
+    assert sorted(loads) == ["1", "2"], "what is in memory is not read by every look"
+    home.deploy(champion="1", previous="2")
+    home.look()
+    assert sorted(loads) == ["1", "1", "2", "2"]
+    after = home.residents.ruling.champion
+    assert after.version == "1"
+    assert after.scorer is not before.scorer
+    home.deploy(champion="1", previous="2")
+    damage(home, "1")
+    home.look()
+    assert home.residents.ruling.champion is after, "a damaged file takes no sound model away"
+    home.deploy(0.05, champion="1", previous="2")
+    home.look()
+    assert len(loads) == 6, "another share of a canary is no reason to read anything"
