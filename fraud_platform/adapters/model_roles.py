@@ -254,11 +254,7 @@ class ModelRoles:
     def publish(self, mandate: Mandate = PLATFORM, *, anew: bool = False) -> str | None:
         """Make the deployment agree with the aliases; return the champion's version, or None.
 
-        Finishes a move that was killed, and heals a damaged deployment.
-
-        Args:
-            mandate: on whose behalf.
-            anew: write it also if nothing changed: scorers read their models again.
+        Finishes a move that was killed, heals a damaged deployment; `anew`: scorers load again.
 
         Raises:
             BundleIntegrityError: the champion's bundle is damaged or missing.
@@ -296,7 +292,6 @@ class ModelRoles:
         act: Entry,
         aliases: Mapping[str, str],
         canary_share: float | None = None,
-        *,
         anew: bool = False,
     ) -> Deployment:
         """Record and make a move to these aliases; nothing, if all is as they say."""
