@@ -28,6 +28,10 @@ from fraud_platform.training_document import TrainingSetDocument
 
 _GOLDEN_ROWS = 256
 _REFERENCE_ROWS = 5_000
+_ROUNDS_DIVISOR = 2
+"""With half of the trees a fallback catches as much (recall at 5 % FPR on the demonstration's data:
+0.75 for 0.73 without money, 0.76 for 0.76 without its history, 0.89 for 0.88 without context), and
+there are several to fit in every training."""
 DOCUMENT = "training_set_document"
 
 
@@ -75,7 +79,8 @@ def _fallback_of(
     """
     train = fallbacks.without(rows.filter(pl.col("slice") == "train"), provenance.without)
     known = best.model
-    model = refit(known.library, train, known.parameters, known.rounds, settings.model)
+    rounds = -(-known.rounds // _ROUNDS_DIVISOR)
+    model = refit(known.library, train, known.parameters, rounds, settings.model)
     # No intervals: a fallback is compared with nothing, and they cost more than the fit.
     policy = replace(settings.evaluation, draws=0)
     report, calibration = judged(model, rows, policy, settings.calibration)
