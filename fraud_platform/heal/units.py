@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_platform.features.spec import MONEY_NAMES
+from fraud_platform.features.declaration import Function
+from fraud_platform.features.spec import FEATURES, MONEY_NAMES
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import AMOUNT, Floats, MonitorPolicy, blind, standing_of
 from fraud_platform.stats.drift_measures import ks_sorted
@@ -32,6 +33,14 @@ _FEWEST_SINCE = 100
 _LEAST_REFERENCE = 1_000
 _BEGUN = 0.25
 """Share of values beyond all usual ones from which on there is a moment at which they began."""
+_TOLD_BY_SIZE = tuple(
+    feature.name
+    for feature in FEATURES
+    if feature.name in MONEY_NAMES and feature.function not in {Function.AMOUNT, Function.SUM}
+)
+"""What remembers amounts one by one: many payments in a day make a large sum in any unit."""
+_NORMAL_BEYOND = 0.01
+"""Share of amounts beyond all usual ones up to which they are in their unit."""
 _BY_CHANCE = 1e-6
 """So unlikely were the newest amounts if the sender had not mended it."""
 
@@ -104,17 +113,19 @@ def units(
         policy: as in `changed_unit`.
 
     Returns:
-        UNITS; subjects are the amount of payments, or, if that is right, what remembers amounts of
-        another unit, most surely first. Of the first, details say `factor`, `share`, `ks_before`,
-        `ks_after`, and `plain`, the share that cannot be in the other unit; `sent` is 1 if it is
-        the amount that is sent, 0 if only the memory of it. Value is the share.
+        UNITS. If amounts are sent in another unit the subject is the amount, and details say
+        `factor`, `share`, `ks_before`, `ks_after`, and `plain`, the share that cannot be in the
+        other unit; `sent` is 1. If they are right, and what remembers them is beyond all usual
+        more often than they ever were, subjects are that, worst first, and `sent` is 0. Value is
+        the share.
     """
     shared = [name for name in MONEY_NAMES if name in reference and name in current]
     rows = max((current[name].size for name in shared), default=0)
     if rows < policy.min_rows:
         return blind(Signal.UNITS, f"{rows} payments tell no unit", rows)
-    found = _sent(reference, current, policy) or _remembered(reference, current, policy)
-    if not found:
+    unit = _sent(reference, current, policy)
+    mixed = {} if unit else _mixed(reference, current, policy)
+    if unit is None and not mixed:
         return Reading(
             signal=Signal.UNITS,
             standing=standing_of(is_breached=False),
@@ -123,39 +134,43 @@ def units(
             rows=rows,
             why=f"no power of ten explains any of {len(shared)} quantities",
         )
-    ordered = sorted(found, key=lambda name: (-found[name].share, found[name].after))
-    first = found[ordered[0]]
+    share = unit.share if unit else max(mixed.values())
     return Reading(
         signal=Signal.UNITS,
         standing=standing_of(is_breached=True),
-        value=first.share,
+        value=share,
         bound=policy.min_unit_share,
         rows=rows,
-        subjects=tuple(ordered),
-        details={
-            "factor": first.factor,
-            "share": first.share,
-            "plain": first.plain,
-            "ks_before": first.before,
-            "ks_after": first.after,
-            "sent": float(AMOUNT in found),
-        },
-        why=f"{ordered[0]}: {first.share:.0%} are {first.factor:g} times what they were",
+        subjects=(AMOUNT,) if unit else tuple(sorted(mixed, key=lambda name: -mixed[name])),
+        details=_details(unit) if unit else {"share": share, "sent": 0.0},
+        why=f"{AMOUNT}: {share:.0%} are {unit.factor:g} times what they were"
+        if unit
+        else f"amounts are usual, and up to {share:.0%} of what remembers them is beyond all usual",
     )
+
+
+def _details(unit: Unit) -> dict[str, float]:
+    return {
+        "factor": unit.factor,
+        "share": unit.share,
+        "plain": unit.plain,
+        "ks_before": unit.before,
+        "ks_after": unit.after,
+        "sent": 1.0,
+    }
 
 
 def _sent(
     reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: MonitorPolicy
-) -> dict[str, Unit]:
+) -> Unit | None:
     """The unit in which amounts are sent now, if it is another one."""
     if AMOUNT not in reference or AMOUNT not in current:
-        return {}
+        return None
     usual, now = reference[AMOUNT], current[AMOUNT]
     usual, now = usual[usual > 0], now[now > 0]
     if usual.size < _LEAST_REFERENCE:
-        return {}
-    unit = changed_unit(usual, _lasting(usual, now), policy, fewest=_FEWEST_SINCE)
-    return {} if unit is None else {AMOUNT: unit}
+        return None
+    return changed_unit(usual, _lasting(usual, now), policy, fewest=_FEWEST_SINCE)
 
 
 def _lasting(usual: Floats, now: Floats) -> Floats:
@@ -163,36 +178,58 @@ def _lasting(usual: Floats, now: Floats) -> Floats:
 
     None if the sender has mended it: the newest are as they were.
     """
-    edge = round(_OUTERMOST * (usual.size - 1))
+    begin, end, rate = _run(usual, now)
+    if end == begin:
+        return now
+    is_mended = (1.0 - rate) ** (now.size - end) < _BY_CHANCE
+    return now[:0] if is_mended else now[begin:end]
+
+
+def _run(usual: Floats, now: Floats) -> tuple[int, int, float]:
+    """Where values beyond all usual ones began and ended, and their share there; 0, 0 if nowhere.
+
+    The steepest climb of a sum that falls while values are usual.
+    """
+    edge = _outermost(usual)
     for beyond in (now > usual[-1 - edge], now < usual[edge]):
         path = np.concatenate([[0.0], np.cumsum(beyond - _BEGUN)])
-        begin = int(path.argmin())
-        end = begin + int(path[begin:].argmax())
+        end = int((path - np.minimum.accumulate(path)).argmax())
+        begin = int(path[: end + 1].argmin())
         if end - begin >= _FEWEST_SINCE:
-            rate = float(beyond[begin:end].mean())
-            is_mended = (1.0 - rate) ** (now.size - end) < _BY_CHANCE
-            return now[:0] if is_mended else now[begin:end]
-    return now
+            return begin, end, float(beyond[begin:end].mean())
+    return 0, 0, 0.0
 
 
-def _remembered(
+def _mixed(
     reference: Mapping[str, Floats], current: Mapping[str, Floats], policy: MonitorPolicy
-) -> dict[str, Unit]:
-    """What remembers amounts in another unit, by the newest payments."""
-    found: dict[str, Unit] = {}
-    for name in MONEY_NAMES:
-        if name == AMOUNT or name not in reference or name not in current:
-            continue
-        known = current[name][~np.isnan(current[name])][-policy.min_rows :]
-        unit = changed_unit(reference[name], known, policy)
-        if unit is not None:
-            found[name] = unit
-    return found
+) -> dict[str, float]:
+    """Of what remembers amounts, how much of the newest is beyond all usual though amounts are not.
+
+    A mean or a maximum over both units is no power of ten from what it was.
+    """
+    usual, now = reference.get(AMOUNT), current.get(AMOUNT)
+    if usual is None or now is None or usual.size < _LEAST_REFERENCE:
+        return {}
+    since = now[_run(usual, now)[1] :][-policy.min_rows :]
+    if not since.size or (since > usual[-1 - _outermost(usual)]).mean() > _NORMAL_BEYOND:
+        return {}
+    shares: dict[str, float] = {}
+    for name in (n for n in _TOLD_BY_SIZE if n in reference and n in current):
+        usual, known = reference[name], current[name][~np.isnan(current[name])]
+        if usual.size >= _LEAST_REFERENCE and known.size >= policy.min_rows:
+            beyond = known[-policy.min_rows :] > usual[-1 - _outermost(usual)]
+            shares[name] = float(beyond.mean())
+    return {name: share for name, share in shares.items() if share >= policy.min_unit_share}
+
+
+def _outermost(usual: Floats) -> int:
+    """Place of the outermost quantile, from either end."""
+    return round(_OUTERMOST * (usual.size - 1))
 
 
 def _beyond(usual: Floats, now: Floats, factor: float) -> tuple[NDArray[np.bool_], float]:
     """Which values usual ones hardly ever are, and how often multiplied ones are."""
-    outermost = round(_OUTERMOST * (usual.size - 1))
+    outermost = _outermost(usual)
     if factor > 1:
         edge = usual[-1 - outermost]
         return now > edge, float((usual > edge / factor).mean()) - _OUTERMOST

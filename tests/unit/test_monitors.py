@@ -83,8 +83,17 @@ def test_a_unit_is_exact_from_its_first_payments_on_though_prices_rise(since, de
     assert found.details["ks_after"] < 0.25
 
 
-def test_few_right_amounts_in_a_row_tell_that_the_sender_has_mended_it() -> None:
-    assert unit_of(amounts((2_000, 1.0), (990, 100.0), (10, 1.0))).standing is Standing.FINE
+@pytest.mark.parametrize(("before", "broken", "right"), [(2_000, 990, 10), (0, 400, 2_600)])
+def test_few_right_amounts_in_a_row_tell_that_the_sender_has_mended_it(
+    before: int, broken: int, right: int
+) -> None:
+    found = unit_of(amounts((before, 1.0), (broken, 100.0), (right, 1.0)))
+    assert found.standing is Standing.FINE
+
+
+def test_what_remembers_the_other_unit_is_named_at_once_when_the_sender_mends_it() -> None:
+    found = unit_of(amounts((2_000, 1.0), (980, 100.0), (20, 1.0)), amounts((3_000, 30.0)))
+    assert (found.subjects, found.details["sent"]) == ((MEAN,), 0.0)
 
 
 def test_what_remembers_the_other_unit_is_named_once_amounts_are_right() -> None:
