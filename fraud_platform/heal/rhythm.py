@@ -24,6 +24,8 @@ Counts = NDArray[np.int64]
 
 _LIVE_MINUTES = 60.0
 """Payments that took longer to arrive, as a median, came from files: no clock can be read off."""
+_RUSH = 1_000
+"""Newest payments that show a rush before it has filled the window."""
 _LEAST_SPAN_HOURS = 12
 """A shorter window shows too little of a day to tell one hour from another."""
 
@@ -59,20 +61,24 @@ def volume(reference: Reference, window: pl.DataFrame) -> Reading:
     """Are there many more payments than at these hours of other weeks?
 
     Returns:
-        VOLUME; value is the ratio of payments to those expected over the window's time.
+        VOLUME; value is the ratio of payments to those expected over the window's time, or over
+        that of its newest 1,000: a rush shows before it has filled the window.
     """
     policy = reference.policy
-    expected = _expected(reference, window)
-    if window.height < policy.min_rows or not expected.sum() > 0.0:
+    parts = [window, window.tail(_RUSH)]
+    usual = [float(_expected(reference, part).sum()) for part in parts]
+    if window.height < policy.min_rows or not min(usual) > 0.0:
         return blind(Signal.VOLUME, "too few payments, or no day of reference", window.height)
-    ratio = window.height / float(expected.sum())
+    ratio, rows, expected = max(
+        (part.height / many, part.height, many) for part, many in zip(parts, usual, strict=True)
+    )
     return Reading(
         signal=Signal.VOLUME,
         standing=standing_of(ratio > policy.max_volume_ratio),
         value=ratio,
         bound=policy.max_volume_ratio,
-        rows=window.height,
-        why=f"{window.height} payments where {expected.sum():.0f} are usual",
+        rows=rows,
+        why=f"{rows} payments where {expected:.0f} are usual",
     )
 
 

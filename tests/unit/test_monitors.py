@@ -189,6 +189,14 @@ def test_a_flash_sale_is_volume_and_no_concentration() -> None:
     }
 
 
+def test_a_rush_shows_before_it_has_filled_the_window() -> None:
+    reference, later = split(world(1))
+    begins, at = later["event_timestamp"][2_000], pl.col("event_timestamp")
+    faster = pl.when(at < begins).then(at).otherwise(begins + (at - begins) / 12)
+    found = breached(reference, later[:3_000].with_columns(event_timestamp=faster))
+    assert found[Signal.VOLUME].rows == 1_000
+
+
 def test_a_burst_at_one_terminal_is_concentration() -> None:
     reference, later = split(world(1))
     at_one = pl.when(pl.int_range(pl.len()) % 8 == 0).then(pl.lit(later["terminal_id"][0]))
