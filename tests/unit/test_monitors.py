@@ -75,7 +75,7 @@ def unit_of(amount: Floats, mean: Floats | None = None) -> Reading:
 
 @pytest.mark.parametrize("since", [120, 500, 2_500])
 @pytest.mark.parametrize("dearer", [1.0, 1.4])
-def test_a_unit_is_exact_from_its_first_payments_on_though_prices_rise(since, dearer) -> None:
+def test_a_unit_is_exact_at_once_though_prices_rise(since: int, dearer: float) -> None:
     found = unit_of(amounts((3_000 - since, 1.0), (since, 100.0 * dearer)))
     assert found.subjects == (AMOUNT,)
     assert (found.details["factor"], found.details["sent"]) == (100.0, 1.0)
