@@ -223,8 +223,8 @@ def _cards_per_payment(payments: pl.DataFrame) -> float:
     """Different cards per payment of the busiest devices, in [0, 1]; 0 without devices."""
     told = payments.select("device_id", "card_id").drop_nulls()
     by_device = told.group_by("device_id").agg(pl.len(), cards=pl.col("card_id").n_unique())
-    busiest = by_device.top_k(_FEW_DEVICES, by="len").sum()
-    return float(busiest["cards"].item()) / max(busiest["len"].item(), 1)
+    busiest = by_device.top_k(_FEW_DEVICES, by="len")
+    return float(busiest["cards"].sum()) / max(float(busiest["len"].sum()), 1.0)
 
 
 def _chance(counts: Counts, psi: float) -> float:
