@@ -483,7 +483,8 @@ def test_a_bad_release_is_rolled_back_at_first_sight():
 def test_a_model_is_not_made_from_too_few_frauds_nor_for_too_little():
     home = Home()
     home.ticks(3, S.MISSED_FRAUD, learnable_frauds=10)
-    assert home.last(Kind.HELD).why == f"fewer than {POLICY.learning.min_frauds} frauds can be learnt from"
+    few = f"fewer than {POLICY.learning.min_frauds} frauds can be learnt from"
+    assert home.last(Kind.HELD).why == few
     home.tick(S.MISSED_FRAUD, learnable_frauds=900, gain_per_day=100.0)
     assert home.last(Kind.HELD).why == "within 7 days it would not earn what it costs"
     home.tick(S.MISSED_FRAUD, learnable_frauds=900, gain_per_day=10_000.0)
