@@ -12,26 +12,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from assets import MODEL_RISK
-from assets.promotion import Following, follow
+from assets.promotion import Following, follow, require_wanted
 from assets.signals import LIVE_HEALTH, numbers, passes, severity, spec_of
 from assets.timing import DAILY, MATURITY_DAYS, day_of, days_back, end_of
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger
-from fraud_platform.adapters.heal_runs import ACT_TAG, why_not_finished
 from fraud_platform.adapters.model_bundle import Bundle, Evidence, Lineage
 from fraud_platform.adapters.model_contest import alerts, newest_payments
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
-from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.errors import NoChampionError, NotReadyError
 from fraud_platform.features.spec import FEATURE_NAMES
-from fraud_platform.heal.doubt import outside
+from fraud_platform.heal.doubt import Spans, outside
 from fraud_platform.heal.evidence import Signal
 from fraud_platform.heal.harm import HarmPolicy
 from fraud_platform.model import matrix
 from fraud_platform.promotion import PromotionVerdict, judge_cuts
 from fraud_platform.promotion_gates import ArtifactFacts
-from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.recalibration import KNOWN_DAYS, Refreshed, judged_rows, recalibrated
 from fraud_platform.settings import Settings
 
@@ -109,62 +106,73 @@ def recalibrated_champion(  # noqa: PLR0913 -- what an asset reads are its argum
     payments; only then does it follow the champion it was made of, as any promotion does. The
     fallbacks of its trees stand in for it.
     """
-    champion = _to_recalibrate(registry, settings)
-    as_of = end_of(day_of(context.partition_key))
+    champion = _to_recalibrate(context, registry, settings)
     spans = HealLedger(settings.heal_ledger_path).doubtful()
-    features = outside(transaction_features, spans)
-    judged = judged_rows(features, mature_labels, labels)
-    fresh = _refreshed(champion, judged, features, as_of, settings)
-    _require_wanted(context, settings)  # fitting takes its time
+    as_of = end_of(day_of(context.partition_key))
+    known = _known(transaction_features, mature_labels, labels, spans, as_of)
+    fresh = _refreshed(champion, known, settings)
+    require_wanted(context, settings)  # fitting takes its time
     version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
-    newest = newest_payments(
-        event_log, _since(features, as_of - 2 * NEWEST), as_of, settings.promotion, spans
+    newest = newest_payments(event_log, known.since(2 * NEWEST), as_of, settings.promotion, spans)
+    found = _met(champion, registry.bundle(version), fresh, newest, known.mature, settings)
+    return dg.MaterializeResult(
+        value=found, metadata=_followed(found, fresh, context.run.run_id, registry, settings)
     )
-    mature = matrix(judged.filter("is_mature"), FEATURE_NAMES)
-    verdict = _judged(champion, registry.bundle(version), newest, mature, settings.promotion)
-    found = Refresh(version, champion.manifest.version, fresh.review, fresh.decline, verdict)
-    proposal = follow(
-        Following(
-            version=version,
-            replacing=champion.manifest.version,
-            verdict=verdict,
-            evidence=verdict.digest(),
-            by=f"dagster run {context.run.run_id}",
-        ),
-        registry,
-        settings,
-    )
-    return dg.MaterializeResult(value=found, metadata=_shown(found, fresh, registry, proposal))
 
 
-def _to_recalibrate(registry: ModelRegistry, settings: Settings) -> Bundle:
-    if frozen := why_frozen(settings.orders_path):
-        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
+@dataclass(frozen=True)
+class _Known:
+    """Payments outside of spans in doubt.
+
+    Attributes:
+        features: all of them.
+        judged: those whose truth is known, with it.
+        as_of: end of the newest day, UTC.
+    """
+
+    features: pl.DataFrame
+    judged: pl.DataFrame
+    as_of: datetime
+
+    def since(self, age: timedelta) -> pl.DataFrame:
+        """The newest of them."""
+        return self.features.filter(pl.col("event_timestamp") >= self.as_of - age)
+
+    @property
+    def mature(self) -> NDArray[np.float64]:
+        """Features of those whose labels came of age; shape (n, k)."""
+        return matrix(self.judged.filter("is_mature"), FEATURE_NAMES)
+
+
+def _known(
+    features: pl.DataFrame,
+    mature: pl.DataFrame,
+    labels: pl.DataFrame,
+    spans: Spans,
+    as_of: datetime,
+) -> _Known:
+    sound = outside(features, spans)
+    return _Known(sound, judged_rows(sound, mature, labels), as_of)
+
+
+def _to_recalibrate(
+    context: dg.AssetExecutionContext, registry: ModelRegistry, settings: Settings
+) -> Bundle:
+    require_wanted(context, settings)
     if (champion := registry.champion()) is None:
         raise NoChampionError("found no champion to recalibrate", hint="train a model first")
     return champion
 
 
-def _refreshed(
-    champion: Bundle,
-    judged: pl.DataFrame,
-    features: pl.DataFrame,
-    as_of: datetime,
-    settings: Settings,
-) -> Refreshed:
+def _refreshed(champion: Bundle, known: _Known, settings: Settings) -> Refreshed:
     """New maps, whose cuts disturb no more than the champion may."""
-    newest = _since(features, as_of - NEWEST)
     return recalibrated(
-        champion.model.scored(judged),
-        champion.model.scored(newest)["score"].to_numpy(),
+        champion.model.scored(known.judged),
+        champion.model.scored(known.since(NEWEST))["score"].to_numpy(),
         settings.evaluation,
         settings.calibration,
         _borne(champion),
     )
-
-
-def _since(features: pl.DataFrame, start: datetime) -> pl.DataFrame:
-    return features.filter(pl.col("event_timestamp") >= start)
 
 
 def _borne(champion: Bundle) -> float:
@@ -172,26 +180,38 @@ def _borne(champion: Bundle) -> float:
     return HarmPolicy().max_rise * float(champion.manifest.report.get("alert_rate", 1.0))
 
 
-def _judged(
+def _met(
     champion: Bundle,
-    fresh: Bundle,
+    bundle: Bundle,
+    fresh: Refreshed,
     newest: NDArray[np.float64],
     mature: NDArray[np.float64],
-    policy: PromotionPolicy,
-) -> PromotionVerdict:
-    """What the gates say of both on the same payments, without labels and with."""
-    return judge_cuts(
-        ArtifactFacts(problem=None, golden_rows=len(fresh.golden)),
-        alerts(fresh, champion, newest),
-        alerts(fresh, champion, mature),
+    settings: Settings,
+) -> Refresh:
+    """Both on the same payments, without labels and with, and what the gates say of it."""
+    verdict = judge_cuts(
+        ArtifactFacts(problem=None, golden_rows=len(bundle.golden)),
+        alerts(bundle, champion, newest),
+        alerts(bundle, champion, mature),
         _borne(champion),
-        policy,
+        settings.promotion,
     )
+    version, replaced = bundle.manifest.version, champion.manifest.version
+    return Refresh(version, replaced, fresh.review, fresh.decline, verdict)
 
 
-def _shown(
-    found: Refresh, fresh: Refreshed, registry: ModelRegistry, proposal: str | None
+def _followed(
+    found: Refresh, fresh: Refreshed, run_id: str, registry: ModelRegistry, settings: Settings
 ) -> dict[str, Any]:
+    """Do as the gates say, and what is shown of it."""
+    judged = Following(
+        version=found.version,
+        replacing=found.replaced_version,
+        verdict=found.verdict,
+        evidence=found.verdict.digest(),
+        by=f"dagster run {run_id}",
+    )
+    proposal = follow(judged, registry, settings)
     return {
         "fraud/verdict": found.verdict.answer.value,
         "fraud/gates": {gate.name: gate.outcome.value for gate in found.verdict.gates},
@@ -205,12 +225,6 @@ def _shown(
         "fraud/disturbed_share": fresh.disturbed,
         "fraud/calibrated_on_frauds": fresh.calibration.frauds,
     }
-
-
-def _require_wanted(context: dg.AssetExecutionContext, settings: Settings) -> None:
-    act_id = context.run.tags.get(ACT_TAG)
-    if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
-        raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
 
 
 def _registered(

@@ -74,22 +74,8 @@ def champion(
 
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
-    if frozen := why_frozen(settings.orders_path):
-        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
-    act_id = context.run.tags.get(ACT_TAG)
-    if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
-        raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
-    proposal = follow(
-        Following(
-            version=model_comparison.challenger_version,
-            replacing=model_comparison.replacing,
-            verdict=model_comparison.verdict,
-            evidence=model_comparison.digest(),
-            by=f"dagster run {context.run.run_id}",
-        ),
-        registry,
-        settings,
-    )
+    require_wanted(context, settings)
+    proposal = follow(_judged(model_comparison, context.run.run_id), registry, settings)
     reigning = _reigning(model_comparison, registry)
     version = reigning.manifest.version
     return dg.MaterializeResult(
@@ -106,6 +92,29 @@ def champion(
             "fraud/model_digest": reigning.manifest.model_digest,
             "fraud/average_precision": reigning.manifest.report["average_precision"],
         },
+    )
+
+
+def require_wanted(context: dg.AssetExecutionContext, settings: Settings) -> None:
+    """Nothing may be learnt while healing froze it, nor for an act that is over.
+
+    Raises:
+        NotReadyError: it is so.
+    """
+    if frozen := why_frozen(settings.orders_path):
+        raise NotReadyError(f"found that {frozen}", hint="wait until healing thaws it")
+    act_id = context.run.tags.get(ACT_TAG)
+    if over := why_not_finished(settings.heal_ledger_path, act_id, time.time_ns() // 1000):
+        raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
+
+
+def _judged(comparison: Comparison, run_id: str) -> Following:
+    return Following(
+        version=comparison.challenger_version,
+        replacing=comparison.replacing,
+        verdict=comparison.verdict,
+        evidence=comparison.digest(),
+        by=f"dagster run {run_id}",
     )
 
 
