@@ -7,7 +7,7 @@ something worked is `verification`.
 from typing import Any
 
 from fraud_platform.heal.actions import VERBS, Act, Action, Level
-from fraud_platform.heal.causes import BLIND, NAMES, Diagnosis, advice, explained_by
+from fraud_platform.heal.causes import BLIND, NAMES, Diagnosis, advice
 from fraud_platform.heal.conditions import AllOf
 from fraud_platform.heal.evidence import Evidence
 from fraud_platform.heal.limits import (
@@ -25,24 +25,13 @@ from fraud_platform.heal.policy import HealPolicy, minutes
 from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import PLATFORM, Kind, Record, numbers_of
 from fraud_platform.heal.remedies import Impossible, act_for, act_id, words, would_have
-from fraud_platform.heal.state import (
-    CLEAN,
-    DAY_US,
-    Episode,
-    Moment,
-    Stage,
-    State,
-    Trace,
-    fold,
-    traced,
-)
+from fraud_platform.heal.sights import explained, is_cleared, is_new, is_raised
+from fraud_platform.heal.state import Episode, Moment, Stage, State, fold, traced
 from fraud_platform.heal.unmeasured import unmeasured
 from fraud_platform.heal.verification import breached, judged
 
 _FAILURES = 2
 """Remedies of one episode that may fail before a person is called."""
-_BACK_OFF = 4
-"""A cause that came back within a day must stay away twice as long, so many times at most."""
 
 
 class Tick:
@@ -71,7 +60,10 @@ class Tick:
         traces = traced(
             self._state.traces, self._diagnosis.matched, self._unsure, self._state.episodes
         )
-        if self._is_new() and traces != self._state.traces:
+        if (
+            is_new(self._now, self._state, self._diagnosis, self._policy)
+            and traces != self._state.traces
+        ):
             self._write(Kind.CHECKED)
 
     def give_up_on_acts(self) -> None:
@@ -148,7 +140,9 @@ class Tick:
     def take_back(self, cause: str) -> None:
         """Once the cause is gone undo everything, and close."""
         episode = self._state.episodes.get(cause)
-        if episode and not is_paused(self._state, cause) and self._is_cleared(cause):
+        if episode is None or is_paused(self._state, cause):
+            return
+        if is_cleared(cause, self._state, self._evidence, self._policy, self._diagnosis):
             self._close(episode)
 
     def acts(self) -> tuple[Act, ...]:
@@ -166,39 +160,11 @@ class Tick:
 
     # What is seen
 
-    def _is_new(self) -> bool:
-        since, check = self._state.checked, self._policy.check
-        if self._now.rows - since.rows >= check.rows:
-            return True
-        if since.elapsed_us(self._now) >= check.seconds * 1_000_000:
-            return True
-        return any(
-            self._policy.sights(cause).sights == 1 and self._trace(cause).held[-1:] != (True,)
-            for cause in self._diagnosis.matched
-        )
-
-    def _trace(self, cause: str) -> Trace:
-        return self._state.traces.get(cause, Trace())
-
     def _is_raised(self, cause: str) -> bool:
-        rule, held = self._policy.sights(cause), self._trace(cause).held
-        return held[-1:] == (True,) and held[-rule.of :].count(True) >= rule.sights
-
-    def _is_cleared(self, cause: str) -> bool:
-        at, times = self._state.closed.get(cause, (0, 0))
-        again = min(times, _BACK_OFF) if self._evidence.event_us - at < DAY_US else 0
-        needed = min(self._policy.clean_checks(cause) * 2**again, CLEAN)
-        is_seen = self._diagnosis.cause != BLIND and cause in self._diagnosis.refuted
-        return is_seen and self._trace(cause).clean >= needed
+        return is_raised(cause, self._state, self._policy)
 
     def _explained(self) -> frozenset[str]:
-        """Causes that follow from others: from what holds, is being healed, or has just ended."""
-        settling = {
-            cause
-            for cause, (at, _) in self._state.closed.items()
-            if self._evidence.event_us - at < minutes(self._policy.settling(cause))
-        }
-        return explained_by(frozenset({*self._diagnosis.matched, *self._state.episodes, *settling}))
+        return explained(self._state, self._evidence, self._policy, self._diagnosis)
 
     def _scene(self) -> Scene:
         return Scene(self._state, self._evidence, self._policy, self._diagnosis, self._explained())
