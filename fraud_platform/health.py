@@ -5,7 +5,7 @@ what a day tells, from labels that came of age. What happens within minutes is `
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -174,7 +174,7 @@ def readings_of(facts: DayFacts, policy: HealthPolicy) -> tuple[Reading, ...]:
         return (_reading(Signal.HEARTBEAT, is_breached=True, value=facts.rows),)
     return (
         _reading(Signal.HEARTBEAT, is_breached=False, value=facts.rows),
-        _named(Signal.UNITS, facts.unit_features),
+        _units(facts),
         _named(Signal.NULLS, facts.null_features),
         _disturbed(facts, facts.alerts, policy),
         _missed(facts, facts.missed_frauds, policy),
@@ -245,6 +245,13 @@ def _young(facts: DayFacts, policy: HealthPolicy) -> Reading:
     if age is None or age < 0:  # a day before it was trained
         return _reading(Signal.CHANGE, is_breached=None)
     return _reading(Signal.CHANGE, is_breached=age <= policy.release_watch_days, value=age)
+
+
+def _units(facts: DayFacts) -> Reading:
+    """Whether the payments say it themselves tells a new unit from windows that remember one."""
+    found = _named(Signal.UNITS, facts.unit_features)
+    sent = float("transaction_amount" in facts.unit_features)
+    return replace(found, details={"sent": sent} if facts.unit_features else {})
 
 
 def _named(signal: Signal, subjects: tuple[str, ...]) -> Reading:

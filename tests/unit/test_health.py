@@ -29,6 +29,7 @@ HEALTHY = DayFacts(
 )
 MISSED = {"missed_frauds": 50}  # expected 18 of 60
 SOUND_BEFORE = {"previous_alerts": 52, "previous_missed_frauds": 20}
+AMOUNT = ("transaction_amount",)
 ALERTS = {"alerts": 160}  # expected 50 of 2,000
 
 
@@ -37,7 +38,8 @@ ALERTS = {"alerts": 160}  # expected 50 of 2,000
     [
         ({}, "healthy"),
         ({"rows": 10, "alerts": 1, **MISSED}, "blind"),
-        ({"unit_features": ("transaction_amount",), **ALERTS}, "unit_change"),
+        ({"unit_features": AMOUNT, **ALERTS}, "unit_change"),
+        ({"unit_features": ("card_amount_mean_30d",), **ALERTS}, "mixed_history"),
         ({"null_features": ("card_amount_mean_7d",)}, "null_flood"),
         ({"champion_age_days": 1, **ALERTS, **SOUND_BEFORE}, "bad_release"),
         (MISSED, "concept_drift"),
@@ -51,7 +53,7 @@ def test_each_cause_is_named_by_its_own_facts(observed, cause):
 
 
 def test_all_matching_causes_are_recorded_not_only_the_first():
-    found = diagnosed(replace(HEALTHY, max_psi=0.6, unit_features=("x",), **ALERTS), POLICY)
+    found = diagnosed(replace(HEALTHY, max_psi=0.6, unit_features=AMOUNT, **ALERTS), POLICY)
     assert found.matched == ("unit_change", "covariate_shift", "unknown")
 
 
