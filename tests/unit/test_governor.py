@@ -190,7 +190,7 @@ def test_payments_that_come_late_do_not_loosen_sooner():
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30), st.integers(0, 40))
 @settings(max_examples=30)
 def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, after, fraud):
-    """So a restart from the newest records goes on as if there had been none; credit a step ahead."""
+    """So a restart from the newest records goes on as if none had been; credit is a step ahead."""
     chance = np.random.default_rng(seed)
     scores = chance.beta(2, 5, 300 + 10 * before)
     lived = Governor(SMALL, Thresholds(0.3, 0.6))
