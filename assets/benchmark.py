@@ -13,7 +13,7 @@ class HealingBenchmarkConfig(dg.Config):
     """What to run; the default takes minutes, all of it hours."""
 
     fast: bool = True
-    """Few scenarios in a small world."""
+    """One scenario of each kind, under one seed."""
     seeds: list[int] | None = None
     """Of the worlds; none given: those that no constant was chosen on."""
     processes: int = 1

@@ -19,13 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fraud_platform.decision import Outcome, Thresholds
 from fraud_platform.events import Decision
-from fraud_platform.score_cap import ScoreCap, lowest_cut, tie_breaker
+from fraud_platform.score_cap import ScoreCap, tie_breaker
 from fraud_platform.stats.block_budget import (
     Audits,
     FprPolicy,
+    allowed_blocks,
     audited_fraud_share,
     block_budget,
     fpr_bound,
+    lowest_threshold,
 )
 
 Floats = NDArray[np.float64]
@@ -209,8 +211,7 @@ class Governor:
 
     Guarantee: while the payments that follow are exchangeable with those of the window, the share
     disturbed exceeds the budget with a chance of at most `risk` per step; after any shift it does
-    so for at most a window of payments, and after an abrupt one for some hundreds (`lowest_cut`).
-    It promises nothing while warming.
+    so for at most a window of payments. It promises nothing while warming.
 
     Args:
         policy: the bound, and how it is held.
@@ -408,8 +409,10 @@ class Governor:
         self._cuts = self._told(rows, review.cut, max(review.cut, decline.cut))
 
     def _lowest_cut(self, share: float) -> float:
-        newest_last = np.roll(self._rows[0, : self._count], -self._place)
-        return lowest_cut(newest_last, share, self._policy.risk)
+        """The lowest cut that at most this share of payments reaches, as far as is known."""
+        # Where no cut would be sure, the highest that these scores tell of comes closest.
+        allowed = allowed_blocks(self._count, share, self._policy.risk) or 0
+        return lowest_threshold(self._rows[0, : self._count], allowed)
 
     def _allowed(self, max_fpr: float) -> float:
         """What is certain without audits, or what they allow when less is aimed at: the larger."""

@@ -32,9 +32,7 @@ class _Asked:
 
 
 @click.command()
-@click.option(
-    "--fast", is_flag=True, help="Few scenarios in a small world, minutes in place of hours."
-)
+@click.option("--fast", is_flag=True, help="One scenario of each kind, under one seed: minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print every run as JSON.")
 @click.option("--seeds", default="", help="Such as 101,102; default: the held-out ones.")
 @click.option("--scenarios", default="", help="Their names, with commas; default: all of the form.")

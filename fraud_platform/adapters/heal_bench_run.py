@@ -40,7 +40,7 @@ def run_bench(
     """The benchmark, or a part of it.
 
     Args:
-        is_fast: few scenarios in a small world.
+        is_fast: one scenario of each kind, and fewer canaries.
         seeds: of the worlds; none given: the held-out ones, of the fast form the first.
         scenarios: names; none given: all of the form, and innocent canaries.
         processes: at a time.
@@ -84,7 +84,7 @@ def _work(unit: tuple[int, str, bool]) -> Sequence[RunResult]:
     seed, name, is_fast = unit
     if name == SCENARIO:
         return [innocent(seed, _CANARIES // 10 if is_fast else _CANARIES)]
-    return run_unit(Unit(seed, name, is_fast))
+    return run_unit(Unit(seed, name))
 
 
 def run_units(

@@ -95,7 +95,7 @@ def changed_unit(
         and unit.share >= policy.min_unit_share
         # Prices that rise meanwhile do not bring 100 near 10 or 1,000.
         and (
-            unit.after <= min(policy.max_unit_distance, before / 2)
+            unit.after <= min(policy.max_unit_distance, before / 3)
             or (unit.share >= WHOLE and unit.after <= before / 4)
         )
     ]

@@ -11,7 +11,7 @@ from fraud_platform.heal.evidence import Evidence, Standing
 from fraud_platform.heal.limits import Scene
 from fraud_platform.heal.policy import minutes
 from fraud_platform.heal.records import Kind
-from fraud_platform.heal.state import Episode
+from fraud_platform.heal.state import Episode, Stage
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Word:
 def unmeasured(episode: Episode, is_unsure: bool, scene: Scene) -> Word | None:
     """What changes; None: nothing.
 
-    A person is told once. While everything is blind its own episode tells.
+    A person is told once. While everything is blind its own episode tells, and while a remedy is
+    being verified its verdict does: after one that changes much, much is measured anew.
 
     Args:
         episode: an open one.
@@ -45,7 +46,8 @@ def unmeasured(episode: Episode, is_unsure: bool, scene: Scene) -> Word | None:
     if episode.unseen is None:
         return Word(Kind.UNSEEN, missing)
     is_long = episode.unseen.elapsed_us(scene.now) >= minutes(scene.policy.unseen_minutes)
-    if episode.is_missed or scene.diagnosis.cause == BLIND or not is_long:
+    is_judged = scene.diagnosis.cause == BLIND or episode.stage is Stage.VERIFYING
+    if episode.is_missed or is_judged or not is_long:
         return None
     why = f"for {scene.policy.unseen_minutes} minutes {missing}; what is ordered stays"
     return Word(Kind.UNSEEN, why, tells=True)

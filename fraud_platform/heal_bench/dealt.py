@@ -88,6 +88,10 @@ class Known:
     is_fraud: Bools
     propensity: Floats
 
+    def some(self, which: Bools) -> "Known":
+        """What is known of some of them."""
+        return Known(self.rows[which], self.is_fraud[which], self.propensity[which])
+
     def learnt(self, stage: Stage) -> Rows:
         """The same as rows to learn from, each standing for those that were not known."""
         weight = training_weights(self.propensity, max_weight=_MAX_WEIGHT)

@@ -253,13 +253,9 @@ SCENARIOS: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _AL
 FAST = (
     "quiet",
     "season",
-    "good_release",
     "incident",
     "new_fraud",
     "cents",
-    "nulls",
-    "stale",
-    "label_outage",
     "corrupt_model",
     "bad_release",
     "card_testing",

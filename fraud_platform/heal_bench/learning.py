@@ -5,9 +5,13 @@ challenger decides. Rows that only a draw made known stand for those that it did
 (`selective_labels.training_weights`), and old rows are kept.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from fraud_platform.heal.doubt import Spans, outside
 from fraud_platform.heal_bench.dealt import Dealt, Known, known
 from fraud_platform.heal_bench.stage import Stage
 from fraud_platform.heal_bench.world import Arm, Floats, Ints, Rows, cut, fit
@@ -23,11 +27,46 @@ _FOURTH = 4
 _WORSE = 0.02
 
 
+@dataclass(frozen=True)
+class Lately:
+    """What there is to learn from at one moment.
+
+    Attributes:
+        stage: the run.
+        dealt: its decisions so far.
+        now: row that arrives next.
+        doubtful: when inputs were broken: of these payments nothing is learnt.
+    """
+
+    stage: Stage
+    dealt: Dealt
+    now: int
+    doubtful: Spans = ()
+
+    def sound(self, rows: Ints) -> Ints:
+        """Those of these rows that came while no input was broken."""
+        sent = self.stage.sent[rows].select("event_timestamp", row=pl.Series(rows))
+        return outside(sent, self.doubtful)["row"].to_numpy()
+
+    def known(self) -> Known:
+        """What is known of the last two days.
+
+        Raises:
+            RefusedError: too few frauds are.
+        """
+        first = max(0, self.now - _DAYS_CHECKS * self.stage.draft.ground.size.check)
+        told = known(self.stage, self.dealt, first, self.now)
+        told = told.some(np.isin(told.rows, self.sound(told.rows)))
+        if (found := int(told.is_fraud.sum())) < _FEWEST_FRAUDS:
+            raise RefusedError(f"found {found} frauds that are known, expected {_FEWEST_FRAUDS}")
+        return told
+
+
 class RefusedError(Exception):
     """A challenger that may not decide; the message names the gate."""
 
 
-def retrained(stage: Stage, dealt: Dealt, now: int, champion: Arm) -> Arm:
+def retrained(lately: Lately, champion: Arm) -> Arm:
     """A challenger from old rows and what is known of the last days, through the gates.
 
     Three in four cards are fitted on, the others judge and set the cut.
@@ -35,7 +74,7 @@ def retrained(stage: Stage, dealt: Dealt, now: int, champion: Arm) -> Arm:
     Raises:
         RefusedError: a gate says no, or too little is known.
     """
-    told = _lately(stage, dealt, now)
+    told, stage, now = lately.known(), lately.stage, lately.now
     ground = stage.draft.ground
     judges = _cards(stage, told.rows) % _FOURTH == 0
     rng = np.random.default_rng([stage.draft.seed, now])
@@ -49,43 +88,35 @@ def retrained(stage: Stage, dealt: Dealt, now: int, champion: Arm) -> Arm:
         np.concatenate([ground.learned.weight, thinned[kept] / thinned[kept].mean()]),
     )
     challenger = cut("challenger", fit(learned, seed=ground.seed + now), judged)
-    _pass_gates(stage, now, judged, challenger, champion)
+    _pass_gates(lately, judged, challenger, champion)
     return challenger
 
 
-def recalibrated(stage: Stage, dealt: Dealt, now: int, champion: Arm) -> Arm:
+def recalibrated(lately: Lately, champion: Arm) -> Arm:
     """The champion with probabilities and cut from what is known of the last days.
 
     Raises:
         RefusedError: the replay does not show what the judged rows promise, or too little is known.
     """
-    judged = _lately(stage, dealt, now).learnt(stage)
+    judged = lately.known().learnt(lately.stage)
     found = cut("recalibrated", champion.model, judged)
-    _pass_gates(stage, now, judged, found, champion)
+    _pass_gates(lately, judged, found, champion)
     return found
-
-
-def _lately(stage: Stage, dealt: Dealt, now: int) -> Known:
-    """What is known of the last two days; of fewer where the trouble is younger is not known."""
-    first = max(0, now - _DAYS_CHECKS * stage.draft.ground.size.check)
-    told = known(stage, dealt, first, now)
-    if (found := int(told.is_fraud.sum())) < _FEWEST_FRAUDS:
-        raise RefusedError(f"found {found} frauds that are known, expected {_FEWEST_FRAUDS}")
-    return told
 
 
 def _cards(stage: Stage, rows: Ints) -> NDArray[np.uint64]:
     return np.asarray(stage.sent["card_id"].gather(rows).hash(seed=3).to_numpy())
 
 
-def _pass_gates(stage: Stage, now: int, judged: Rows, new: Arm, old: Arm) -> None:
+def _pass_gates(lately: Lately, judged: Rows, new: Arm, old: Arm) -> None:
     """It must catch as much at the same share of disturbed, and disturb as the judged rows say."""
     scores = [arm.score(judged.features) for arm in (new, old)]
     recalls = [recall_at_fpr(judged.is_fraud, s, _FPR, judged.weight) for s in scores]
     if recalls[0] < recalls[1] - _WORSE:
         raise RefusedError(f"catches {recalls[0]:.2f} of the frauds, the champion {recalls[1]:.2f}")
     policy = PromotionPolicy()
-    replayed = stage.served[max(0, now - policy.replay_rows) : now]
+    rows = lately.sound(np.arange(lately.now))[-policy.replay_rows :]
+    replayed = lately.stage.served[rows]
     alerts = Alerts(
         new=new.score(replayed) >= new.thresholds.review,
         old=old.score(replayed) >= old.thresholds.review,

@@ -16,6 +16,7 @@ from fraud_platform.events import Transaction
 from fraud_platform.governor import Governor, GovernorPolicy
 from fraud_platform.heal.actions import Action
 from fraud_platform.heal.controller import answer, decide
+from fraud_platform.heal.doubt import doubtful_spans
 from fraud_platform.heal.harm import Harm, HarmPolicy, Payments
 from fraud_platform.heal.policy import HealPolicy, policy_from
 from fraud_platform.heal.records import Kind, Record
@@ -230,6 +231,7 @@ class _Loop:
     def _write(self, row: int, record: Record) -> None:
         self._state = fold(self._state, record)
         self.journal.records.append((row, record))
+        self.plant.doubtful = doubtful_spans(told for _, told in self.journal.records)
         learnt = record.act is not None and record.act.action in (
             Action.RETRAIN,
             Action.RECALIBRATE,

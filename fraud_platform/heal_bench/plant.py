@@ -16,6 +16,7 @@ from fraud_platform.fallbacks import FALLBACKS, smallest
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal.actions import Act, Action
 from fraud_platform.heal.controller import Outcome
+from fraud_platform.heal.doubt import Spans
 from fraud_platform.heal_bench import learning
 from fraud_platform.heal_bench.dealt import Dealt
 from fraud_platform.heal_bench.stage import Stage, Takeover
@@ -38,6 +39,7 @@ class Plant:
         self.previous = stage.draft.ground.previous
         self.fault: Takeover | None = None
         self.orders = Orders()
+        self.doubtful: Spans = ()
         self.changed: dict[str, int] = {}
         self.retrains: list[int] = []
         self.pages = 0
@@ -154,12 +156,13 @@ def _refold(plant: Plant, act: Act) -> Outcome:
     return Outcome(is_done=True, after="folded")
 
 
-def _learn(make: Callable[[Stage, Dealt, int, Arm], Arm]) -> Callable[[Plant, Act], Outcome]:
+def _learn(make: Callable[[learning.Lately, Arm], Arm]) -> Callable[[Plant, Act], Outcome]:
     def do(plant: Plant, act: Act) -> Outcome:
         if act.action is Action.RETRAIN:
             plant.retrains.append(plant.row)
         try:
-            arm = make(plant.stage, plant.dealt, plant.row, plant.champion)
+            lately = learning.Lately(plant.stage, plant.dealt, plant.row, plant.doubtful)
+            arm = make(lately, plant.champion)
         except (LabelsNotMatureError, learning.RefusedError) as error:
             return Outcome(is_done=False, why=str(error))
         before = plant.champion.name

@@ -8,7 +8,7 @@ FPR = (B - F) / (1 - pi), whatever the traffic or the model. A cap on B, which n
 label, is a cap on the FPR; audits of blocked payments, which bound F from below, loosen it.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -165,27 +165,6 @@ def allowed_blocks(window: int, budget: float, risk: float) -> int | None:
     _require_share("risk", risk)
     below = bisect_right(range(window + 1), risk, key=lambda m: float(bdtr(m, window, budget)))
     return below - 1 if below else None
-
-
-@lru_cache(maxsize=4_096)
-def usual_most(window: int, share: float, risk: float) -> int:
-    """How many of so many payments are reached by what reaches a share of them, but for a chance.
-
-    The smallest m with P(Bin(n, B) > m) <= delta.
-
-    Args:
-        window: n, at least 1.
-        share: B, in (0, 1).
-        risk: delta, in (0, 1).
-
-    Examples:
-        >>> usual_most(100, 0.049, 0.005), usual_most(750, 0.049, 0.005)
-        (11, 53)
-    """
-    from scipy.special import bdtr
-
-    enough = 1.0 - risk
-    return bisect_left(range(window), enough, key=lambda m: float(bdtr(m, window, share)))
 
 
 def lowest_threshold(scores: NDArray[np.float64], blocks: int) -> float:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.xdist_group("postgres")
 # The world's days are January 5 to 10; the last one stays open.
 FIRST, LAST = date(2026, 1, 5), date(2026, 1, 9)
 BACKFILLED = ("raw_transactions", "validated_transactions", "quarantined_transactions")
-PATIENCE = 120
+PATIENCE = 300
 
 
 @pytest.fixture(scope="module")

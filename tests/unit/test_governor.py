@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fraud_platform.decision import Thresholds, decide
 from fraud_platform.governor import Cuts, Governor, GovernorPolicy, GovernorState
 from fraud_platform.governor import governed as under
-from fraud_platform.score_cap import lowest_cut, tie_breaker
-from fraud_platform.stats.block_budget import Audits, allowed_blocks, lowest_threshold
+from fraud_platform.score_cap import tie_breaker
+from fraud_platform.stats.block_budget import Audits
 
 HOUR_US = 3_600_000_000
 OWN = Thresholds(0.8, 0.95)
@@ -31,10 +31,6 @@ def told(governor, scores, *, start_us=0, per_hour=2_083, probabilities=None, am
     amounts = np.full(n, 1_000) if amounts is None else amounts
     times = start_us + (np.arange(n) * HOUR_US / per_hour).astype(np.int64)
     return governor.observe(scores, probabilities, amounts, times)
-
-
-def shuffled(scores):
-    return np.random.default_rng(3).permutation(scores)
 
 
 def shares_over(governor, scores):
@@ -117,25 +113,8 @@ def test_after_an_abrupt_shift_the_false_positives_are_few_within_minutes(seed):
     shifted = chance.uniform(size=12_500) ** (math.log(0.952) / math.log(0.82))
     assert np.mean(shifted >= 0.952) == pytest.approx(0.18, abs=0.02)
     after = shares_over(governor, shifted)
-    assert after[:30].mean() <= 0.07, "while the window still holds scores of before"
-    assert after[:62].mean() <= 0.054, "in the first six hours"
-    assert after.mean() <= 0.05
-    assert after[30:].mean() <= 0.047, "once the window holds new scores alone"
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(250, 3_000), st.sampled_from([0.02, 0.049, 0.15]))
-def test_the_newest_scores_only_ever_raise_a_cut(seed, size, share):
-    scores = np.random.default_rng(seed).beta(0.3, 3.0, size)
-    alone = lowest_threshold(scores, allowed_blocks(size, share, 0.1))
-    assert lowest_cut(scores, share, 0.1) >= alone
-
-
-def test_looking_at_the_newest_scores_costs_hardly_anything_while_nothing_changes():
-    chance = np.random.default_rng(8)
-    windows = [chance.uniform(size=3_000) for _ in range(500)]
-    alone = allowed_blocks(3_000, 0.049, 0.1)
-    lower = np.mean([lowest_threshold(window, alone) for window in windows])
-    assert lower <= np.mean([lowest_cut(window, 0.049, 0.1) for window in windows]) <= lower + 0.001
+    assert after.mean() <= 0.055
+    assert after[30:].mean() <= 0.05, "once the window holds new scores alone"
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -190,7 +169,7 @@ def test_payments_that_come_late_do_not_loosen_sooner():
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30), st.integers(0, 40))
 @settings(max_examples=30)
 def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, after, fraud):
-    """So a restart from the newest records goes on as if none had been; credit is a step ahead."""
+    """So a restart from the newest records goes on as if there had been none, audits included."""
     chance = np.random.default_rng(seed)
     scores = chance.beta(2, 5, 300 + 10 * before)
     lived = Governor(SMALL, Thresholds(0.3, 0.6))
@@ -202,15 +181,11 @@ def test_the_window_and_the_cuts_in_force_are_all_of_its_state(seed, before, aft
     window = scores[-300:]
     woken.rebase(Thresholds(0.3, 0.6), window, np.full(300, np.nan), np.full(300, 1_000), now_us)
     resumed = woken.resume(cuts.review, cuts.decline)
-    if fraud:  # what is declined now is credit of the next step, which is taken by then
-        assert (resumed.review, resumed.decline) >= (cuts.review, cuts.decline)
-    else:
-        assert resumed == cuts
+    assert resumed == cuts._replace(budget=resumed.budget), "the next step's is in force by then"
     more = chance.beta(2, 5, 10 * after)
     for governor in (lived, woken):
         told(governor, more, start_us=now_us, per_hour=40_000)
-    assert fraud or woken.cuts == lived.cuts
-    assert woken.cuts.review == pytest.approx(lived.cuts.review, abs=0.03)
+    assert woken.cuts == lived.cuts
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 70), max_size=20))
@@ -235,7 +210,7 @@ def test_how_payments_are_grouped_changes_nothing(seed, groups):
 def test_another_model_is_held_by_what_it_says_itself_about_the_same_payments():
     governor = Governor(GovernorPolicy(), OWN)
     told(governor, np.ones(3_000))
-    other, scores = Thresholds(0.5, 0.9), shuffled(np.linspace(0, 0.51, 3_000))
+    other, scores = Thresholds(0.5, 0.9), np.linspace(0, 0.51, 3_000)
     cuts = governor.rebase(other, scores, np.full(3_000, np.nan), scores, 0)
     assert (cuts.review, cuts.decline, governor.thresholds) == (0.5, 0.9, other)
 
@@ -285,7 +260,7 @@ def test_a_smaller_budget_never_disturbs_more_however_small_it_is(seed, first, s
 
 
 def test_who_floods_with_suspicious_payments_frees_others_but_not_those_that_are_surely_fraud():
-    flooded = np.concatenate((np.full(60, 0.99), shuffled(np.linspace(0.0, 0.94, 940))))
+    flooded = np.concatenate((np.full(60, 0.99), np.linspace(0.0, 0.94, 940)))
     capped, sure = (Governor(GovernorPolicy(), OWN, floor) for floor in (math.inf, 0.9))
     assert governed(0.93, OWN, told(capped, flooded)) == "approve"
     cuts = told(sure, flooded)
@@ -396,7 +371,7 @@ def test_through_an_attack_credit_catches_more_of_it_and_no_window_breaks_the_bo
         recall[is_audited], rates[is_audited] = played(governor, chance, is_audited=is_audited)
     assert recall[True] > recall[False] + 0.08
     assert max(rates[True][1:]) <= GovernorPolicy().max_fpr, "nor once the attack is over"
-    assert rates[True][5] == pytest.approx(rates[False][5], abs=0.006), "and nothing of it is left"
+    assert rates[True][5] == pytest.approx(rates[False][5], abs=0.003), "and nothing of it is left"
 
 
 def played(governor, chance, *, is_audited, check=6_000):

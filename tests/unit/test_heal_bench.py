@@ -24,7 +24,7 @@ def test_no_scenario_allows_what_it_forbids() -> None:
 
 def test_held_out_seeds_are_no_tuning_seeds_and_units_of_a_seed_stand_together() -> None:
     assert not set(HELD_OUT_SEEDS) & set(TUNING_SEEDS)
-    assert [unit.seed for unit in units((2, 1), is_fast=True)] == [2] * 13 + [1] * 13
+    assert [unit.seed for unit in units((2, 1), is_fast=True)] == [2] * 9 + [1] * 9
 
 
 def test_what_was_breached_before_the_onset_is_no_detection() -> None:
