@@ -231,7 +231,7 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
         ),
         Cause(
             "label_pipeline",
-            _any_breached(Signal.LABEL_ARRIVALS, Signal.LABEL_CONFLICTS),
+            AnyOf((Breached(Signal.LABEL_ARRIVALS), Seen(Signal.LABEL_CONFLICTS))),
             "Verdicts are missing, late or contradict each other. Call whoever sends them; nothing "
             "is learnt and no verdict of labels is believed until they are back.",
             ("concept_drift",),
@@ -288,7 +288,7 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             AnyOf(
                 (
                     Breached(Signal.MISSED_FRAUD),
-                    AllOf((Breached(Signal.AUDITED_PRECISION), Fine(Signal.FEATURE_SHIFT))),
+                    AllOf((Seen(Signal.AUDITED_PRECISION), Fine(Signal.FEATURE_SHIFT))),
                 )
             ),
             "The same payments mean something else: fraud that the scores do not see, or alarms "
@@ -299,8 +299,13 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             "covariate_shift",
             AllOf(
                 (
-                    _any_breached(
-                        Signal.DISTURBED_RATE, Signal.QUIET_RATE, Signal.AUDITED_PRECISION
+                    # Where nobody audits it must still be able to be over.
+                    AnyOf(
+                        (
+                            Breached(Signal.DISTURBED_RATE),
+                            Breached(Signal.QUIET_RATE),
+                            Seen(Signal.AUDITED_PRECISION),
+                        )
                     ),
                     Breached(Signal.FEATURE_SHIFT),
                     NotBreached(Signal.MISSED_FRAUD),
