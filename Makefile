@@ -47,7 +47,7 @@ bench-serving: setup ## the scorer against its floor and its peers, about 4 minu
 bench-healing: setup ## flip, update and roll-back on a running scorer, about 3 minutes
 	@$(BIN)/python -W ignore -m benchmarks.healing $(if $(ROWS),--rows $(ROWS))
 
-heal-bench: setup ## faults against our healing and two others, hours of CPU; writes the README's table
+heal-bench: setup ## faults against our healing and two others, 40 minutes of CPU; writes the README's table
 	@$(BIN)/fraud-platform heal bench --out docs/benchmarks --readme README.md
 
 bench-promotion: setup ## how often the gates promote a worse and a better model, about 2 minutes of CPU

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
+
 from fraud_platform.heal_bench.figures import Figure, mean_ratio, median, rate, share
 from fraud_platform.heal_bench.results import Policy, RunResult
 
@@ -99,6 +101,12 @@ def recovered(runs: Runs) -> Figure:
     by_name = {run.scenario: [r for r in runs if r.scenario == run.scenario] for run in runs}
     worth = [run for name in by_name for run in by_name[name] if _is_worth_healing(by_name[name])]
     return _over_seeds(worth, _saved, lambda run: run.none_cost_minor - run.oracle_cost_minor)
+
+
+def recovered_together(runs: Runs) -> Figure:
+    """The same of all scenarios as one sum: no scenario with little at stake weighs much in it."""
+    one = [msgspec.structs.replace(run, scenario="all") for run in _harmful(runs)]
+    return _over_seeds(one, _saved, lambda run: run.none_cost_minor - run.oracle_cost_minor)
 
 
 def against_nothing(runs: Runs) -> Figure:
@@ -247,6 +255,12 @@ MEASURES = (
         of=recovered,
         at_least=0.8,
         needs=2,
+    ),
+    Measure(
+        name="recovered_together",
+        text="recoverable money recovered, all scenarios in one sum",
+        form=".0%",
+        of=recovered_together,
     ),
     Measure(
         name="worst_scenario",
