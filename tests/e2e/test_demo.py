@@ -45,7 +45,7 @@ def facts(tmp_path_factory):
     home = tmp_path_factory.mktemp("demo") / "home"
     kill_at_a_random_moment(home)
     process = demo(home)
-    out, told = process.communicate(timeout=900)
+    out, told = process.communicate(timeout=1_800)
     print(told)
     logs = {path.name: path.read_text("utf-8")[-2_000:] for path in (home / "logs").glob("*.log")}
     assert process.returncode == 0, f"{told}\n{logs}"
