@@ -18,7 +18,8 @@ def tie_breaker(transaction_id: str) -> float:
     """What a payment's score is raised by before it meets a cap: below 2**-26, by its id alone.
 
     So of many payments with one score as many are stopped as there is room for, and neither all of
-    them nor none. It is less than what two scores of a model differ by, which are 32 bits long.
+    them nor none. Scores of 32 bits from 1/4 on differ by more than it; of lower ones those that
+    differ by less than a hundred-millionth may change places.
 
     Args:
         transaction_id: of the payment; a replay finds the same.
