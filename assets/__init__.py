@@ -14,6 +14,7 @@ STAGES = (
     "monitoring",
     "healing",
     "benchmark",
+    "audit",
 )
 """Stages in the order of the data flow; a stage is a module here and a group in the UI."""
 

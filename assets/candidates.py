@@ -6,13 +6,17 @@ No assets are declared here; `training` does that.
 from dataclasses import dataclass, replace
 from datetime import date
 
+import dagster as dg
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from fraud_platform import fallbacks
 from fraud_platform.adapters.model_bundle import Evidence, Lineage
+from fraud_platform.adapters.model_cards import card_for
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
+from fraud_platform.adapters.operator import person_of_key
+from fraud_platform.adapters.reproduction_run import recipe_here
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.calibration import (
     Calibration,
@@ -24,7 +28,7 @@ from fraud_platform.evaluation import EvaluationPolicy, EvaluationReport, evalua
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model, matrix, refit
 from fraud_platform.settings import Settings
-from fraud_platform.training_document import TrainingSetDocument
+from fraud_platform.training_document import TABLE, TrainingSetDocument
 
 _GOLDEN_ROWS = 256
 _REFERENCE_ROWS = 5_000
@@ -32,17 +36,29 @@ _ROUNDS_DIVISOR = 2
 """With half of the trees a fallback catches as much (recall at 5 % FPR on the demonstration's data:
 0.75 for 0.73 without money, 0.76 for 0.76 without its history, 0.89 for 0.88 without context), and
 there are several to fit in every training."""
-DOCUMENT = "training_set_document"
+DOCUMENT = TABLE
+STARTED_BY_TAG = "fraud/started_by"
+"""Tag of a run: the person who started it, and who therefore cannot approve its model."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model, what it and its scores are worth on the test slice, and the run."""
+    """A trained model, what it and its scores are worth on the test slice, the run, and whose."""
 
     model: Model
     report: EvaluationReport
     calibration: Calibration
     run_id: str
+    trained_by: str = ""
+
+
+def trainer_of(run: dg.DagsterRun, settings: Settings) -> str:
+    """Who trains in a run: whoever's key it runs under, else whom its tag names, else the run.
+
+    A tag is what somebody says of themselves; a key proves it.
+    """
+    tag = run.tags.get(STARTED_BY_TAG, "").strip()
+    return person_of_key(settings) or tag or f"dagster run {run.run_id}"
 
 
 def documented(day: date, rows: pl.DataFrame, settings: Settings) -> str:
@@ -107,13 +123,19 @@ def train_fallbacks(
             continue
         told = replace(provenance, without=fallbacks.FALLBACKS[name])
         found = _fallback_of(best, rows, registry, told, settings)
-        facts = lineage(found, told.trained_as_of, told.training_set_digest, told.without)
-        registry.register_fallback(its_version, found.model, facts, evidence(found, rows))
+        origin = (told.trained_as_of, told.training_set_digest)
+        facts = lineage(found, *origin, settings, told.without)
+        shown = evidence(found, rows, facts, settings)
+        registry.register_fallback(its_version, found.model, facts, shown)
     return versions
 
 
 def lineage(
-    found: Candidate, trained_as_of: str, training_set_digest: str, without: tuple[str, ...] = ()
+    found: Candidate,
+    trained_as_of: str,
+    training_set_digest: str,
+    settings: Settings,
+    without: tuple[str, ...] = (),
 ) -> Lineage:
     """The candidate's part of its bundle's manifest."""
     return Lineage(
@@ -125,12 +147,19 @@ def lineage(
         report=found.report.to_dict(),
         alert_rate_by_hour=found.report.alert_rate_by_hour,
         without=without,
+        recipe=recipe_here(settings),
+        trained_by=found.trained_by,
     )
 
 
-def evidence(found: Candidate, rows: pl.DataFrame) -> Evidence:
+def evidence(found: Candidate, rows: pl.DataFrame, facts: Lineage, settings: Settings) -> Evidence:
     """What the candidate's bundle holds beside the model."""
-    return Evidence(calibration=found.calibration, golden=_golden(rows), reference=_reference(rows))
+    return Evidence(
+        calibration=found.calibration,
+        golden=_golden(rows),
+        reference=_reference(rows),
+        card=card_for(settings, found.model, found.report, found.calibration, facts),
+    )
 
 
 def _stated(scored: pl.DataFrame, policy: CalibrationPolicy) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.promotion import Bar, PromotionVerdict, judge
 from fraud_platform.promotion_gates import ArtifactFacts
+from fraud_platform.recipe import why_unclean
 from fraud_platform.settings import Settings
 
 
@@ -111,7 +112,7 @@ def _compared(
 ) -> Comparison:
     replacing = registry.alias(CHAMPION)
     champion, problem = registry.usable(CHAMPION)
-    challenger, artifact = _loaded(registry, asking.version)
+    challenger, artifact = _loaded(registry, asking.version, settings)
     against = None
     if champion is not None and challenger is not None:
         against = rivals(challenger, champion, ground, settings.evaluation)
@@ -131,10 +132,15 @@ def _compared(
     )
 
 
-def _loaded(registry: ModelRegistry, version: str) -> tuple[Bundle | None, ArtifactFacts]:
+def _loaded(
+    registry: ModelRegistry, version: str, settings: Settings
+) -> tuple[Bundle | None, ArtifactFacts]:
     """The challenger's bundle, or why it is refused."""
     try:
         bundle = registry.bundle(version)
     except BundleIntegrityError as error:
         return None, ArtifactFacts(problem=error.message, golden_rows=0)
-    return bundle, ArtifactFacts(problem=None, golden_rows=len(bundle.golden))
+    unclean = (
+        why_unclean(bundle.manifest.recipe) if settings.promotion.clean_code_required else None
+    )
+    return bundle, ArtifactFacts(problem=unclean, golden_rows=len(bundle.golden))

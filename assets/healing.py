@@ -19,6 +19,7 @@ from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.model_bundle import Bundle, Evidence, Lineage
+from fraud_platform.adapters.model_cards import card_for
 from fraud_platform.adapters.model_contest import alerts, newest_payments
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
 from fraud_platform.errors import NoChampionError, NotReadyError
@@ -252,10 +253,12 @@ def _registered(
         report={**fresh.report.to_dict(), "alert_rate": fresh.disturbed},
         trees_of=manifest.trees_of or manifest.version,
         alert_rate_by_hour=fresh.disturbed_by_hour,
+        trained_by=manifest.trained_by,
     )
     evidence = Evidence(
         calibration=fresh.calibration,
         golden=champion.golden,
         reference=champion.reference().drop("score"),
+        card=card_for(settings, champion.model, fresh.report, fresh.calibration, lineage),
     )
     return registry.register(champion.model, lineage, evidence)

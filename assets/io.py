@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
+from assets.recorder import Recorder
 from assets.timing import day_of, days_of
 from fraud_platform.adapters.tables import Tables
 
@@ -16,14 +17,25 @@ class TableIOManager(dg.IOManager):
     asset adds and that is not stored.
 
     Args:
-        tables: where the files live.
+        tables: where the files live; their witness is the recorder.
+        recorder: told whose step reads and writes.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, recorder: Recorder) -> None:
         self._tables = tables
+        self._recorder = recorder
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Store every partition of one output."""
+        with self._recorder.during(context.step_context):
+            self._store(context, obj)
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Read the upstream days that the partition mapping asks for."""
+        with self._recorder.during(context.step_context):
+            return self._load(context)
+
+    def _store(self, context: dg.OutputContext, obj: object) -> None:
         name = context.asset_key.to_user_string()
         days = days_of(list(context.asset_partition_keys))
         if not isinstance(obj, pl.DataFrame):
@@ -34,8 +46,7 @@ class TableIOManager(dg.IOManager):
             rows = obj.filter(pl.col("partition_day") == day).drop("partition_day")
             self._tables.write(name, day, rows)
 
-    def load_input(self, context: dg.InputContext) -> object:
-        """Read the upstream days that the partition mapping asks for."""
+    def _load(self, context: dg.InputContext) -> object:
         name = context.asset_key.to_user_string()
         days = days_of(list(context.asset_partition_keys))
         kind = context.dagster_type.typing_type

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets import DATA_ENGINEERING, MODEL_RISK
+from assets.candidates import trainer_of
 from assets.evaluation import Comparison
 from assets.timing import DAILY, WHEN_UPSTREAM_IS_SOUND
 from fraud_platform.adapters.deployment import read_deployment
@@ -41,6 +42,7 @@ class Following:
         verdict: of the gates.
         evidence: digest of what the verdict rests on.
         by: who moves it.
+        trainer: who started the run; of a bundle that names its own, that one counts.
     """
 
     version: str
@@ -48,6 +50,7 @@ class Following:
     verdict: PromotionVerdict
     evidence: str
     by: str
+    trainer: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def champion(
     The alias moves in the registry, the bundle is published to scorers, and each swaps in memory.
     """
     require_wanted(context, settings)
-    proposal = follow(_judged(model_comparison, context.run.run_id), registry, settings)
+    proposal = follow(_judged(model_comparison, context.run, settings), registry, settings)
     reigning = _reigning(model_comparison, registry)
     version = reigning.manifest.version
     return dg.MaterializeResult(
@@ -108,13 +111,14 @@ def require_wanted(context: dg.AssetExecutionContext, settings: Settings) -> Non
         raise NotReadyError(f"found that {over}", hint="`fraud-platform heal status` says more")
 
 
-def _judged(comparison: Comparison, run_id: str) -> Following:
+def _judged(comparison: Comparison, run: dg.DagsterRun, settings: Settings) -> Following:
     return Following(
         version=comparison.challenger_version,
         replacing=comparison.replacing,
         verdict=comparison.verdict,
         evidence=comparison.digest(),
-        by=f"dagster run {run_id}",
+        by=f"dagster run {run.run_id}",
+        trainer=trainer_of(run, settings),
     )
 
 
@@ -125,7 +129,9 @@ def follow(judged: Following, registry: ModelRegistry, settings: Settings) -> st
     """
     answer, version, replacing = judged.verdict.answer, judged.version, judged.replacing
     why = " ".join(judged.verdict.reasons)
-    mandate = Mandate(by=judged.by, why=why, evidence=judged.evidence)
+    mandate = Mandate(
+        by=judged.by, why=why, evidence=judged.evidence, origin=judged.by, trainer=judged.trainer
+    )
     if answer is PromotionAnswer.REJECT:
         registry.dismiss(version, mandate)
         return None
@@ -133,8 +139,9 @@ def follow(judged: Following, registry: ModelRegistry, settings: Settings) -> st
         # Finishes a move that was killed on its way, for which this verdict is no reason.
         registry.publish(Mandate(by=judged.by))
         return None
-    if settings.promotion.approval_required:
-        return registry.propose(version, mandate, replacing=replacing)
+    if registry.docket.rules().is_required:
+        wider = judged.verdict.is_wider
+        return registry.propose(version, mandate, replacing=replacing, is_wider=wider)
     if settings.rollout.is_on and replacing and registry.alias("champion") == replacing:
         registry.set_challenger(version, mandate)
         share = read_deployment(settings.models_dir).canary_share  # a repeated run takes none away

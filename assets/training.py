@@ -17,6 +17,7 @@ from assets.candidates import (
     judged,
     lineage,
     train_fallbacks,
+    trainer_of,
 )
 from assets.checks import judge
 from assets.timing import (
@@ -29,6 +30,7 @@ from assets.timing import (
     end_of,
 )
 from fraud_platform import training_set as training_sets
+from fraud_platform.adapters.approved_moves import propose_fallbacks
 from fraud_platform.adapters.evaluation_page import evaluation_markdown
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_ledger import HealLedger
@@ -79,6 +81,7 @@ def training_set(
     transaction_features: pl.DataFrame,
     mature_labels: pl.DataFrame,
     validated_transactions: pl.DataFrame,
+    tables: dg.ResourceParam[Tables],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Features and truth as known on this day, cut by time into train, delay and test.
@@ -96,7 +99,7 @@ def training_set(
         "validated_transactions": validated_transactions,
     }
     rows, told = _made(inputs, spans, end_of(day), settings)
-    Tables(settings.tables_dir).write_document(DOCUMENT, day, told)
+    tables.write_document(DOCUMENT, day, told)
     return dg.MaterializeResult(
         value=rows.with_columns(partition_day=pl.lit(day)), metadata=_shown(told)
     )
@@ -205,11 +208,10 @@ def challenger(
     """
     day = day_of(context.partition_key)
     best = max(xgboost_model, lightgbm_model, key=lambda c: c.report.average_precision)
-    version = registry.register(
-        best.model,
-        lineage(best, end_of(day).isoformat(), documented(day, training_set, settings)),
-        evidence(best, training_set),
-    )
+    digest = documented(day, training_set, settings)
+    facts = lineage(best, end_of(day).isoformat(), digest, settings)
+    shown = evidence(best, training_set, facts, settings)
+    version = registry.register(best.model, facts, shown)
     registry.set_challenger(version)
     return dg.MaterializeResult(
         value=Challenger(version, best.model.library, best.run_id, best.report),
@@ -262,21 +264,29 @@ def fallback_models(  # noqa: PLR0913 -- what an asset reads are its arguments
     )
     version = challenger.version
     versions = train_fallbacks(best, version, training_set, registry, provenance, settings)
-    if registry.usable(CHAMPION)[1] is None:  # a damaged champion is to be replaced, not published
-        registry.publish(Mandate(by=f"dagster run {context.run.run_id}"))
+    _stand_by(registry, version, Mandate(by=f"dagster run {context.run.run_id}"))
     return dg.MaterializeResult(
         value=Fallbacks(version, versions), metadata={"fraud/versions": versions}
     )
 
 
+def _stand_by(registry: ModelRegistry, version: str, mandate: Mandate) -> None:
+    """Give new fallbacks to the scorers of a champion, and ask for their approval where needed."""
+    if registry.usable(CHAMPION)[1] is None:  # a damaged champion is to be replaced, not published
+        registry.publish(mandate)
+    if registry.docket.rules().is_required:
+        propose_fallbacks(registry, version, mandate)
+
+
 @dataclass(frozen=True)
 class _Run:
-    """The Dagster and the MLflow run that a training belongs to, and what it learns from."""
+    """The Dagster and the MLflow run of a training, what it learns from, and who wants it."""
 
     as_of: str
     training_set_digest: str
     dagster_run_id: str
     mlflow_run_id: str
+    trained_by: str
 
 
 def _of_run(
@@ -285,7 +295,11 @@ def _of_run(
     day = day_of(context.partition_key)
     digest = documented(day, rows, settings)
     return _Run(
-        end_of(day).isoformat(), digest, context.run.run_id, mlflow.active_run().info.run_id
+        as_of=end_of(day).isoformat(),
+        training_set_digest=digest,
+        dagster_run_id=context.run.run_id,
+        mlflow_run_id=mlflow.active_run().info.run_id,
+        trained_by=trainer_of(context.run, settings),
     )
 
 
@@ -358,7 +372,7 @@ def _trained(
     )
     run_id = registry.log_training(model, report, provenance, trials)
     return dg.MaterializeResult(
-        value=Candidate(model, report, calibration, run_id),
+        value=Candidate(model, report, calibration, run_id, run.trained_by),
         metadata={
             "fraud/average_precision": report.average_precision,
             "fraud/auc_roc": report.auc_roc,

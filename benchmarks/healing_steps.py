@@ -4,7 +4,7 @@ Times are of the clock that all processes of a machine share, so the one who ask
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import polars as pl
 
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_tick import Healer, Ticked
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, load_bundle
+from fraud_platform.adapters.model_cards import card_for
 from fraud_platform.adapters.model_contest import newest_payments
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry, Provenance
@@ -34,6 +36,7 @@ _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 _BAD_TIMES = 2
 """So many times what the others disturb is disturbed by the bad release."""
 _MOST_TICKS = 10
+_TOLD = 30
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def register(home: Path, trained_as_of: datetime) -> None:
             run_id=run,
             report={"average_precision": 0.5, "alert_rate": float((scores >= review).mean())},
         )
-        if registry.register(known.model, lineage, evidence) != version:
+        card = card_for(settings, known.model, _report(), known.calibration, lineage)
+        if registry.register(known.model, lineage, replace(evidence, card=card)) != version:
             raise PermanentError(f"found another number for version {version}, expected a new home")
     registry.promote(GOOD, _MANDATE)
 
@@ -170,7 +174,11 @@ def release(home: Path, version: str, tick_seconds: float) -> Step:
         champion = read_deployment(settings.models_dir).champion
         if champion is not None and champion.version != version:
             return Step(began, parts | {"done after": time.monotonic() - began})
-    raise PermanentError(f"found version {version} still deciding after ticks that saw {seen}")
+    told = [f"{one.kind} {one.why}" for one in HealLedger(settings.heal_ledger_path).records()]
+    raise PermanentError(
+        f"found version {version} still deciding after ticks that saw {seen}",
+        hint=f"the ledger ends with {told[-_TOLD:]}",
+    )
 
 
 def _tick(healer: Healer) -> Ticked:

@@ -16,6 +16,7 @@ from fraud_platform.adapters.deployment import Deployment, Pointer, write_deploy
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ingest import ingest, read_mapping
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, manifest_digest, write_bundle
+from fraud_platform.adapters.promotion_signature import Authority, sign_roles
 from fraud_platform.adapters.world_file import write_world
 from fraud_platform.calibration import CalibrationPolicy, calibrate
 from fraud_platform.decision import DecisionPolicy
@@ -73,7 +74,8 @@ class Prepared:
         pointer = Pointer(
             version=version, path=version, manifest_digest=manifest_digest(models / version)
         )
-        write_deployment(models, Deployment(sequence=time.time_ns(), champion=pointer))
+        found = Deployment(sequence=time.time_ns(), champion=pointer)
+        write_deployment(models, sign_roles(models, found, Authority(by="benchmark")))
 
 
 def prepare(

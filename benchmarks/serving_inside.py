@@ -169,7 +169,7 @@ async def _governed(scorer: Scorer, bodies: list[bytes], vectors: NDArray[np.flo
     policy, ruling = scorer.settings.governor, scorer.orders.ruling
     rows = vectors[np.arange(policy.window) % len(vectors)]
     counts = np.arange(policy.window)
-    recent = RecentDecisions(rows, counts, counts, {}, tuple(map(str, counts)))
+    recent = RecentDecisions(rows, counts, counts, {}, tuple(map(str, counts)), ())
     governing = Governing(policy, lambda _: recent, lambda _: {})
     anew = _cpu(lambda: governing.begin(ruling))
     payments = [_payment(body) for body in bodies]
@@ -178,7 +178,7 @@ async def _governed(scorer: Scorer, bodies: list[bytes], vectors: NDArray[np.flo
 
     def cap() -> None:
         for number, decision in enumerate(decisions):
-            governing.capped(decision, 1_000, rows[number])
+            governing.capped(decision, payments[number], rows[number])
 
     costs = [_cpu(cap) / len(decisions) * 1e6 for _ in range(_BLOCKS)]
     return [

@@ -51,6 +51,9 @@ GROUPS = (
     "promotion",
     "backtest",
     "monitoring",
+    "healing",
+    "benchmark",
+    "audit",
 )
 """As in `assets.STAGES`."""
 METRICS = ("average_precision", "auc_roc", "recall", "alert_rate")
@@ -77,6 +80,18 @@ class Browser:
         """What the page shows."""
         return self._driver.find_element(By.TAG_NAME, "body").text
 
+    def link(self, part: str) -> str:
+        """The address of the first link that holds a text."""
+        return str(
+            self._driver.find_element(By.CSS_SELECTOR, f'a[href*="{part}"]').get_property("href")
+        )
+
+    def row_of_link(self, part: str) -> tuple[str, list[str]]:
+        """The address of the first link in a table that holds a text, and the words of its row."""
+        link = self._driver.find_element(By.CSS_SELECTOR, f'th a[href*="{part}"]')
+        row = link.find_element(By.XPATH, "./ancestor::tr")
+        return str(link.get_property("href")), row.text.split()
+
     def remember(self, key: str, value: str) -> None:
         """Keep a choice of the person who looks, as the page itself would."""
         self._driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
@@ -95,13 +110,6 @@ class Browser:
     def press(self, label: str) -> None:
         """Click on the symbol with this label."""
         self.click(self._driver.find_element(By.XPATH, f'//button[.//*[@aria-label="{label}"]]'))
-
-    def fit(self, x: int, y: int) -> None:
-        """Double-click on the empty ground of a graph, so that it fits the window again."""
-        actions = ActionChains(self._driver)
-        actions.w3c_actions.pointer_action.move_to_location(x, y)
-        actions.double_click().perform()
-        time.sleep(SETTLE_SECONDS)
 
     def point_at(self, element: WebElement) -> None:
         """Hold the pointer over an element until its explanation shows."""
@@ -203,13 +211,14 @@ class Dagster:
         """Open the asset graph with all groups expanded."""
         expanded = ",".join(f"global@global:{group}" for group in GROUPS)
         address = f"{self._address}/asset-groups?expanded={expanded}"
-        self._page.open(address, "Global asset lineage", "raw_transactions")
+        self._page.open(address, "Global asset lineage", "raw_transactions", height=1300)
         self._page.press("panel_show_right")  # the list of assets; all of them are in the picture
-        self._page.fit(700, 930)
+        self._page.press("zoom_out")
 
     def asset(self, name: str, *texts: str, view: str = "overview", height: int = 1000) -> None:
         """Open an asset's page."""
         self._page.open(f"{self._address}/assets/{name}?view={view}", *texts, height=height)
+        self._page.hide("/")  # paths of the machine that the picture is taken on
 
     def shown(self, name: str, label: str, *texts: str, height: int = 1000) -> None:
         """Open an asset's page and a text of its newest metadata, by the label of its row."""
@@ -238,7 +247,7 @@ class Dagster:
         self._page.wait(f"reason {tick.reason!r}", lambda: tick.reason in self._page.text())
 
     def _most_telling(self, sensor: str) -> Tick:
-        """The newest skipped tick whose reason names a day; one that waits is preferred."""
+        """The newest skipped tick that diagnosed something; one whose remedy waits is preferred."""
         repository, location = self._location().split("@")
         answer = self._ask(
             """query ($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) {
@@ -253,9 +262,9 @@ class Dagster:
         ticks = [
             Tick(datetime.fromtimestamp(tick["timestamp"]).astimezone(), tick["skipReason"])
             for tick in answer["sensorOrError"]["sensorState"]["ticks"]
-            if (tick["skipReason"] or "").startswith("20")
+            if "; breached: " in (tick["skipReason"] or "")
         ]
-        waiting = [tick for tick in ticks if "training can learn it" in tick.reason]
+        waiting = [tick for tick in ticks if " waits: " in tick.reason]
         return [*waiting, *ticks][0]
 
     def _location(self) -> str:
@@ -325,6 +334,22 @@ def ask(address: str, arguments: dict[str, object]) -> dict[str, Any]:
     return found
 
 
+def of_the_scorer(scorer_url: str, page: Browser) -> None:
+    """Take the pictures of its pages: the routes, and a declined payment as an auditor sees it.
+
+    From there Dagster is opened by a link of the page: it must show that day of that asset.
+    """
+    page.open(f"{scorer_url}/schema", "/v1/decisions", height=1300)
+    page.save("scorer_docs")
+    page.open(f"{scorer_url}/audit?outcome=decline", "decisions")
+    page.open(page.link("/audit/decisions/"), "Replayed just now: equal", height=1500)
+    page.save("audit_decision")
+    address, (_, day, _, digest, *_) = page.row_of_link("/assets/raw_transactions")
+    page.open(address, day, digest, "Latest materialization", height=650)
+    page.hide("/")  # paths of the machine that the picture is taken on
+    page.save("audit_asset")
+
+
 def take(dagster_url: str, scorer_url: str, mlflow_url: str) -> None:
     """Take all pictures."""
     with browser() as page:
@@ -344,8 +369,7 @@ def take(dagster_url: str, scorer_url: str, mlflow_url: str) -> None:
         page.save("model_comparison")
         dagster.shown("label_delays", "fraud/plot", height=1000)
         page.save("label_delays")
-        page.open(f"{scorer_url}/schema", "/v1/decisions", height=1300)
-        page.save("scorer_docs")
+        of_the_scorer(scorer_url, page)
         mlflow = Mlflow(mlflow_url, page)
         mlflow.runs()
         page.save("mlflow")

@@ -8,20 +8,26 @@ import hashlib
 import ipaddress
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Literal, get_args
 
-from fraud_platform.errors import PermanentError
+from fraud_platform.errors import AccessDeniedError, PermanentError
 
-Scope = Literal["score", "label", "read", "explain", "admin"]
+Scope = Literal[
+    "score", "label", "read", "explain", "propose", "approve", "operate", "audit", "admin"
+]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """What a caller may be allowed: ask for decisions, report verdicts, read decisions, read
-explanations, and operate the scorer. None contains another."""
+explanations, propose models, approve what another proposed, operate the platform (take data in,
+order modes, heal), read everything of the audit, and give out keys. None contains another."""
 
 ASYMMETRIC = ("RS256", "ES256", "EdDSA")
 """Signatures that can be checked with a public key, so the scorer cannot make them."""
 
 DAY_US = 86_400_000_000
+LONGEST_DAYS = 3_650
 LONGEST_SUBJECT = 64
 LOWEST_RATE = 0.001
 """Fewest requests per second that a limit may allow, beside 0: one in about 17 minutes."""
@@ -53,6 +59,10 @@ class AccessPolicy:
     """How many refused credentials one client address may send at once."""
     environment: str = "live"
     """Middle part of new API keys, so that people and secret scanners see where a key belongs."""
+    key_days: int = 365
+    """How long a new API key counts, days, where its maker does not say."""
+    longest_key_days: int = 365
+    """How long a new API key may count at most, days; every key ends, a service's too."""
     issuer: str = ""
     """`iss` of the signed tokens (JWT) that count; empty: tokens are not accepted."""
     audience: str = ""
@@ -64,6 +74,9 @@ class AccessPolicy:
     FRAUD_JWT_SECRET."""
     scope_claim: str = "scope"
     """Claim of a token that lists its scopes: a list, or names with spaces between."""
+    roles_claim: str = ""
+    """Claim of a token that lists roles of ours, in the same two forms; empty: none counts,
+    since an issuer may use such names for other things."""
     leeway_seconds: int = 30
     """How far an issuer's clock may differ from ours, seconds."""
 
@@ -72,6 +85,11 @@ class AccessPolicy:
         _check_limit(
             "failures_per_second", self.failures_per_second, "failure_burst", self.failure_burst
         )
+        if not 1 <= self.key_days <= self.longest_key_days <= LONGEST_DAYS:
+            raise ValueError(
+                f"found key_days={self.key_days} and longest_key_days={self.longest_key_days},"
+                f" expected 1 or more, the second no less than the first and at most {LONGEST_DAYS}"
+            )
         if not _ENVIRONMENT.fullmatch(self.environment):
             raise ValueError(
                 f"found environment={self.environment!r}, expected 1 to 12 of a-z and 0-9"
@@ -222,6 +240,27 @@ def named_id(name: str) -> str:
 def digest_of(text: str) -> str:
     """What is stored of a key's text: SHA-256, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def proven(text: str, keys: Mapping[str, ApiKey], now_us: int) -> ApiKey:
+    """The key that this text is.
+
+    Args:
+        text: as its holder gave it.
+        keys: all keys by id.
+        now_us: the time, microseconds UTC.
+
+    Raises:
+        AccessDeniedError: it is none of them, or one that does not count now; the message does not
+            repeat it, and does not tell an unknown key from a wrong one.
+    """
+    found = _KEY_TEXT.fullmatch(text)
+    key = keys.get(found.group(2)) if found else None
+    if key is None or not compare_digest(key.digest, digest_of(text)):
+        raise AccessDeniedError("found an API key that is not valid, expected one of this home")
+    if (state := key.state(now_us)) != "active":
+        raise AccessDeniedError(f"found the API key {key.id}, which is {state}")
+    return key
 
 
 def is_loopback(host: str) -> bool:

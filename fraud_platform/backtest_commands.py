@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fraud_platform.errors import PermanentError
+from fraud_platform.adapters.operator import operator_of
 from fraud_platform.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def backtest(**options: object) -> None:
     asked = _Asked(**options)  # type: ignore[arg-type]  # click made each option what it says
     report = _run(asked, get_settings())
     if asked.out is not None:
-        _write_page(report, asked.out)
+        _write_page(report, asked.out, get_settings())
     click.echo(json.dumps(report.to_dict(), indent=1) if asked.as_json else report.to_markdown())
 
 
@@ -116,13 +116,8 @@ def _run(asked: _Asked, settings: Settings) -> "BacktestReport":
     return run_backtest(past, challenger, Contender(bundle=against), policy)
 
 
-def _write_page(report: "BacktestReport", path: Path) -> None:
+def _write_page(report: "BacktestReport", path: Path, settings: Settings) -> None:
     from fraud_platform.adapters.backtest_page import backtest_page
+    from fraud_platform.adapters.file_acts import export
 
-    try:
-        path.write_text(backtest_page(report), "utf-8")
-    except OSError as error:
-        raise PermanentError(
-            f"found no way to write {path}: {error.strerror}",
-            hint="name a file in a folder that exists and may be written: --out report.html",
-        ) from error
+    export(backtest_page(report).encode(), path, operator_of(settings, "backtest"), settings)

@@ -152,20 +152,9 @@ class Calibration:
         step = bisect_left(self.steps, score)
         return self.reached[step] / self.genuine if step < len(self.steps) else 0.0
 
-    def expected_fprs(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`expected_fpr` of each score, the same bits; shape (n,) to shape (n,)."""
-        _require_scores(scores)
-        steps, reached = self._step_arrays
-        found: NDArray[np.float64] = reached[np.searchsorted(steps, scores, side="left")]
-        return found / self.genuine
-
     @cached_property
     def _probability_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return np.array(self.knots), np.array(self.chances)
-
-    @cached_property
-    def _step_arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.array(self.steps), np.array([*self.reached, 0], dtype=np.float64)
 
     def _problems(self) -> Iterator[str]:
         # NaN fails every comparison, so each line also refuses what is not a number.

@@ -4,7 +4,6 @@ Thin: each command reads the settings, calls one thing and prints. Errors of the
 their message and exit code 1.
 """
 
-import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,8 +13,16 @@ from pathlib import Path
 
 import click
 
-from fraud_platform.audit_commands import audits
+from fraud_platform import audit_decision_commands
+from fraud_platform.adapters.file_acts import recorded_file
+from fraud_platform.adapters.governance import governance_of
+from fraud_platform.adapters.operator import operator_of
+from fraud_platform.approval_commands import approve, proposals, propose, reject
+from fraud_platform.audit_commands import audit
+from fraud_platform.audit_queue_commands import audits
 from fraud_platform.backtest_commands import backtest
+from fraud_platform.card_commands import scan
+from fraud_platform.command_access import admit_all
 from fraud_platform.decision_commands import decisions
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.evaluate_commands import evaluate
@@ -28,6 +35,9 @@ from fraud_platform.key_commands import keys
 from fraud_platform.load_commands import load
 from fraud_platform.mirror_commands import mirror
 from fraud_platform.model_commands import models
+from fraud_platform.model_record_commands import card, reproduce
+from fraud_platform.restore_commands import accept as accept_restore
+from fraud_platform.retention_commands import retention
 from fraud_platform.settings import Settings, get_settings, settings_table
 
 Progress = Callable[[str, int, int], None]
@@ -107,9 +117,15 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
     from fraud_platform.adapters import ingest as door
     from fraud_platform.adapters.event_log import EventLog
     from fraud_platform.adapters.home import in_use
+    from fraud_platform.adapters.log_seals import seals_of
 
     settings = get_settings()
-    with in_use(settings.home), _progress(quiet=as_json) as progress:
+    operator = operator_of(settings, "ingest")
+    with (
+        in_use(settings.home),
+        recorded_file("log.ingest", path, operator, settings) as counts,
+        _progress(quiet=as_json) as progress,
+    ):
         summary = door.ingest(
             path,
             door.read_mapping(mapping_path),
@@ -119,6 +135,8 @@ def ingest(path: Path, mapping_path: Path, as_json: bool) -> None:
             token_key=_token_key(settings),
             progress=progress,
         )
+        counts.update(summary.to_dict())
+    seals_of(settings).seal()
     click.echo(json.dumps(summary.to_dict(), indent=1) if as_json else summary.to_text())
 
 
@@ -161,21 +179,21 @@ def serve(host: str | None, port: int | None, fronts: int | None) -> None:
 @main.command()
 @click.argument("order", required=False, type=click.Choice(["normal", "rules_only", "closed"]))
 @click.option("--reason", help="Why; needed unless the order is normal.")
-@click.option("--by", "ordered_by", default=getpass.getuser, help="Who orders it.")
-def mode(order: str | None, reason: str | None, ordered_by: str) -> None:
+@click.option("--by", help="Who orders it; default: the operator key's, or the login name.")
+def mode(order: str | None, reason: str | None, by: str) -> None:
     """Show or order the best mode that the scorers of this home may answer in."""
     from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
     from fraud_platform.modes import Mode
 
     path = get_settings().mode_path
     if order is not None:
+        operator = operator_of(get_settings(), "mode ORDER", by)
         if order != Mode.NORMAL and not reason:
             raise click.UsageError("found no --reason, expected one: others will ask why")
         now_us = microseconds(datetime.now(UTC))
-        told = ModeOrder(
-            mode=Mode(order), reason=reason or "", ordered_by=ordered_by, ordered_us=now_us
-        )
-        write_order(path, told)
+        told = ModeOrder(mode=Mode(order), reason=reason or "", ordered_by=by, ordered_us=now_us)
+        by_whom = {"role": operator.role, "origin": operator.origin}
+        write_order(path, told, governance_of(get_settings()), **by_whom)
     found = read_order(path)
     click.echo(f"{found.mode} {found.ordered_by} {found.reason}".strip())
 
@@ -215,6 +233,8 @@ def settings_() -> None:
     click.echo(settings_table())
 
 
+models.add_command(reproduce)
+models.add_command(card)
 main.add_command(features)
 main.add_command(journal)
 main.add_command(decisions)
@@ -222,11 +242,18 @@ main.add_command(mirror)
 main.add_command(keys)
 main.add_command(load)
 main.add_command(evaluate)
+audit_decision_commands.join(audit)
+main.add_command(audit)
 main.add_command(audits)
+main.add_command(scan)
+main.add_command(retention)
 main.add_command(backtest)
 main.add_command(models)
+for command in (proposals, propose, approve, reject, accept_restore):
+    main.add_command(command)
 heal.add_command(bench)
 main.add_command(heal)
+admit_all(main)  # last: what is added behind it would have no door
 
 
 @contextmanager

@@ -214,7 +214,7 @@ def explored(decision: Decision, drawn: Drawn, policy: DecisionPolicy) -> Decisi
 
 
 def policy_digest(
-    policy: DecisionPolicy,
+    policy: DecisionPolicy | Mapping[str, object],
     thresholds: Thresholds | None,
     exploration: Mapping[str, object] | None = None,
     governor: Mapping[str, object] | None = None,
@@ -223,7 +223,7 @@ def policy_digest(
     """The name of the rule that decided: SHA-256 over everything that it consists of, hex.
 
     Args:
-        policy: the decision policy in force.
+        policy: the decision policy in force, or its fields as they were told at its time.
         thresholds: the champion's cuts, or None without a champion.
         exploration: `selective_labels.Explorer.document`, or None where nothing is drawn.
         governor: `governor.GovernorPolicy.document`, or None where no cap is held.
@@ -239,7 +239,7 @@ def policy_digest(
         'ed75cef2'
     """
     document = {
-        "policy": asdict(policy),
+        "policy": asdict(policy) if isinstance(policy, DecisionPolicy) else policy,
         "thresholds": None if thresholds is None else asdict(thresholds),
         **({} if exploration is None else {"exploration": exploration}),
         **({} if governor is None else {"governor": governor}),

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_platform.cuts import Cuts, capped
 from fraud_platform.decision import (
     NO_MODEL,
     QUARANTINED,
@@ -30,7 +31,6 @@ from fraud_platform.decision import (
 from fraud_platform.events import Decision, Event, Transaction
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.features.state import FeatureState
-from fraud_platform.governor import Cuts, capped
 from fraud_platform.model import Model
 from fraud_platform.modes import Mode
 from fraud_platform.native_score import ROWS
@@ -43,6 +43,7 @@ LATE = "late, and its windows had been cut by then"
 DOUBTED = "the scorer said itself that its features were in doubt"
 FIRST_VERSION = "recorded by the first version, which told less"
 ORPHANED = "its transaction is not in the log"
+CUT = "payments that its windows could see were purged, and no snapshot has them"
 
 _FIRST_MODE = "champion"  # what the first version called the mode in which a model decides
 _CAUSES = (NO_MODEL, STATE_IN_DOUBT, SET_ASIDE, QUARANTINED)
@@ -109,6 +110,8 @@ class Judge(Protocol):
     def version(self) -> str: ...  # noqa: D102 -- the registry's version
     @property
     def model(self) -> Model: ...  # noqa: D102 -- the model itself, for the way around serving
+    @property
+    def policy(self) -> DecisionPolicy: ...  # noqa: D102 -- that it rules by
     @property
     def policy_digest(self) -> str: ...  # noqa: D102 -- names policy, thresholds and orders
     @property
@@ -186,13 +189,15 @@ def judged(decisions: Sequence[Decision], judge: Judge) -> list[Judgement]:
     return found
 
 
-def compared(case: Case, judgement: Judgement | str | None, policy: DecisionPolicy) -> Finding:
+def compared(
+    case: Case, judgement: Judgement | str | None, policies: Sequence[DecisionPolicy]
+) -> Finding:
     """Compare one record with what the replay says.
 
     Args:
         case: the record, and the features at its position.
         judgement: what its model says; a text: why there is none; None: no model is named.
-        policy: the decision policy in force.
+        policies: the decision policies that are known to have ruled, the one in force first.
     """
     decision = case.asked.decision
     found = Finding(decision.transaction_id)
@@ -201,9 +206,9 @@ def compared(case: Case, judgement: Judgement | str | None, policy: DecisionPoli
     if isinstance(judgement, str):
         found.gaps.append(judgement)
     elif judgement is not None:
-        _compare_score(found, case.asked, judgement, policy)
+        _compare_score(found, case.asked, judgement)
     elif decision.arm == "none":
-        _compare_bands(found, case.asked, policy)
+        _compare_bands(found, case.asked, policies)
     return found
 
 
@@ -252,10 +257,9 @@ def _compare_features(found: Finding, case: Case) -> None:
             found.same(name, recorded, replayed)
 
 
-def _compare_score(
-    found: Finding, asked: Asked, judgement: Judgement, policy: DecisionPolicy
-) -> None:
+def _compare_score(found: Finding, asked: Asked, judgement: Judgement) -> None:
     """What the model named by the record makes of the recorded vector."""
+    policy = judgement.judge.policy
     decision, verdict, score = asked.decision, judgement.verdict, judgement.score
     found.same("model_version", decision.model_version, judgement.judge.version)
     if decision.arm == "fallback" or judgement.judge.without:
@@ -287,9 +291,11 @@ def _under_its_cuts(decision: Decision, alone: str, reasons: tuple[str, ...]) ->
     return capped(told, cuts)
 
 
-def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None:
+def _compare_bands(found: Finding, asked: Asked, policies: Sequence[DecisionPolicy]) -> None:
     """What the amount bands say; why no model judged is the record's word alone."""
     decision = asked.decision
+    ruled = [one for one in policies if policy_digest(one, None) == decision.policy_digest]
+    policy = ruled[0] if ruled else policies[0]
     cause = decision.reasons[0] if decision.reasons else None
     found.one_of("reasons", cause, _CAUSES)
     if cause in _CAUSES and _is_of(policy_digest(policy, None), decision, found):
@@ -304,10 +310,10 @@ def _compare_bands(found: Finding, asked: Asked, policy: DecisionPolicy) -> None
 
 
 def _is_of(digest: str, decision: Decision, found: Finding) -> bool:
-    """Whether the policy in force is the one that decided; if not, that is a gap."""
+    """Whether a policy that is known is the one that decided; if not, that is a gap."""
     if decision.policy_digest == digest:
         return True
-    found.gaps.append(f"another policy than the one in force ({decision.policy_digest[:12]})")
+    found.gaps.append(f"another policy than those known ({decision.policy_digest[:12]})")
     return False
 
 
@@ -331,7 +337,7 @@ def replay(
     pages: Iterable[Page],
     state: FeatureState,
     judge_of: JudgeOf,
-    policy: DecisionPolicy,
+    policies: Sequence[DecisionPolicy],
     found: Callable[[Asked, Finding], None],
 ) -> None:
     """Tell a state the log, and at each recorded position ask it, the models and the policy.
@@ -340,13 +346,13 @@ def replay(
         pages: the log from the state's position on, with the decisions to replay.
         state: the state where the pages begin.
         judge_of: finds the model of a decision.
-        policy: the decision policy in force.
+        policies: as for `compared`.
         found: called with every decision and what was found, page by page.
     """
     for page in pages:
         cases = list(_cases(page, state))
         for case, judgement in zip(cases, _judgements(cases, judge_of), strict=True):
-            found(case.asked, compared(case, judgement, policy))
+            found(case.asked, compared(case, judgement, policies))
 
 
 def _cases(page: Page, state: FeatureState) -> Iterable[Case]:

@@ -7,19 +7,30 @@ import dagster as dg
 
 from assets import STAGES
 from assets.io import TableIOManager
+from assets.recorder import Recorder
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.feature_store import FeatureStore
-from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.lineage_store import LineageStore
+from fraud_platform.adapters.model_registry import ModelRegistry, registry_of
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.settings import Settings, get_settings
+from sensors.approvals import approvals
 from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
 from sensors.healing import heal, label_volume
 from sensors.jobs import JOBS
 from sensors.label_feed import label_feed
 from sensors.rollout import canary_ramp
-from sensors.schedules import six_hourly_monitoring, weekly_retraining
+from sensors.schedules import (
+    hourly_verification,
+    nightly_purge,
+    nightly_replay,
+    nightly_scan,
+    six_hourly_monitoring,
+    weekly_retraining,
+)
+from serving.replaying import Replayer
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -28,9 +39,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     Every Dagster process runs this again, so constructors connect on first use only.
     """
     modules = {stage: import_module(f"assets.{stage}") for stage in STAGES}
-    tables = Tables(settings.tables_dir)
-    uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
-    registry = ModelRegistry(uri, settings.mlflow_dir, settings.models_dir)
+    log = EventLog(settings.log_path)
+    recorder = Recorder(LineageStore(settings.lineage_path), log, settings)
+    tables = Tables(settings.tables_dir, recorder)
+    registry = registry_of(settings)
     return dg.Definitions(
         assets=[
             asset
@@ -43,13 +55,21 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             for check in dg.load_asset_checks_from_modules([module])
         ],
         jobs=JOBS,
-        schedules=[weekly_retraining, six_hourly_monitoring],
+        schedules=[
+            weekly_retraining,
+            six_hourly_monitoring,
+            nightly_replay,
+            nightly_scan,
+            nightly_purge,
+            hourly_verification,
+        ],
         sensors=[
             new_transactions,
             label_volume,
             label_feed,
             heal,
             canary_ramp,
+            approvals,
             run_failures,
             dg.AutomationConditionSensorDefinition(
                 "automation",
@@ -60,12 +80,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             ),
         ],
         resources={
-            "io_manager": TableIOManager(tables),
+            "io_manager": TableIOManager(tables, recorder),
             "settings": settings,
             "tables": tables,
-            "event_log": EventLog(settings.log_path),
+            "event_log": log,
             "feature_store": _feature_store(settings),
             "registry": registry,
+            "replayer": Replayer(settings),
             "alerts": Alerts(settings.alerts_path),
             "mlflow": _mlflow(registry),
         },

@@ -2,10 +2,13 @@
 
 * FraudPlatformError
   x PermanentError            a rerun cannot help: fix the data, the request or the configuration
+    + AccessDeniedError         whoever asks may not do this, or cannot prove who they are
     + DataContractError         rows, columns or a file broke the contract
     + MappingError              a mapping file does not fit its own rules or the data
     + IdempotencyConflictError  the same transaction id with another payload
     + UnknownTransactionError   a label or a look-up names a transaction that the log does not have
+      - UnknownPaymentOfLabelError  a label, of a payment that is not there or no more
+      - PurgedError               retention deleted it: the audit log says when
     + BundleIntegrityError      a model file, its digest or its golden rows do not agree
     + InexactExplanationError   contributions do not add up to the score they are to explain
     + InvalidLabelError         a label contradicts itself, its transaction or the clock
@@ -16,6 +19,7 @@
     + LabelsNotMatureError      too few labels are known yet
     + NoChampionError           no model has passed the gate yet
   x UnavailableError          try again: a store, a server or a disk is away
+    + AuditUnavailableError     the audit log cannot be written: the act does not happen
     + LogUnavailableError       the event log cannot be read or written
       - JournalFullError          the journal has no room, or nobody drains it
       - JournalBusyError          another process is appending to the log right now
@@ -48,6 +52,10 @@ class PermanentError(FraudPlatformError):
     """A rerun cannot help: fix the data, the request or the configuration."""
 
 
+class AccessDeniedError(PermanentError):
+    """Whoever asks may not do this, or cannot prove who they are."""
+
+
 class DataContractError(PermanentError):
     """Rows, columns or a whole file broke the data contract."""
 
@@ -62,6 +70,21 @@ class IdempotencyConflictError(PermanentError):
 
 class UnknownTransactionError(PermanentError):
     """The log has no transaction under this id."""
+
+
+class UnknownPaymentOfLabelError(UnknownTransactionError):
+    """A label is about a payment that the log never had, or has no more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "found a label for a transaction that is not in the log",
+            hint="check its transaction_id; send the transaction first if it never was, but not"
+            " again if it is older than what retention keeps",
+        )
+
+
+class PurgedError(UnknownTransactionError):
+    """Retention deleted what is asked for; the message names the row of the audit log."""
 
 
 class BundleIntegrityError(PermanentError):
@@ -102,6 +125,10 @@ class NoChampionError(NotReadyError):
 
 class UnavailableError(FraudPlatformError):
     """A store, a server or a disk is away: try again."""
+
+
+class AuditUnavailableError(UnavailableError):
+    """The audit log cannot be read or written; what was to be recorded did not happen."""
 
 
 class LogUnavailableError(UnavailableError):

@@ -148,7 +148,12 @@ def _log(run: _Run, settings: Settings) -> tuple[Journal, dict[str, object]]:
     log = source.log.of_cards(1 / run.every) if run.every > 1 else source.log
     if run.late:
         log = log.disturbed(late=run.late, seed=run.seed)
-    return log, {"rows_refused": source.rows_refused, "rows_repeated": source.rows_repeated}
+    told: dict[str, object] = {
+        "rows_refused": source.rows_refused,
+        "rows_repeated": source.rows_repeated,
+        "purged_positions": source.purged_positions,
+    }
+    return log, told
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A cap on how many payments a model may disturb, held while no label is known.
 
 What belongs here: the window of scores, the cuts that it allows, and what holding them costs. The
-arithmetic of the bound is `stats.block_budget`; feeding it and obeying it is `serving.governing`.
+arithmetic of the bound is `stats.block_budget`; what becomes of a decision under the cuts is
+`cuts`; feeding it and obeying it is `serving.governing`.
 
 It is a cap and never a target: a cut in force is the model's own cut or a higher one. Tightening is
 immediate, for every payment too many disturbs a customer; loosening is slow, for whoever can make
@@ -12,31 +13,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fraud_platform.decision import Outcome, Thresholds
-from fraud_platform.events import Decision
-from fraud_platform.score_cap import ScoreCap, tie_breaker
+from fraud_platform.crowds import NOBODY, Payer, crowded
+from fraud_platform.cuts import Cuts
+from fraud_platform.decision import Thresholds
+from fraud_platform.score_cap import ScoreCap, lowest_cut
 from fraud_platform.stats.block_budget import (
     Audits,
     FprPolicy,
-    allowed_blocks,
     audited_fraud_share,
     block_budget,
     fpr_bound,
-    lowest_threshold,
 )
 
 Floats = NDArray[np.float64]
 
 _HOUR_US = 3_600_000_000
-_SEVERITY = list(Outcome).index
-_DECISION, _SCORE = map(Decision._fields.index, ("decision", "score"))
-_AFTER, _GOVERNED = map(Decision._fields.index, ("probability", "governed"))
-_PRICE = Decision._fields.index("price_minor")
+_NONE = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +59,11 @@ class GovernorPolicy(FprPolicy):
     """Calibrated chance of fraud, in (0, 1), from which a payment is at least reviewed although the
     cap would let it go, as long as at most `max_block_share` are disturbed; None: the cap alone.
     Of these payments the calibration, and no longer the cap, says how few are genuine."""
+    max_crowd_share: float = 0.03
+    """Largest share of payments of crowded devices (`crowds`) that do not count against the
+    bounds, in [0, max_block_share]: many cards of one device are a burst of fraud and no sign of a
+    model gone wrong. Where a crowd is honest, the bounds may be exceeded by as much. 0: all
+    count."""
     audited_max_fpr: float = 0.045
     """What is aimed at in place of `max_fpr` by as much as audits loosen the cap: their credit is
     an estimate, the rest is certain."""
@@ -80,16 +81,7 @@ class GovernorPolicy(FprPolicy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.max_decline_fpr <= self.max_fpr:
-            raise ValueError(
-                f"found max_decline_fpr={self.max_decline_fpr}, "
-                f"expected one in (0, max_fpr={self.max_fpr}]"
-            )
-        if not 0.0 < self.audited_max_fpr <= self.max_fpr:
-            raise ValueError(
-                f"found audited_max_fpr={self.audited_max_fpr}, "
-                f"expected one in (0, max_fpr={self.max_fpr}]"
-            )
+        self._require_shares()
         if not self.check_hours > 0.0 or self.checks < 1:
             raise ValueError(
                 f"found check_hours={self.check_hours} and checks={self.checks}, expected above 0"
@@ -115,6 +107,18 @@ class GovernorPolicy(FprPolicy):
                 f"a window of at least {math.ceil(math.log(self.risk) / math.log1p(-least))}"
             )
 
+    def _require_shares(self) -> None:
+        for name in ("max_decline_fpr", "audited_max_fpr"):
+            if not 0.0 < (share := getattr(self, name)) <= self.max_fpr:
+                raise ValueError(
+                    f"found {name}={share}, expected one in (0, max_fpr={self.max_fpr}]"
+                )
+        if not 0.0 <= self.max_crowd_share <= self.max_block_share:
+            raise ValueError(
+                f"found max_crowd_share={self.max_crowd_share}, "
+                f"expected one in [0, max_block_share={self.max_block_share}]"
+            )
+
     @property
     def check_us(self) -> int:
         """Length of a check, microseconds."""
@@ -135,73 +139,6 @@ class GovernorState(StrEnum):
     HOLDING = "holding"  # the model would disturb too many: a cut is higher than its own
 
 
-class Cuts(NamedTuple):
-    """The cuts in force from one step to the next, and what they mean.
-
-    Attributes:
-        review: scores from here on are reviewed; the model's own cut or a higher one.
-        decline: scores from here on are declined; not below `review`.
-        budget: share of payments that may be disturbed.
-        fpr_bound: the largest share of genuine payments that can be disturbed by what the window
-            shows; None while warming, when nothing is known.
-        is_held: whether a cut is higher than the model's own.
-        held_share: share of the window's payments that are answered more mildly than by the model.
-        price_minor: money of expected fraud let go per avoided false block, minor units; None
-            when nothing is let go, or no probability is known.
-        audited_fraud: share of fraud among declined payments that audits show at least; 0.0
-            without audits.
-    """
-
-    review: float
-    decline: float
-    budget: float
-    fpr_bound: float | None = None
-    is_held: bool = False
-    held_share: float = 0.0
-    price_minor: float | None = None
-    audited_fraud: float = 0.0
-
-
-def governed(alone: Outcome, untied: float, cuts: Cuts) -> Outcome:
-    """The outcome under the cuts in force; never stricter than the model alone.
-
-    Args:
-        alone: what the model alone would have decided.
-        untied: its score with the payment's `tie_breaker`.
-        cuts: those in force.
-
-    Examples:
-        >>> cuts = Cuts(0.5, 0.9, 0.049, is_held=True)
-        >>> [str(governed(Outcome.DECLINE, score, cuts)) for score in (0.4, 0.85, 0.95)]
-        ['approve', 'review', 'decline']
-    """
-    if untied >= cuts.decline:
-        return alone
-    capped_to = Outcome.APPROVE if untied < cuts.review else Outcome.REVIEW
-    return min(alone, capped_to, key=_SEVERITY)
-
-
-def capped(decision: Decision, cuts: Cuts) -> Decision:
-    """A model's decision under the cuts in force, with what it would have been without them.
-
-    Args:
-        decision: what the model alone would have decided.
-        cuts: those in force; recorded, so that the decision can be derived again.
-    """
-    told: tuple[Any, ...] = decision  # `_replace` would take twice as long
-    after = (cuts.review, cuts.decline, cuts.fpr_bound, cuts.budget, cuts.price_minor)
-    after += told[_PRICE + 1 :]
-    score = decision.score
-    if cuts.is_held and score is not None and decision.decision != Outcome.APPROVE:
-        alone = Outcome(decision.decision)
-        found = governed(alone, score + tie_breaker(decision.transaction_id), cuts)
-        if found is not alone:
-            reasons = () if found is Outcome.APPROVE else decision.reasons
-            first = (*told[:_DECISION], str(found), told[_SCORE], reasons, *told[_AFTER:_GOVERNED])
-            return Decision._make((*first, str(alone), *after))
-    return Decision._make((*told[:_GOVERNED], None, *after))
-
-
 class Governor:
     """The cap on one model's cuts.
 
@@ -211,7 +148,8 @@ class Governor:
 
     Guarantee: while the payments that follow are exchangeable with those of the window, the share
     disturbed exceeds the budget with a chance of at most `risk` per step; after any shift it does
-    so for at most a window of payments. It promises nothing while warming.
+    so for at most a window of payments. Up to `max_crowd_share` of crowded devices stands beside
+    the budget. It promises nothing while warming.
 
     Args:
         policy: the bound, and how it is held.
@@ -228,6 +166,7 @@ class Governor:
         self._ordered: float | None = None
         self._audited_fraud = 0.0
         self._rows = np.empty((3, policy.window))  # scores, probabilities, amounts: a ring
+        self._payers = np.zeros((2, policy.window), np.int64)  # of the same payments
         self._begin(thresholds)
 
     def _begin(self, thresholds: Thresholds) -> None:
@@ -264,7 +203,12 @@ class Governor:
         return GovernorState.WARMING if self._cuts.fpr_bound is None else GovernorState.SLACK
 
     def add(
-        self, score: float, probability: float | None, amount_minor: int, event_us: int
+        self,
+        score: float,
+        probability: float | None,
+        amount_minor: int,
+        event_us: int,
+        payer: Payer = NOBODY,
     ) -> None:
         """Tell one decided payment, as `observe` does for many.
 
@@ -273,11 +217,13 @@ class Governor:
             probability: calibrated chance of fraud, or None.
             amount_minor: minor units.
             event_us: when it happened, microseconds UTC.
+            payer: who paid by what.
         """
         place, rows = self._place, self._rows
         rows[0, place] = score
         rows[1, place] = np.nan if probability is None else probability
         rows[2, place] = amount_minor
+        self._payers[0, place], self._payers[1, place] = payer
         self._advance(1, event_us)
 
     def observe(
@@ -286,6 +232,7 @@ class Governor:
         probabilities: ArrayLike,
         amounts_minor: ArrayLike,
         event_us: ArrayLike,
+        payers: ArrayLike | None = None,
     ) -> Cuts:
         """Tell decided payments in the order of their decisions; a step every `every` of them.
 
@@ -294,17 +241,20 @@ class Governor:
             probabilities: shape (n,), calibrated chances of fraud; NaN where unknown.
             amounts_minor: shape (n,), minor units.
             event_us: shape (n,), when each happened, microseconds UTC.
+            payers: shape (2, n), `Payer` of each; None: nobody knows.
 
         Returns:
             The cuts in force from now on.
         """
         told = np.array([scores, probabilities, amounts_minor], np.float64)
-        times = np.asarray(event_us)
-        start, total = 0, told.shape[1]
+        times, total = np.asarray(event_us), told.shape[1]
+        who = np.zeros((2, total), np.int64) if payers is None else np.asarray(payers)
+        start = 0
         while start < total:
             room = min(self._policy.every - self._since_step, self._policy.window - self._place)
             end = min(start + room, total)
-            self._rows[:, self._place : self._place + end - start] = told[:, start:end]
+            places = slice(self._place, self._place + end - start)
+            self._rows[:, places], self._payers[:, places] = told[:, start:end], who[:, start:end]
             self._advance(end - start, int(times[start:end].max()))
             start = end
         return self._cuts
@@ -316,6 +266,7 @@ class Governor:
         probabilities: ArrayLike,
         amounts_minor: ArrayLike,
         event_us: int,
+        payers: ArrayLike | None = None,
     ) -> Cuts:
         """Begin anew with another model, or after a restart, from payments that are known already.
 
@@ -326,6 +277,7 @@ class Governor:
             probabilities: shape (n,), calibrated chances of fraud; NaN where unknown.
             amounts_minor: shape (n,), minor units.
             event_us: when the newest happened, microseconds UTC.
+            payers: as `observe` takes them.
 
         Returns:
             The cuts in force from now on.
@@ -335,6 +287,9 @@ class Governor:
         told = told[:, -self._policy.window :]
         self._count = told.shape[1]
         self._rows[:, : self._count] = told
+        self._payers[:] = 0
+        if payers is not None:
+            self._payers[:, : self._count] = np.asarray(payers)[:, -self._policy.window :]
         self._place = self._count % self._policy.window
         self._now_us = event_us
         self._step()
@@ -398,21 +353,28 @@ class Governor:
             return
         scores, (review, decline), now_us = rows[0], self._caps, self._now_us
         pace, is_first = policy.loosen_per_hour, self._cuts.fpr_bound is None  # nothing was audited
-        self._declined = 0.0 if is_first else float(np.mean(scores >= self._cuts.decline))
+        counted, risk = self._counted(), policy.risk
+        self._declined = 0.0 if is_first else float(np.mean(counted >= self._cuts.decline))
         declined = min(self.budget, self._allowed(policy.max_decline_fpr))
-        decline.move(scores, max(own.decline, self._lowest_cut(declined)), now_us, pace)
+        lowest = lowest_cut(counted, declined, risk)
+        decline.move(scores, max(own.decline, lowest), now_us, pace)
         # What is declined no more is no credit; what is newly declined is one of the next step.
-        self._declined = min(self._declined, float(np.mean(scores >= decline.cut)))
-        sure = max(self._sure_from, self._lowest_cut(policy.max_block_share))
-        target = min(self._lowest_cut(self.budget), sure)
-        review.move(scores, max(own.review, target), now_us, pace)
+        self._declined = min(self._declined, float(np.mean(counted >= decline.cut)))
+        least = lowest_cut(scores, policy.max_block_share, risk)
+        target = min(lowest_cut(counted, self.budget, risk), max(self._sure_from, least))
+        review.move(scores, max(own.review, target, least), now_us, pace)
         self._cuts = self._told(rows, review.cut, max(review.cut, decline.cut))
 
-    def _lowest_cut(self, share: float) -> float:
-        """The lowest cut that at most this share of payments reaches, as far as is known."""
-        # Where no cut would be sure, the highest that these scores tell of comes closest.
-        allowed = allowed_blocks(self._count, share, self._policy.risk) or 0
-        return lowest_threshold(self._rows[0, : self._count], allowed)
+    def _counted(self) -> Floats:
+        """The window's scores, below all others where a crowd stands beside the budget."""
+        window, oldest_first = slice(0, self._count), np.arange(self._count) - self._count
+        scores, order = self._rows[0, window], self._place + oldest_first
+        is_crowd = (crowded(self._payers[:, window]) & (scores >= self._thresholds.review))[order]
+        most = self._policy.max_crowd_share * self._count
+        spared = order[is_crowd & (np.cumsum(is_crowd) <= most)]
+        counted = scores.copy()
+        counted[spared] = _NONE
+        return counted
 
     def _allowed(self, max_fpr: float) -> float:
         """What is certain without audits, or what they allow when less is aimed at: the larger."""

@@ -3,7 +3,6 @@
 What a person says is appended to the ledger at once, also while another process heals.
 """
 
-import getpass
 import json
 import re
 import time
@@ -19,6 +18,7 @@ from fraud_platform.adapters.approved_configuration import (
     read_approval,
 )
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.heal_ledger import HealLedger, holder_of, lease
 from fraud_platform.adapters.heal_policy_file import (
     POLICY,
@@ -26,10 +26,12 @@ from fraud_platform.adapters.heal_policy_file import (
     policy_text,
     read_heal_policy,
 )
+from fraud_platform.adapters.heal_policy_gate import gated_policy
 from fraud_platform.adapters.heal_tick import Healer
 from fraud_platform.adapters.live_file import live_path, read_live
 from fraud_platform.adapters.mode_order import ModeOrder, write_order
-from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.model_registry import registry_of
+from fraud_platform.adapters.operator import operator_of
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.card_number import holds_card_number
 from fraud_platform.errors import HistoryChangedError, PermanentError
@@ -50,11 +52,12 @@ from fraud_platform.orders import Orders
 from fraud_platform.settings import Settings, get_settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_BY = click.option("--by", default=getpass.getuser, help="Who says it; default: the login name.")
+_BY = click.option("--by", help="Who says it; default: the operator key's, or the login name.")
 _WHY = click.option("--why", required=True, help="Why; kept in the ledger.")
 _CAUSE = click.option(
     "--cause", type=click.Choice(NAMES), help="Only this cause; default: all of them."
 )
+_APPROVE_POLICY = "fraud-platform propose heal-policy --reason ..., which another approves"
 _TRIES = 10
 _A_TICK = 60.0
 """Seconds that a tick may take."""
@@ -72,16 +75,20 @@ def status_(as_json: bool) -> None:
     """Print what is believed, what is done about it, and what may still be done."""
     settings = get_settings()
     records = _ledger(settings).records()
-    told = status(records, policy_in_force(settings.heal_dir), _heard(settings), _now_us())
+    gated = gated_policy(settings)
+    told = status(records, gated.policy, _heard(settings), _now_us())
     holder = holder_of(settings.heal_lease_path)
     live = read_live(live_path(settings.home))
     governor = dict(live.governor) if live else {}
     if as_json:
         found = {"holder": msgspec.to_builtins(holder), **msgspec.to_builtins(told)}
+        found["asking"] = gated.why_asking
         click.echo(json.dumps({**found, "governor": governor}, indent=1))
         return
     shown = f"{holder.name}, process {holder.pid} on {holder.host}" if holder else ""
     click.echo(status_text(told, shown))
+    if gated.why_asking:
+        click.echo(f"{gated.why_asking}: it asks a person first; {_APPROVE_POLICY}")
     if governor:
         click.echo(_cap_text(governor))
 
@@ -128,9 +135,7 @@ def verify(digest: str) -> None:
 def tick(dry_run: bool, as_json: bool) -> None:
     """Look once and heal, as the sensor `heal` does; slow remedies are left to its runs."""
     settings = get_settings()
-    uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
-    registry = ModelRegistry(uri, settings.mlflow_dir, settings.models_dir)
-    healer = Healer(settings, EventLog(settings.log_path), registry)
+    healer = Healer(settings, EventLog(settings.log_path), registry_of(settings))
     found = healer.tick(_now_us(), by="command", is_dry_run=dry_run)
     records = (*(found.plan.records if found.plan else ()), *found.answers)
     if as_json:
@@ -157,9 +162,12 @@ def configuration_(approve: bool, by: str, why: str) -> None:
     settings = get_settings()
     running = _decides_by(settings)
     if approve:
+        operator = operator_of(settings, "heal configuration --approve", by)
         _require_a_person(by, why)
         told = Approval(at_us=_now_us(), by=by.strip(), why=why.strip(), values=running)
-        append_approval(settings.heal_dir, told)
+        act = operator.act("configuration.approve", "policy:configuration", reason=why.strip())
+        with governance_of(settings).recording(act):
+            append_approval(settings.heal_dir, told)
     approval = read_approval(settings.heal_dir)
     known = {} if approval is None else approval.values
     for name, value in running.items():
@@ -269,7 +277,7 @@ def show() -> None:
 
 
 def _ledger(settings: Settings) -> HealLedger:
-    return HealLedger(settings.heal_ledger_path)
+    return HealLedger(settings.heal_ledger_path, governance_of(settings))
 
 
 def _cap_text(governor: Mapping[str, float]) -> str:
@@ -393,11 +401,13 @@ def _lift(settings: Settings, by: str, why: str) -> None:
         ]
 
     with lease(settings.heal_lease_path, by, _A_TICK):  # a tick under way writes orders, too
-        orders = _ledger(settings).state().orders.values()
-        write_orders(settings.orders_path, Orders())
+        orders, governance = _ledger(settings).state().orders.values(), governance_of(settings)
+        operator = operator_of(settings, "heal kill", by)
+        with governance.recording(operator.act("orders.lift", "orders:all", reason=why)):
+            write_orders(settings.orders_path, Orders())
         if any(one.act and one.act.action is Action.RULES_ONLY for one in orders):
             order = ModeOrder(reason=why, ordered_by=by, ordered_us=_now_us())
-            write_order(settings.mode_path, order)
+            write_order(settings.mode_path, order, governance, origin="cli")
         _say(lifted, by, why)
 
 

@@ -6,6 +6,7 @@ every change within seconds.
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,15 +21,19 @@ from fraud_platform.access import (
     id_of,
     named_id,
 )
+from fraud_platform.adapters.audit_log import audit_log_of
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.home import in_use
-from fraud_platform.adapters.key_store import KeyStore
+from fraud_platform.adapters.key_store import KeyStore, state_digest
+from fraud_platform.adapters.model_proposals import Docket
+from fraud_platform.adapters.operator import Operator, operator_of
 from fraud_platform.errors import PermanentError
 from fraud_platform.events import microseconds, moment_of
+from fraud_platform.roles import RECOVERY, ROLE_NAMES, Role, require_apart, role_of, scopes_of
 from fraud_platform.settings import Settings, get_settings
 
 _HOUR_US = 3_600_000_000
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_DAYS = click.IntRange(min=0, max=3_650)
 
 
 @click.group()
@@ -39,46 +44,69 @@ def keys() -> None:
 @keys.command()
 @click.option("--subject", required=True, help="Whom the key is for: a person or a system.")
 @click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(ROLE_NAMES),
+    help="What its holder is: stands for the role's scopes.",
+)
+@click.option(
     "--scope",
     "scopes",
-    required=True,
     multiple=True,
     type=click.Choice(SCOPES),
     help="What it allows; give the option once per scope.",
 )
 @click.option(
-    "--expires-days", type=_DAYS, default=365, show_default=True, help="0: it never expires."
+    "--expires-days",
+    type=click.IntRange(min=1),
+    help="How long it counts.  [FRAUD_ACCESS__KEY_DAYS]",
 )
 @click.option("--rate", type=float, help="Requests per second of this key.  [default: setting]")
 @click.option("--burst", type=int, help="Requests at once of this key.  [default: setting]")
 @_AS_JSON
-def create(
+def create(  # noqa: PLR0913 -- one argument per option
     subject: str,
+    roles: tuple[Role, ...],
     scopes: tuple[Scope, ...],
-    expires_days: int,
+    expires_days: int | None,
     rate: float | None,
     burst: int | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it: the only time that anybody sees it."""
     settings, now_us = get_settings(), _now_us()
-
-    def make(text: str) -> ApiKey:
-        return ApiKey(
-            id=id_of(text),
-            environment=settings.access.environment,
-            digest=digest_of(text),
-            subject=subject,
-            scopes=tuple(dict.fromkeys(scopes)),
-            created_us=now_us,
-            expires_us=now_us + expires_days * DAY_US if expires_days else None,
-            requests_per_second=rate,
-            burst=burst,
+    operator = operator_of(settings, "keys create")
+    allowed = {*scopes, *scopes_of(roles)}
+    if not allowed:
+        raise click.UsageError("found neither --role nor --scope, expected one of them")
+    require_apart(allowed, "one key")
+    if operator.role == RECOVERY and allowed != {"admin"}:
+        raise PermanentError(
+            "found that no admin's key counts any more, expected one to be made first",
+            hint="fraud-platform keys create --subject NAME --role admin",
         )
+    expires_us = now_us + _lifetime_us(settings, expires_days)
 
-    with in_use(settings.home):
+    with in_use(settings.home), ExitStack() as audited:
+
+        def make(text: str) -> ApiKey:
+            key = ApiKey(
+                id=id_of(text),
+                environment=settings.access.environment,
+                digest=digest_of(text),
+                subject=subject,
+                scopes=tuple(scope for scope in SCOPES if scope in allowed),
+                created_us=now_us,
+                expires_us=expires_us,
+                requests_per_second=rate,
+                burst=burst,
+            )
+            audited.enter_context(_recording(settings, operator, "key.create", None, key))
+            return key
+
         try:
-            text, made = _store(settings).create(make, environment=settings.access.environment)
+            text, made = _giving(settings).create(make, environment=settings.access.environment)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     _show_new(text, made, now_us, as_json)
@@ -96,7 +124,7 @@ def list_(as_json: bool) -> None:
     elif rows:
         click.echo(_table(rows))
     else:
-        click.echo("There are no keys: fraud-platform keys create --subject NAME --scope score")
+        click.echo("There are no keys: fraud-platform keys create --subject NAME --role scorer")
 
 
 @keys.command()
@@ -105,11 +133,15 @@ def list_(as_json: bool) -> None:
 def revoke(key: str, as_json: bool) -> None:
     """Take back the key with the id KEY: scorers refuse it within 5 seconds, for good."""
     settings, now_us = get_settings(), _now_us()
+    operator = operator_of(settings, "keys revoke")
 
-    def end(known: ApiKey) -> ApiKey:
-        return known if known.revoked_us is not None else replace(known, revoked_us=now_us)
+    with in_use(settings.home), ExitStack() as audited:
 
-    with in_use(settings.home):
+        def end(known: ApiKey) -> ApiKey:
+            ended = replace(known, revoked_us=known.revoked_us or now_us)
+            audited.enter_context(_recording(settings, operator, "key.revoke", known, ended))
+            return ended
+
         revoked = _store(settings).change(named_id(key), end)
     if as_json:
         click.echo(json.dumps(_facts(revoked, now_us, None), indent=1))
@@ -130,6 +162,7 @@ def revoke(key: str, as_json: bool) -> None:
 def rotate(key: str, overlap_hours: float, as_json: bool) -> None:
     """Make a key in the place of the one with the id KEY, which ends after the overlap."""
     settings, now_us = get_settings(), _now_us()
+    operator = operator_of(settings, "keys rotate")
     end_us = now_us + round(overlap_hours * _HOUR_US)
 
     def retire(old: ApiKey) -> ApiKey:
@@ -141,18 +174,68 @@ def rotate(key: str, overlap_hours: float, as_json: bool) -> None:
         expires_us = end_us if old.expires_us is None else min(end_us, old.expires_us)
         return replace(old, expires_us=expires_us)
 
-    def renew(old: ApiKey) -> ApiKey:
-        if problem := old.limit_problem:
-            raise PermanentError(problem, hint="fraud-platform keys create, then keys revoke")
-        lifetime = None if old.expires_us is None else old.expires_us - old.created_us
-        expires_us = None if lifetime is None else now_us + lifetime
-        return replace(old, created_us=now_us, expires_us=expires_us, replaces=old.id)
+    with in_use(settings.home), ExitStack() as audited:
 
-    with in_use(settings.home):
-        text, new, old = _store(settings).rotate(named_id(key), retire, renew)
+        def renew(old: ApiKey, text: str) -> ApiKey:
+            if problem := old.limit_problem:
+                raise PermanentError(problem, hint="fraud-platform keys create, then keys revoke")
+            new = replace(
+                old,
+                id=id_of(text),
+                digest=digest_of(text),
+                created_us=now_us,
+                expires_us=now_us + _renewed_us(settings, old),
+                replaces=old.id,
+            )
+            audited.enter_context(_recording(settings, operator, "key.rotate", old, new))
+            return new
+
+        text, new, old = _giving(settings).rotate(named_id(key), retire, renew)
     _show_new(text, new, now_us, as_json)
     if not as_json:
         click.echo(f"The old key {old.id} counts until {_time(old.expires_us)}", err=True)
+
+
+def _recording(
+    settings: Settings, operator: Operator, action: str, was: ApiKey | None, becomes: ApiKey
+) -> AbstractContextManager[object]:
+    """Around one change of a key: what it becomes is in the audit log before it is."""
+    act = operator.act(
+        action,
+        f"key:{becomes.id if was is None else was.id}",
+        before="" if was is None else state_digest(was),
+        after=state_digest(becomes),
+        facts={
+            "subject": becomes.subject,
+            "scopes": " ".join(becomes.scopes),
+            "expires": _time(becomes.expires_us) or "never",
+            **({"new": becomes.id} if was is not None and was.id != becomes.id else {}),
+        },
+    )
+    return audit_log_of(settings).recording(act)
+
+
+def _lifetime_us(settings: Settings, days: int | None) -> int:
+    policy = settings.access
+    if days is not None and days > policy.longest_key_days:
+        raise click.UsageError(
+            f"found --expires-days {days}, expected at most {policy.longest_key_days}"
+            " (FRAUD_ACCESS__LONGEST_KEY_DAYS)"
+        )
+    return (policy.key_days if days is None else days) * DAY_US
+
+
+def _renewed_us(settings: Settings, old: ApiKey) -> int:
+    """How long the successor of a key counts: as long as it did, but not without an end."""
+    if old.expires_us is None:
+        return _lifetime_us(settings, None)
+    return min(old.expires_us - old.created_us, settings.access.longest_key_days * DAY_US)
+
+
+def _giving(settings: Settings) -> KeyStore:
+    """The store for who makes keys: it knows the further names of people that are in force."""
+    rules = Docket(settings.models_dir, governance_of(settings)).rules()
+    return KeyStore(settings.access_dir, rules.policy.person)
 
 
 def _store(settings: Settings) -> KeyStore:
@@ -183,6 +266,7 @@ def _facts(key: ApiKey, now_us: int, used_us: int | None) -> dict[str, object]:
         "id": key.id,
         "environment": key.environment,
         "subject": key.subject,
+        "role": role_of(key.scopes),
         "scopes": list(key.scopes),
         "state": key.state(now_us),
         "created": _time(key.created_us),
@@ -196,8 +280,8 @@ def _facts(key: ApiKey, now_us: int, used_us: int | None) -> dict[str, object]:
 
 
 def _table(rows: Sequence[dict[str, object]]) -> str:
-    names = ("id", "subject", "scopes", "state", "created", "expires", "last_used_hour")
-    heads = ("ID", "SUBJECT", "SCOPES", "STATE", "CREATED", "EXPIRES", "LAST USED")
+    names = ("id", "subject", "role", "state", "created", "expires", "last_used_hour")
+    heads = ("ID", "SUBJECT", "ROLE", "STATE", "CREATED", "EXPIRES", "LAST USED")
     lines = [heads, *([_cell(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines)

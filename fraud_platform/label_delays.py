@@ -129,20 +129,6 @@ def delay_curve(
     return DelayCurve(days, np.exp(log_share), low, high, delays.size, horizon)
 
 
-def early_weight(curve: DelayCurve, age_days: Floats, *, largest: float = 20.0) -> Floats:
-    """How many frauds of its age an early fraud stands for: 1 / F(age), at most `largest`.
-
-    Weighted so, the frauds known early add up to all that will become known within the horizon.
-
-    Examples:
-        >>> curve = delay_curve(np.array([1.0] * 20 + [9.0] * 20), np.array([30.0] * 40))
-        >>> early_weight(curve, np.array([0.5, 3.0, 9.0])).round(3).tolist()
-        [20.0, 2.0, 1.0]
-    """
-    share: Floats = np.maximum(curve.share_known(age_days), 1 / largest)
-    return 1 / share
-
-
 def first_frauds(labels: pl.DataFrame, *, as_of: datetime, history_days: int) -> pl.DataFrame:
     """The first fraud verdict of each source on each payment, and of any source.
 

@@ -13,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from fraud_platform.card_number import are_card_numbers, mask, tokens
+from fraud_platform.card_tokens import is_sensitive_field
 from fraud_platform.errors import DataContractError, MappingError
 from fraud_platform.label_columns import LABEL_COLUMNS, read_labels
 from fraud_platform.mapping_document import Columns, Csv, LabelColumns, Time, nearest, read_part
@@ -65,6 +66,7 @@ class Mapping:
     csv: Csv = field(default_factory=Csv)
 
     def __post_init__(self) -> None:
+        _refuse_sensitive(self.source_columns)
         code = self.currency
         if code is None and self.columns.currency is None:
             raise MappingError(
@@ -282,3 +284,13 @@ def _undecodable(source: pl.DataFrame) -> pl.Series:
         if column.dtype == pl.String:
             found |= column.str.contains("\ufffd", literal=True).fill_null(value=False)
     return found
+
+
+def _refuse_sensitive(columns: Sequence[str]) -> None:
+    """Refuse to read what nobody may keep after authorization."""
+    if named := [name for name in columns if is_sensitive_field(name)]:
+        raise MappingError(
+            f"found the column {mask(named[0])!r} in the mapping, expected none for a security"
+            " code, a track or a PIN: nobody may keep them",
+            hint="take it out; if the column means something else, rename it in the file",
+        )

@@ -3,8 +3,8 @@
 Roles move through the registry only; a running scorer notices within a poll.
 """
 
-import getpass
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -12,13 +12,19 @@ import click
 import msgspec
 
 from fraud_platform.adapters.deployment import Deployment, read_deployment
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.home import in_use
 from fraud_platform.adapters.model_bundle import list_manifests
-from fraud_platform.adapters.model_history import Entry, Mandate, live_at, pending, read_history
-from fraud_platform.adapters.model_registry import ModelRegistry
-from fraud_platform.settings import Settings, get_settings
+from fraud_platform.adapters.model_history import Entry, Mandate, live_at, read_history
+from fraud_platform.adapters.model_proposals import Docket
+from fraud_platform.adapters.model_registry import ModelRegistry, registry_of
+from fraud_platform.adapters.notices import Notice, notices_of
+from fraud_platform.adapters.operator import operator_of
+from fraud_platform.approvals import Standing
+from fraud_platform.errors import PermanentError
+from fraud_platform.settings import get_settings
 
-_BY = click.option("--by", default=getpass.getuser, help="Who wants it; default: the login name.")
+_BY = click.option("--by", help="Who wants it; default: the operator key's, or the login name.")
 _REASON = click.option("--reason", default="", help="Why; kept in the history.")
 
 
@@ -34,7 +40,8 @@ def show(as_json: bool) -> None:
     settings = get_settings()
     deployment = read_deployment(settings.models_dir)
     manifests, damaged = list_manifests(settings.models_dir)
-    proposed = sorted(pending(read_history(settings.models_dir)))
+    docket = Docket(settings.models_dir, governance_of(settings))
+    proposed = sorted(c.proposal.version for c in docket.standing(Standing.WAITING, "model"))
     if as_json:
         versions = [manifest.version for manifest in manifests]
         told = {"deployment": msgspec.to_builtins(deployment), "versions": versions}
@@ -82,25 +89,37 @@ def history(moment: datetime | None, as_json: bool) -> None:
 @_REASON
 def publish(by: str, reason: str) -> None:
     """Write the deployment again from the registry's aliases."""
-    _moved(get_settings(), lambda registry: registry.publish(Mandate(by=by, why=reason)))
+    _moved("models publish", by, reason, lambda registry, told: registry.publish(told))
 
 
 @models.command()
 @click.argument("version")
+@click.option(
+    "--break-glass", is_flag=True, help="Without approval: another confirms it, or it is undone."
+)
 @_BY
 @_REASON
-def approve(version: str, by: str, reason: str) -> None:
-    """Promote VERSION, which another proposed."""
-    _moved(get_settings(), lambda registry: registry.approve(version, Mandate(by=by, why=reason)))
-
-
-@models.command()
-@click.argument("version")
-@_BY
-@_REASON
-def reject(version: str, by: str, reason: str) -> None:
-    """Turn down the proposal of VERSION."""
-    _moved(get_settings(), lambda registry: registry.reject(version, Mandate(by=by, why=reason)))
+def promote(version: str, break_glass: bool, by: str, reason: str) -> None:
+    """Make VERSION the champion; where approval is required, once it has that."""
+    if not break_glass:
+        _moved("models promote VERSION", by, reason, lambda r, told: r.promote(version, told))
+        return
+    settings = get_settings()
+    operator = operator_of(settings, "models promote --break-glass", by)
+    if not reason.strip():
+        raise PermanentError("found no reason, expected one: whoever breaks the glass must say why")
+    told = Notice(
+        act_id=f"break-glass-{version}",
+        at_us=time.time_ns() // 1000,
+        cause="break_glass",
+        text=f"{operator.subject} promotes version {version} without approval: {reason}",
+    )
+    notices_of(settings).page(told)  # before the act: nobody promotes so in silence
+    found = _moved(
+        "models promote --break-glass", by, reason, lambda r, told: r.break_glass(version, told)
+    )
+    hours = settings.approvals.break_glass_hours
+    click.echo(f"to confirm within {hours:g} hours: fraud-platform approve {str(found)[:12]}")
 
 
 @models.command("roll-back")
@@ -109,7 +128,7 @@ def reject(version: str, by: str, reason: str) -> None:
 @_REASON
 def roll_back(version: str | None, by: str, reason: str) -> None:
     """Make the previous champion the champion again."""
-    _moved(get_settings(), lambda registry: registry.roll_back(version, Mandate(by=by, why=reason)))
+    _moved("models roll-back", by, reason, lambda registry, told: registry.roll_back(version, told))
 
 
 @models.command()
@@ -117,21 +136,29 @@ def roll_back(version: str | None, by: str, reason: str) -> None:
 @_BY
 @_REASON
 def canary(share: float, by: str, reason: str) -> None:
-    """Let the challenger decide on SHARE of the cards, between 0 and 1; 0 ends it."""
-    settings, mandate = get_settings(), Mandate(by=by, why=reason)
-    asked = settings.promotion.approval_required
-    _moved(settings, lambda found: found.set_canary(share, mandate, needs_proposal=asked))
+    """Let the challenger decide on SHARE of the cards, between 0 and 1; 0 ends it.
+
+    Where approval is required, a challenger decides on none before it is approved.
+    """
+    _moved("models canary", by, reason, lambda registry, told: registry.set_canary(share, told))
 
 
-def _moved(settings: Settings, move: Callable[[ModelRegistry], object]) -> None:
-    uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
+def _moved(
+    command: str, by: str, reason: str, move: Callable[[ModelRegistry, Mandate], object]
+) -> object:
+    """Move roles on behalf of whoever runs the command, and print them."""
+    settings = get_settings()
+    operator = operator_of(settings, command, by)
+    mandate = Mandate(by=operator.subject, why=reason, role=operator.role, origin=operator.origin)
     with in_use(settings.home):
-        move(ModelRegistry(uri, settings.mlflow_dir, settings.models_dir))
+        outcome = move(registry_of(settings), mandate)
         found = read_deployment(settings.models_dir)
-    click.echo(_line(found))
+    click.echo(roles_line(found))
+    return outcome
 
 
-def _line(found: Deployment) -> str:
+def roles_line(found: Deployment) -> str:
+    """Who decides and who scores along, in one line."""
     champion, challenger = found.champion, found.challenger
     told = f"champion: {champion.version if champion else 'none'}"
     if challenger is None:

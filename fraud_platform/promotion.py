@@ -6,7 +6,6 @@ What belongs here: which gates are asked, and the conclusion. The gates are `pro
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -54,13 +53,15 @@ class PromotionVerdict:
             if self.answer is PromotionAnswer.PROMOTE or gate.allows is self.answer
         )
 
+    @property
+    def is_wider(self) -> bool:
+        """Whether the challenger disturbs more payments than the champion, or nobody counted."""
+        found = [gate.numbers for gate in self.gates if "champion_alert_rate" in gate.numbers]
+        return not any(one["alert_rate"] <= one["champion_alert_rate"] for one in found)
+
     def digest(self) -> str:
-        """SHA-256 of the answer and every number it rests on, unknown ones as null."""
-        gates = [
-            asdict(gate)
-            | {"numbers": {k: v if math.isfinite(v) else None for k, v in gate.numbers.items()}}
-            for gate in self.gates
-        ]
+        """SHA-256 of the answer and every number it rests on."""
+        gates = [asdict(gate) for gate in self.gates]
         told = json.dumps({"answer": self.answer, "gates": gates}, sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 

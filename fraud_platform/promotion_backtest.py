@@ -196,7 +196,7 @@ def backtest_gate(found: Gains, stated: Reliability | None, policy: PromotionPol
         stated: how the challenger's probabilities fare; None: it states none.
         policy: the bounds.
     """
-    numbers = found.numbers() | {"calibration_slope": math.nan}
+    numbers = found.numbers()
     if stated is not None and stated.slope is not None:
         numbers |= {"calibration_slope": stated.slope}
     saved = found.saved

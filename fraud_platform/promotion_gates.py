@@ -49,7 +49,7 @@ class GateReport:
         outcome: passed, failed or cannot judge.
         allows: the best answer that this gate leaves open.
         reason: one sentence with the numbers that decided.
-        numbers: all numbers by name; NaN where unknown.
+        numbers: by name; what is unknown or infinite is left out, since JSON has no word for it.
     """
 
     name: str
@@ -61,7 +61,7 @@ class GateReport:
 
 def passed(name: str, reason: str, numbers: dict[str, float]) -> GateReport:
     """A gate that leaves the promotion open."""
-    return GateReport(name, GateOutcome.PASSED, PromotionAnswer.PROMOTE, reason, numbers)
+    return GateReport(name, GateOutcome.PASSED, PromotionAnswer.PROMOTE, reason, _known(numbers))
 
 
 def failed(
@@ -71,7 +71,7 @@ def failed(
     allows: PromotionAnswer = PromotionAnswer.REJECT,
 ) -> GateReport:
     """A gate that the challenger does not pass."""
-    return GateReport(name, GateOutcome.FAILED, allows, reason, numbers)
+    return GateReport(name, GateOutcome.FAILED, allows, reason, _known(numbers))
 
 
 def cannot_judge(
@@ -81,7 +81,11 @@ def cannot_judge(
     allows: PromotionAnswer = PromotionAnswer.SHADOW_ONLY,
 ) -> GateReport:
     """A gate with too little to go by."""
-    return GateReport(name, GateOutcome.CANNOT_JUDGE, allows, reason, numbers)
+    return GateReport(name, GateOutcome.CANNOT_JUDGE, allows, reason, _known(numbers))
+
+
+def _known(numbers: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 @dataclass(frozen=True, kw_only=True)

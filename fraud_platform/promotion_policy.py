@@ -44,7 +44,9 @@ class PromotionPolicy:
     max_alert_change: float = 0.10
     """Most by which the alert rate may change without the mature rows showing the same."""
     approval_required: bool = False
-    """Whether a person must approve a promotion (`fraud-platform models approve`)."""
+    """Whether people must approve a promotion (`fraud-platform approve`)."""
+    clean_code_required: bool = False
+    """Whether a challenger that was trained by code which no commit names is rejected."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_average_precision < self.max_average_precision <= 1.0:

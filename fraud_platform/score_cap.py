@@ -1,7 +1,7 @@
 """One cut over scores that goes up at once and comes down slowly, and what equal scores are to it.
 
-What belongs here: how a cut moves, and what tells equal scores apart. Where it should go is
-`governor`.
+What belongs here: where scores want a cut to be, how it moves, and what tells equal scores apart.
+Which scores, and how many may reach it, is `governor`.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_platform.stats.block_budget import lowest_threshold
+from fraud_platform.stats.block_budget import allowed_blocks, lowest_threshold
 
 _HOUR_US = 3_600_000_000
 
@@ -30,6 +30,18 @@ def tie_breaker(transaction_id: str) -> float:
     """
     word = hashlib.sha256(b"tie " + transaction_id.encode()).digest()[:4]
     return int.from_bytes(word) * 2.0**-58
+
+
+def lowest_cut(scores: NDArray[np.float64], share: float, risk: float) -> float:
+    """The lowest cut that at most this share of payments reaches, as far as is known.
+
+    Args:
+        scores: shape (n,).
+        share: of payments that may reach it, in (0, 1).
+        risk: chance that more do, in (0, 1); see `allowed_blocks`.
+    """
+    # Where no cut would be sure, the highest that these scores tell of comes closest.
+    return lowest_threshold(scores, allowed_blocks(scores.size, share, risk) or 0)
 
 
 class ScoreCap:

@@ -29,8 +29,11 @@ from pydantic_settings import (
 )
 
 from fraud_platform.access import AccessPolicy
+from fraud_platform.approval_rules import ApprovalPolicy
+from fraud_platform.audit_log.policy import AuditPolicy
 from fraud_platform.calibration import CalibrationPolicy
 from fraud_platform.card_tokens import SHORTEST_KEY, CardNumbers, TokenKeys
+from fraud_platform.controls import ControlPolicy
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.drift import DriftPolicy
 from fraud_platform.evaluation import EvaluationPolicy
@@ -44,6 +47,7 @@ from fraud_platform.model import ModelPolicy
 from fraud_platform.modes import ModePolicy
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.retention import RetentionPolicy, shortcomings
 from fraud_platform.retraining import RetrainingPolicy
 from fraud_platform.rollout import RolloutPolicy
 from fraud_platform.segments import SegmentPolicy
@@ -105,6 +109,9 @@ class Settings(BaseSettings):
     most of the time. Limits on requests hold in each for itself. 0: the one answers by itself."""
     api_key: SecretStr | None = None
     """Key that `load` shows the scorer; unset: none."""
+    operator_key: SecretStr | None = None
+    """Key that tells commands who runs them; unset: the login name, as long as this home has no key
+    that governs."""
     jwt_secret: SecretStr | None = None
     """Secret shared with the issuer of signed tokens, for HS256; unset: only signatures that are
     checked with public keys count."""
@@ -149,8 +156,13 @@ class Settings(BaseSettings):
     a snapshot for the next start, and folds the log without any every sixth time. 0: never."""
     champion_poll_seconds: float = 1.0
     """How often a scorer looks whether the champion alias moved, seconds."""
+    dagster_url: str = Field(default="http://127.0.0.1:3000", pattern="^https?://[^\\s]+$")
+    """Address of Dagster's UI that the pages of the audit lead to."""
     sensor_seconds: int = 30
     """How often each sensor looks, seconds."""
+    promotion_keys: Path | None = None
+    """Folder of the public keys, `*.pub`, whose signatures scorers take for a promotion's; unset:
+    `keys/promotion` under the home."""
     code_commit: str | None = None
     """Version-control commit of the running code, recorded with every training; unset: asked of
     git by `up` and `demo`."""
@@ -168,12 +180,16 @@ class Settings(BaseSettings):
     worth: WorthPolicy = Field(default_factory=WorthPolicy)
     segments: SegmentPolicy = Field(default_factory=SegmentPolicy)
     promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
+    approvals: ApprovalPolicy = Field(default_factory=ApprovalPolicy)
     rollout: RolloutPolicy = Field(default_factory=RolloutPolicy)
     drift: DriftPolicy = Field(default_factory=DriftPolicy)
     health: HealthPolicy = Field(default_factory=HealthPolicy)
     retraining: RetrainingPolicy = Field(default_factory=RetrainingPolicy)
     harm: HarmPolicy = Field(default_factory=HarmPolicy)
     access: AccessPolicy = Field(default_factory=AccessPolicy)
+    audit: AuditPolicy = Field(default_factory=AuditPolicy)
+    controls: ControlPolicy = Field(default_factory=ControlPolicy)
+    retention: RetentionPolicy = Field(default_factory=RetentionPolicy)
 
     @model_validator(mode="before")
     @classmethod
@@ -188,7 +204,9 @@ class Settings(BaseSettings):
         }
         return split | {name: value for name, value in told.items() if name != "healing"}
 
-    @field_validator("validation", "access", "segments", "model", "rollout", mode="before")
+    @field_validator(
+        "validation", "access", "segments", "model", "rollout", "approvals", mode="before"
+    )
     @classmethod
     def _read_lists(cls, told: object) -> object:
         """Lists inside a policy come from the environment as JSON text."""
@@ -196,6 +214,12 @@ class Settings(BaseSettings):
             return told
         texts = {k: v for k, v in told.items() if isinstance(v, str) and v.startswith("[")}
         return told | {k: json.loads(v) for k, v in texts.items()}
+
+    @field_validator("approvals")
+    @classmethod
+    def _refuse_approvals_out_of_bounds(cls, policy: ApprovalPolicy) -> ApprovalPolicy:
+        """Stricter rules hold at once: without bounds the environment could lock a home."""
+        return policy.require_bounds()
 
     @field_validator("state_check_seconds")
     @classmethod
@@ -218,6 +242,13 @@ class Settings(BaseSettings):
                     f" token_key, and each key another one of at least {SHORTEST_KEY}"
                     " (openssl rand -hex 32)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_to_purge_what_is_needed(self) -> "Settings":
+        told = self.retention, self.labels, self.training
+        if found := shortcomings(*told, self.journal_keep_days):
+            raise ValueError("; ".join(found))
         return self
 
     @model_validator(mode="after")
@@ -312,9 +343,24 @@ class Settings(BaseSettings):
         return self.home / "tables"
 
     @property
+    def policies_dir(self) -> Path:
+        """Every set of policies that a scorer ever ruled by, each under its digest."""
+        return self.home / "policies"
+
+    @property
+    def lineage_path(self) -> Path:
+        """What was made of what: every materialization, recorded as it happened."""
+        return self.home / "lineage.db"
+
+    @property
     def access_dir(self) -> Path:
         """API keys (their digests only), and when each was last used."""
         return self.home / "access"
+
+    @property
+    def audit_dir(self) -> Path:
+        """The audit log with its keys, or only the keys where PostgreSQL keeps it."""
+        return self.home / "audit"
 
     @property
     def models_dir(self) -> Path:
@@ -335,6 +381,11 @@ class Settings(BaseSettings):
     def reports_dir(self) -> Path:
         """Reports that people open."""
         return self.home / "reports"
+
+    @property
+    def controls_dir(self) -> Path:
+        """Of each control that can fail in silence: its last run, and its fault while it lasts."""
+        return self.home / "controls"
 
     @property
     def alerts_path(self) -> Path:

@@ -20,6 +20,9 @@ from fraud_platform.labels import LabelPolicy
 from fraud_platform.proportions import effective_size
 from fraud_platform.training_set import TrainingPolicy, digest, feature_columns
 
+TABLE = "training_set_document"
+"""The documents are kept under this name, one for each day of a training set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SliceDocument:
@@ -143,7 +146,7 @@ def document(
         labels=labels,
         feature_names=feature_columns(rows),
         feature_spec_digest=spec_digest(),
-        inputs={name: _by_day(table) for name, table in sorted(inputs.items())},
+        inputs={name: digests_by_day(table) for name, table in sorted(inputs.items())},
         rows_digest=digest(rows),
         left_out=left_out,
     )
@@ -163,7 +166,13 @@ def _described(part: pl.DataFrame) -> SliceDocument:
     )
 
 
-def _by_day(table: pl.DataFrame) -> dict[str, str]:
+def digests_by_day(table: pl.DataFrame) -> dict[str, str]:
+    """SHA-256 of each day's rows of an input, by the day's name (ISO 8601).
+
+    Args:
+        table: rows with `event_timestamp`; those with `as_of_timestamp`, too, are mature labels,
+            which count to the day that made them mature.
+    """
     parts = table.group_by(_PARTITION[_MATURES in table.columns].dt.date(), maintain_order=True)
     found = {day: table_digest(rows) for (day,), rows in parts}
     return {str(day): found[day] for day in sorted(found)}

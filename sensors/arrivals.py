@@ -10,13 +10,10 @@ import msgspec
 from assets.timing import FIRST_DAY, MATURITY_DAYS, SENSOR_SECONDS
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.tables import Tables
-from sensors.jobs import DAILY_TABLES, UNFINISHED, daily, range_tags
+from fraud_platform.events import moment_of
+from sensors.jobs import DAILY_TABLES, DAYS, daily, range_tags, under_way
 
 _BEFORE_FIRST_DAY = f"set FRAUD_FIRST_DAY to compute days before {FIRST_DAY}"
-
-
-UNDER_WAY = dg.RunsFilter(job_name=daily.name, statuses=list(UNFINISHED))
-"""Unfinished runs over days. Windows look back, so days are computed in order, never abreast."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,15 @@ def new_transactions(
         return dg.SkipReason("the event log is empty")
     if newest.date() < FIRST_DAY:
         return dg.SkipReason(f"{newest.date()} is the newest day; {_BEFORE_FIRST_DAY}")
-    if context.instance.get_runs(UNDER_WAY, limit=1):
-        return dg.SkipReason("days are being computed; the next run takes all that arrived since")
+    # Windows look back, so days are computed in order, never abreast.
+    if busy := under_way(context.instance, DAYS):
+        return dg.SkipReason(
+            f"days are being computed by {busy}; the next run takes all that arrived since"
+        )
     seen = _read(context.cursor)
     arrivals = event_log.arrivals(seen.position)
-    first, closed = max(oldest.date(), FIRST_DAY), newest.date() - timedelta(days=1)
+    first = max(oldest.date(), FIRST_DAY, *_kept_from(event_log, tables))
+    closed = newest.date() - timedelta(days=1)
     computed = computed_days(tables)
     late = {d: told for d, told in seen.late.items() if not _succeeded(context.instance, told)}
     late |= {
@@ -78,6 +79,14 @@ def new_transactions(
         run_requests=[dg.RunRequest(run_key=keys[days], tags=range_tags(*days)) for days in keys],
         skip_reason=None if keys else quiet,
     )
+
+
+def _kept_from(event_log: EventLog, tables: Tables) -> list[date]:
+    """The first days that retention left whole, of the log and of each table: none before them."""
+    horizon = event_log.horizon()
+    kept = [tables.kept_from(name) for name in DAILY_TABLES]
+    log = [] if horizon is None else [moment_of(horizon.newest_us).date() + timedelta(days=1)]
+    return [*log, *(day for day in kept if day is not None)]
 
 
 def ranges_to_materialize(

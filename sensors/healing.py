@@ -9,15 +9,22 @@ import dagster as dg
 from assets.timing import SENSOR_SECONDS, day_of
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG, learnt
 from fraud_platform.adapters.heal_standstill import tell_standstill
 from fraud_platform.adapters.heal_tick import Healer, Ticked
 from fraud_platform.adapters.model_history import read_history
+from fraud_platform.adapters.model_proposals import Docket
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import why_frozen
 from fraud_platform.adapters.tables import Tables
-from fraud_platform.errors import LeaseHeldError, PermanentError, UnavailableError
+from fraud_platform.errors import (
+    AuditUnavailableError,
+    LeaseHeldError,
+    PermanentError,
+    UnavailableError,
+)
 from fraud_platform.events import moment_of
 from fraud_platform.heal.actions import VERBS, Act, Action
 from fraud_platform.heal.controller import Outcome
@@ -74,7 +81,7 @@ def heal(
         ticked = healer.tick(now_us, by="sensor")
     except LeaseHeldError as error:
         return dg.SensorResult(skip_reason=error.message)
-    except PermanentError as error:
+    except (PermanentError, AuditUnavailableError) as error:
         tell_standstill(settings, error, now_us)
         raise
     report_health(context.instance, settings, ticked, now_us)
@@ -125,7 +132,14 @@ def _ended(run: dg.DagsterRun, settings: Settings) -> Outcome | None:
         return Outcome(is_done=False, after=f"run {run.run_id}", why=why)
     if run.job_name in (retrain.name, recalibrate.name):
         is_training = run.job_name == retrain.name
-        return learnt(run.run_id, read_history(settings.models_dir), may_follow=is_training)
+        docket = Docket(settings.models_dir, governance_of(settings))
+        return learnt(
+            run.run_id,
+            read_history(settings.models_dir),
+            list(docket.cases().values()),
+            time.time_ns() // 1000,
+            may_follow=is_training,
+        )
     return Outcome(is_done=True, after=f"run {run.run_id}")
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 from assets.timing import DAILY
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
+from sensors.retention import retention
 
 REMEDY_TAG = "fraud/remedy"
 """Tag of a run that heals; its value is the remedy."""
@@ -96,6 +97,31 @@ refold = dg.define_asset_job(
 )
 
 
+replay = dg.define_asset_job(
+    "replay",
+    selection=dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("decisions"), "decisions_are_taken_again_alike")
+    ),
+    description="A sample of the newest decisions, taken again and compared bit for bit.",
+)
+
+scan = dg.define_asset_job(
+    "scan",
+    selection=dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("decisions"), "no_card_number_is_stored")
+    ),
+    description="Every file of the home, read for card numbers.",
+)
+
+verify = dg.define_asset_job(
+    "verify",
+    selection=dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("decisions"), "the_audit_log_is_as_it_was_written")
+    ),
+    description="The audit log and what it seals, checked from where the last check ended.",
+)
+
+
 VERSION_TAG = "fraud/version"
 """Tag of a roll-back: the version to leave, so that a repeated run does not go back twice."""
 
@@ -136,7 +162,7 @@ def under_way(instance: dg.DagsterInstance, *queues: str) -> str | None:
     return None
 
 
-JOBS = (daily, retrain, recalibrate, refold, monitor, roll_back)
+JOBS = (daily, retrain, recalibrate, refold, monitor, replay, scan, verify, retention, roll_back)
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

@@ -12,9 +12,8 @@ from fraud_platform.adapters.live_file import Live, live_path, read_live
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_registry import ModelRegistry
 from fraud_platform.adapters.orders_file import read_orders
-from fraud_platform.errors import FraudPlatformError
+from fraud_platform.errors import FraudPlatformError, PermanentError
 from fraud_platform.heal.evidence import TIERS, Signal, Standing, Tier
-from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.rollout import Move, Ramp, Sight, Step, next_move
 from fraud_platform.settings import Settings
 
@@ -44,11 +43,18 @@ def canary_ramp(
         return dg.SkipReason("the rollout is off: shares are set by hand")
     deployment = read_deployment(settings.models_dir)
     if deployment.challenger is None or not deployment.canary_share:
-        return dg.SensorResult(cursor="", skip_reason="no canary decides on any cards")
+        # Dagster takes an empty cursor for none, and goes on with the last one.
+        begin = msgspec.json.encode(_Memory()).decode()
+        return dg.SensorResult(cursor=begin, skip_reason="no canary decides on any cards")
     memory = msgspec.json.decode(context.cursor, type=_Memory) if context.cursor else _Memory()
     sight = _sight(settings, deployment)
     move = next_move(memory.ramp, sight, settings.rollout)
-    told = _carry_out(move, deployment, registry, settings.promotion)
+    try:
+        told = _carry_out(move, deployment, registry)
+    except PermanentError as error:  # not cleared any more: the sensor `approvals` takes its cards
+        return dg.SensorResult(
+            cursor=context.cursor, skip_reason=f"{move.step} is refused: {error.message}"
+        )
     if move.step is not memory.step and move.step in (Step.STOP, Step.FINISH):
         facts = {"version": deployment.challenger.version, "share": sight.share}
         alerts.write(kind=f"canary_{move.step}", text=told, facts=facts, at=sight.now_us / 1e6)
@@ -100,18 +106,17 @@ def _obstacle(settings: Settings, live: Live | None) -> str:
     return f"{', '.join(breached)} shows harm" if breached else ""
 
 
-def _carry_out(
-    move: Move, deployment: Deployment, registry: ModelRegistry, policy: PromotionPolicy
-) -> str:
-    """Do it, and say so; a move that was done before does nothing."""
+def _carry_out(move: Move, deployment: Deployment, registry: ModelRegistry) -> str:
+    """Do it, and say so; a move that was done before does nothing.
+
+    Where approval is required, a canary has it before its first cards, and needs no other.
+    """
     version = deployment.challenger.version if deployment.challenger else ""
     mandate = Mandate(by=_BY, why=move.why)
     if move.step is Step.STOP:
         registry.dismiss(version, mandate)
     elif move.step is Step.ADVANCE:
-        registry.set_canary(move.share, mandate, needs_proposal=policy.approval_required)
-    elif move.step is Step.FINISH and policy.approval_required:
-        return f"{move.why}; waits for `fraud-platform models approve {version}`"
+        registry.set_canary(move.share, mandate)
     elif move.step is Step.FINISH:
         replacing = deployment.champion.version if deployment.champion else None
         registry.promote(version, mandate, replacing=replacing)

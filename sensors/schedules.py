@@ -1,4 +1,4 @@
-"""The two clocks: weekly retraining and six-hourly monitoring.
+"""The clocks: weekly retraining, six-hourly monitoring, nightly replay and scan, hourly checks.
 
 They tick by the wall clock but work on the newest day of data, so a stream that lags is served too.
 """
@@ -10,7 +10,8 @@ from fraud_platform.adapters.tables import Tables
 from fraud_platform.retraining import refusal
 from fraud_platform.settings import Settings
 from sensors.healing import not_now, past_trainings
-from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, monitor, retrain
+from sensors.jobs import CAUSE_TAG, DAY_TAG, REMEDY_TAG, monitor, replay, retrain, scan, verify
+from sensors.retention import retention
 
 
 @dg.schedule(
@@ -61,3 +62,41 @@ def six_hourly_monitoring(
         run_key=f"monitor:{context.scheduled_execution_time:%Y-%m-%dT%H}",
         partition_key=days[-1].isoformat(),
     )
+
+
+def _regular(name: str, job: str, *, cron: str, description: str) -> dg.ScheduleDefinition:
+    """A clock that only starts its job, UTC."""
+    return dg.ScheduleDefinition(
+        name=name,
+        job_name=job,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        description=description,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+nightly_replay = _regular(
+    "nightly_replay",
+    replay.name,
+    cron="30 2 * * *",
+    description="Every night, a sample of the newest decisions is taken again.",
+)
+nightly_scan = _regular(
+    "nightly_scan",
+    scan.name,
+    cron="30 3 * * *",
+    description="Every night, every file of the home is read for card numbers.",
+)
+hourly_verification = _regular(
+    "hourly_verification",
+    verify.name,
+    cron="15 * * * *",
+    description="Every hour, the audit log and what it seals are checked.",
+)
+nightly_purge = _regular(
+    "nightly_purge",
+    retention.name,
+    cron="0 4 * * *",
+    description="Every night, what is past its limit is deleted.",
+)

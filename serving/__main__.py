@@ -10,10 +10,13 @@ from pathlib import Path
 import uvicorn
 
 from fraud_platform.adapters.drain import readable
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.home import in_use
 from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.ledger import owner_lock
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER
+from fraud_platform.adapters.policy_watch import tell_policies
+from fraud_platform.errors import FraudPlatformError
 from fraud_platform.settings import Settings, get_settings
 from serving.access import require_access
 from serving.app import create_app
@@ -125,9 +128,18 @@ def run(settings: Settings) -> None:
         with readable():
             owner_lock(journal).close()
         _leave_out_the_unused()
+        _tell_policies(settings)
         started = _with_fronts(settings) if settings.scorer_fronts else _alone(settings)
     if not started:
         sys.exit(3)
+
+
+def _tell_policies(settings: Settings) -> None:
+    """Have the audit log say by which policies it decides; a scorer starts without it, too."""
+    try:
+        tell_policies(settings, governance_of(settings), origin="scorer")
+    except (FraudPlatformError, OSError) as error:
+        LOGGER.warning("the audit log does not know by which policies this decides: %s", error)
 
 
 def _alone(settings: Settings) -> bool:

@@ -5,6 +5,7 @@ comparison; a signed token that was right before costs the same. A message never
 credential, and does not tell an unknown key from a wrong one.
 """
 
+import base64
 import hashlib
 import ipaddress
 import logging
@@ -19,6 +20,7 @@ from fraud_platform.access import SCOPES, ApiKey, Caller, is_loopback
 from fraud_platform.adapters.key_store import Keys, KeyStore
 from fraud_platform.adapters.signing_keys import SigningKeys
 from fraud_platform.errors import KeyStoreError, PermanentError
+from fraud_platform.roles import APART
 from fraud_platform.settings import Settings
 from serving.denials import (
     refuse_credential,
@@ -133,6 +135,29 @@ class Access:
             RefusedError: 401 for no or a wrong credential, 403 for a missing scope, 429 for too
                 many requests, 503 while no credential can be checked.
         """
+        caller = self.known(headers, client_host)
+        if scope not in caller.scopes and caller.scopes.isdisjoint(others):
+            refuse_scope(scope)
+        return caller
+
+    def known(
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        client_host: str | None,
+        *,
+        by_password: bool = False,
+    ) -> Caller:
+        """Who sent this request, whatever they may do.
+
+        Args:
+            headers: of the ASGI scope: names in lower case.
+            client_host: the other end's address.
+            by_password: whether a credential may come as the password of HTTP Basic (RFC 7617),
+                as a browser sends it.
+
+        Raises:
+            RefusedError: as `admit`, except 403.
+        """
         now = self._ticks()
         if now >= self._next_look:
             self._look(now)
@@ -142,7 +167,7 @@ class Access:
             return ANYBODY
         if self.problem is not None:
             refuse_everybody()
-        text = self._credential(headers, client_host, now)
+        text = self._credential(headers, client_host, now, by_password)
         if text[:3] == _KEY_BEGINS:
             held = self._held_by(text, client_host, now)
             wait, caller = held.bucket.take(now), held.caller
@@ -151,8 +176,6 @@ class Access:
             wait = self._subjects.take(caller.subject, now)
         if wait:
             refuse_for_now(wait)
-        if scope not in caller.scopes and caller.scopes.isdisjoint(others):
-            refuse_scope(scope)
         return caller
 
     def charge(self, caller: Caller, client_host: str | None, count: int) -> None:
@@ -169,13 +192,18 @@ class Access:
             held.bucket.owe(count, now)
 
     def _credential(
-        self, headers: Sequence[tuple[bytes, bytes]], client_host: str | None, now: int
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        client_host: str | None,
+        now: int,
+        by_password: bool,
     ) -> bytes:
         """The one credential of a request."""
         found = None
         for name, value in headers:
             if name == b"authorization":
-                text = value[7:] if value[:7].lower() == b"bearer " else b""
+                is_password = by_password and value[:6].lower() == b"basic "
+                text = _password(value[6:]) if is_password else _bearer_of(value)
             elif name == b"x-api-key":
                 text = value
             else:
@@ -355,8 +383,11 @@ def _verifier(settings: Settings, ticks: Callable[[], int]) -> TokenVerifier | N
 
 
 def _is_odd(key: ApiKey) -> bool:
-    """Whether a key cannot count for its limits, which an earlier version let in."""
-    if problem := key.limit_problem:
+    """Whether a key cannot count for its limits or its scopes, however it came into the file."""
+    problem = key.limit_problem
+    if {*key.scopes} >= APART:
+        problem = "it allows admin and approve"
+    if problem:
         LOGGER.error("The API key %s is refused: %s", key.id, problem)
     return problem is not None
 
@@ -366,6 +397,18 @@ def _note(store: KeyStore, used: set[str], now_us: int) -> None:
         store.note_use(used, now_us)
     except OSError as error:
         LOGGER.warning("When keys were last used was not noted: %s", error.strerror)
+
+
+def _bearer_of(value: bytes) -> bytes:
+    return value[7:] if value[:7].lower() == b"bearer " else b""
+
+
+def _password(told: bytes) -> bytes:
+    """The password of HTTP Basic; the name beside it does not count."""
+    try:
+        return base64.b64decode(told, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _address(client_host: str | None) -> str:

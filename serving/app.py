@@ -19,6 +19,7 @@ from litestar.di import Provide
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
+from fraud_platform.adapters.audit_log import audit_log_of
 from fraud_platform.adapters.drain import readable
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.exploration_key import explorer_at
@@ -26,17 +27,22 @@ from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.ledger import Ledger
 from fraud_platform.adapters.live_file import live_path
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
+from fraud_platform.adapters.past_policies import seal_policies
+from fraud_platform.adapters.promotion_signature import Depot, keys_of
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.errors import LogUnavailableError
 from fraud_platform.heal.configuration import settings_of
 from fraud_platform.settings import Settings
 from fraud_platform.worth import Worth
 from serving.access import Access
-from serving.audit import Audit
+from serving.audit_metrics import AuditMetrics
+from serving.audit_pages import search_decisions, show_decision, take_proof
 from serving.audit_queue import read_audits
 from serving.batch import decide_payments
 from serving.children import Child
 from serving.context import Edge, Scorer
+from serving.control_probes import ControlProbes
+from serving.controls import ControlWatch
 from serving.decisions import decide_payment, read_decision
 from serving.docs import described
 from serving.engine import Engine
@@ -59,11 +65,13 @@ from serving.owner_socket import OwnerSocket
 from serving.parts import Parts
 from serving.paths import ScorerApp
 from serving.process_metrics import watched_process
+from serving.proposal_pages import show_proposal, show_proposals, vote
 from serving.refusals import Refusals
 from serving.residents import Residents
 from serving.ruling import resident_of
 from serving.scopes import Guard, document_keys, for_everybody, refuse_undeclared
 from serving.stance import StanceWatch
+from serving.state_check import StateCheck
 from serving.surroundings import Surroundings
 from serving.upkeep import Named
 
@@ -110,6 +118,12 @@ def assemble(scorer: Scorer) -> ScorerApp:
             record_labels,
             read_models,
             read_audits,
+            search_decisions,
+            show_decision,
+            take_proof,
+            show_proposals,
+            show_proposal,
+            vote,
             live,
             ready,
             metrics,
@@ -162,7 +176,7 @@ def application(
         before_send=[add_headers],
         dependencies=provided if readiness is None else {**provided, "readiness": readiness},
         exception_handlers=refusals.handlers(),
-        guards=[Guard(edge.access)],
+        guards=[Guard(edge.access, audit_log_of(edge.settings))],
         lifespan=[lambda _: running()],
         logging_config=None,
         openapi_config=described(),
@@ -179,10 +193,11 @@ def build_scorer(
     children: tuple[Child, ...] = (),
     door: OwnerSocket | None = None,
 ) -> Scorer:
-    """The parts of one scorer, not started yet; only the key of exploration is read, if any."""
+    """The parts of one scorer, not started yet; its policies are kept for those who ask later."""
+    seal_policies(settings)
     counted = Metrics()
     champion = Residents(
-        settings.models_dir,
+        Depot(settings.models_dir, settings.promotion_keys or keys_of(settings.models_dir)),
         settings.decision,
         poll_seconds=settings.champion_poll_seconds,
         metrics=counted,
@@ -197,6 +212,7 @@ def build_scorer(
     governing = governing_of(settings)
     counted.registry.register(ModelMetrics(champion))
     counted.registry.register(MirrorMetrics(settings.log_path))
+    counted.registry.register(AuditMetrics(settings.audit_dir / "audit.db"))
     orders = OrdersWatch(settings.orders_path, lambda: champion.ruling)
     counted.registry.register(OrdersMetrics(orders))
     if governing is not None:
@@ -228,6 +244,10 @@ def build_scorer(
     counted.harm = harm
     counted.registry.register(harm)
     access = Access(settings, clock=clock)
+    edge = Edge(settings, engine, access, settings.edge_token_keys, clock)
+    probes = ControlProbes(edge, engine, lambda: counted.groups_refused)
+    controls = ControlWatch(settings, probes.all, clock)
+    counted.registry.register(controls)
     return Scorer(
         settings=settings,
         engine=engine,
@@ -240,6 +260,7 @@ def build_scorer(
         metrics=counted,
         governing=governing,
         harm=harm,
+        controls=controls,
         children=children,
         door=door,
     )
@@ -332,6 +353,7 @@ def _lasting(scorer: Scorer) -> list[Named]:
         ("the watch over the orders", scorer.orders.run()),
         ("the watch over the mode", scorer.stance.run()),
         ("the count of harm", scorer.harm.run()),
+        ("the watch over the controls", scorer.controls.run()),
         *((f"keeping {child.name} running", child.run()) for child in scorer.children),
     ]
     if scorer.governing is not None:
@@ -341,8 +363,10 @@ def _lasting(scorer: Scorer) -> list[Named]:
         found.append(("the count of open audits", counting))
     seconds = scorer.settings.state_check_seconds
     if seconds:
-        audit = Audit(scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics)
-        found.append(("the check of the state", audit.run()))
+        check = StateCheck(
+            scorer.settings.home, scorer.engine, seconds=seconds, metrics=scorer.metrics
+        )
+        found.append(("the check of the state", check.run()))
     return found
 
 

@@ -14,6 +14,7 @@ from fraud_platform.events import Decision, Transaction
 from fraud_platform.settings import Settings
 from serving.access import Access
 from serving.children import Child
+from serving.controls import ControlWatch
 from serving.engine import Engine
 from serving.governing import Governing
 from serving.group import DecisionRequest, DecisionResult, LabelResult, NewLabel
@@ -81,6 +82,7 @@ class Scorer(Edge):
         metrics: what operators see.
         governing: holds the caps of the models that decide; None: it is off.
         harm: what is counted beside the answers, and told once a second.
+        controls: whether what protects works.
         children: programs kept running beside it.
         upkeep: what goes on beside the answers.
         door: where its fronts come in; None: it has none.
@@ -92,6 +94,7 @@ class Scorer(Edge):
     stance: StanceWatch
     metrics: Metrics
     harm: HarmWatch
+    controls: ControlWatch
     governing: Governing | None = None
     children: tuple[Child, ...] = ()
     upkeep: Upkeep = field(default_factory=Upkeep)

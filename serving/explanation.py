@@ -13,15 +13,12 @@ from threading import BoundedSemaphore
 from typing import Any
 
 import msgspec
-import numpy as np
 from litestar import MediaType, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
-from numpy.typing import NDArray
 
-from fraud_platform.adapters.model_bundle import load_bundle
-from fraud_platform.adapters.orders_file import known_orders
+from fraud_platform.adapters.model_bundle import load_bundle, read_manifest
 from fraud_platform.adapters.sealed_folder import require_plain_name
 from fraud_platform.errors import FraudPlatformError
 from fraud_platform.events import Decision
@@ -29,8 +26,9 @@ from fraud_platform.features.spec import FEATURES, spec_digest
 from fraud_platform.model import Model
 from fraud_platform.settings import Settings
 from serving.context import Scorer
+from serving.contributions import taken_apart
+from serving.decisions import recorded_decision
 from serving.docs import NEEDS_KEY, returns
-from serving.obeying import divisors_of
 from serving.paths import transaction_id_of
 from serving.refusals import RETRY_AFTER_SECONDS, RefusedError
 from serving.ruling import Ruling
@@ -75,6 +73,7 @@ class ExplanationOut(msgspec.Struct, kw_only=True, frozen=True):
         200: returns(ExplanationOut, "The recorded score, taken apart exactly"),
         404: ResponseSpec(ErrorOut, description="No such decision, or its model is gone"),
         409: ResponseSpec(ErrorOut, description="There is no score to explain"),
+        410: ResponseSpec(ErrorOut, description="Retention deleted the decision"),
         503: ResponseSpec(ErrorOut, description="The explanation cannot be verified now"),
         **NEEDS_KEY,
     },
@@ -85,9 +84,7 @@ async def explain_decision(
     scorer: NamedDependency[Scorer],
 ) -> Response[bytes]:
     """Why a recorded decision got its score; largest contributions first."""
-    decision = await scorer.engine.decision(transaction_id_of(request))
-    if decision is None:
-        raise _refused(404, "unknown_decision", "No decision is recorded under this transaction_id")
+    decision = await recorded_decision(scorer, transaction_id_of(request))
     if decision.model_digest is None or decision.model_version is None:
         raise _refused(409, "no_score", "No model judged this payment; its reasons say why")
     if decision.feature_spec_digest != spec_digest():
@@ -111,7 +108,7 @@ def explained(decision: Decision, ruling: Ruling, settings: Settings) -> Explana
     digest, version = str(decision.model_digest), decision.model_version or ""
     model = _resident(digest, ruling) or _from_disk(digest, version, settings.models_dir)
     try:
-        found = model.explanation(_seen(decision, model, settings.orders_path))
+        found = taken_apart(decision, model, settings.orders_path)
     except FraudPlatformError as error:
         raise _unverified(error.message) from error
     shares = zip(FEATURES, decision.features, found.contributions[0].tolist(), strict=True)
@@ -138,18 +135,6 @@ def explained(decision: Decision, ruling: Ruling, settings: Settings) -> Explana
     )
 
 
-def _seen(decision: Decision, model: Model, orders_path: Path) -> NDArray[np.float64]:
-    """The recorded features as the model saw them: in the units of then, which the score tells."""
-    row: NDArray[np.float64] = np.array(decision.features, dtype=np.float64)
-    if decision.score is None or model.score(row.reshape(1, -1))[0] == decision.score:
-        return row
-    for divisors in filter(None, map(divisors_of, known_orders(orders_path))):
-        seen: NDArray[np.float64] = row / np.array(divisors)
-        if model.score(seen.reshape(1, -1))[0] == decision.score:
-            return seen
-    raise _unverified("The model does not give the recorded features the recorded score")
-
-
 def _resident(digest: str, ruling: Ruling) -> Model | None:
     return next((r.model for r in ruling.residents if r.model.digest == digest), None)
 
@@ -161,12 +146,12 @@ def _from_disk(digest: str, version: str, models_dir: Path) -> Model:
         require_plain_name(version)
         if not (models_dir / version).is_dir():
             raise _refused(404, "model_gone", f"The bundle of version {version} is not here")
-        model = load_bundle(models_dir / version).model
+        # Before a byte of it is parsed: nobody signed the role of a model that has none by now.
+        if read_manifest(models_dir / version).model_digest != digest:
+            raise _refused(404, "model_gone", f"Version {version} is here with another model")
+        return load_bundle(models_dir / version).model
     except FraudPlatformError as error:
         raise _unverified(error.message) from error
-    if model.digest != digest:
-        raise _refused(404, "model_gone", f"Version {version} is here with another model")
-    return model
 
 
 def _unverified(message: str) -> RefusedError:

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from fraud_platform.adapters.audit_queue import judged_audits
 from fraud_platform.adapters.recent_decisions import RecentDecisions, recent_decisions
 from fraud_platform.audit_credit import JudgedAudit, audits_by_check
+from fraud_platform.crowds import Payer, payer_of
+from fraud_platform.cuts import capped
 from fraud_platform.decision import Thresholds
 from fraud_platform.errors import LogUnavailableError
-from fraud_platform.events import Decision
+from fraud_platform.events import Decision, Transaction
 from fraud_platform.features.spec import FEATURE_NAMES
-from fraud_platform.governor import Governor, GovernorPolicy, capped
+from fraud_platform.governor import Governor, GovernorPolicy
 from fraud_platform.rollout import CANARY_ARM, CONTROL_ARM
 from fraud_platform.score_cap import tie_breaker
 from fraud_platform.settings import Settings
@@ -133,13 +136,13 @@ class Governing:
             governor.credit(checks.get(version, ()))
 
     def capped(
-        self, decision: Decision, amount_minor: int, features: NDArray[np.float64]
+        self, decision: Decision, payment: Transaction, features: NDArray[np.float64]
     ) -> Decision:
         """A model's decision under its cap, by the cuts of the last completed step.
 
         Args:
             decision: what the model alone would have decided.
-            amount_minor: of the payment, minor units.
+            payment: what was decided on.
             features: shape (k,), what is recorded of it.
         """
         governor, score = self.arms[decision.arm], decision.score
@@ -147,8 +150,10 @@ class Governing:
             return decision
         found = capped(decision, governor.cuts)
         tie = tie_breaker(decision.transaction_id)
-        governor.add(score + tie, decision.probability, amount_minor, decision.event_us)
-        self._past.add(features, amount_minor, decision.event_us, tie)
+        told = payment.amount_minor, decision.event_us
+        payer = payer_of(payment.device_id, payment.card_id)
+        governor.add(score + tie, decision.probability, *told, payer)
+        self._past.add(features, *told, tie, payer)
         return found
 
     def _governor(self, resident: Resident) -> Governor:
@@ -162,7 +167,7 @@ class Governing:
         sure_from = math.inf if always is None else resident.calibration.lowest_score(always)
         governor = Governor(self._policy, resident.thresholds, sure_from)
         governor.credit(self._checks.get(resident.version, ()))
-        features, amounts, ties, newest_us = self._past.rows()
+        features, amounts, ties, payers, newest_us = self._past.rows()
         if len(features):
             try:
                 scores = resident.scorer.score(resident.seen(features))
@@ -177,6 +182,7 @@ class Governing:
                 np.full(int(usable.sum()), np.nan) if chances is None else chances,
                 amounts[usable],
                 newest_us,
+                payers[:, usable],
             )
         cuts = self._before.get(resident.version)
         if cuts is not None:
@@ -201,28 +207,52 @@ class _Past:
         self._features = np.empty((size, len(FEATURE_NAMES)))
         self._amounts, self._times = np.empty((2, size), np.int64)
         self._ties = np.empty(size)
+        self._payers = np.zeros((2, size), np.int64)
         self._count = self._place = len(recent.features)
         self._features[: self._count] = recent.features
         self._amounts[: self._count] = recent.amounts_minor
         self._times[: self._count] = recent.event_us
         self._ties[: self._count] = [tie_breaker(name) for name in recent.transaction_ids]
+        if recent.payers:
+            self._payers[:, : self._count] = np.transpose(recent.payers)
         self._place %= size
 
     def add(
-        self, features: NDArray[np.float64], amount_minor: int, event_us: int, tie: float
+        self,
+        features: NDArray[np.float64],
+        amount_minor: int,
+        event_us: int,
+        tie: float,
+        payer: Payer,
     ) -> None:
         place, size = self._place, len(self._amounts)
         self._features[place] = features
         self._amounts[place], self._times[place] = amount_minor, event_us
         self._ties[place] = tie
+        self._payers[:, place] = payer
         self._place = (place + 1) % size
         self._count = min(self._count + 1, size)
 
-    def rows(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], int]:
-        """Features, amounts and tie breakers, oldest first, and when the newest was; 0: none."""
+    def rows(self) -> "_PastRows":
+        """All of them, oldest first."""
         order = np.arange(self._place - self._count, self._place)
-        newest_us = int(self._times[order].max(initial=0))
-        return self._features[order], self._amounts[order], self._ties[order], newest_us
+        return _PastRows(
+            self._features[order],
+            self._amounts[order],
+            self._ties[order],
+            self._payers[:, order],
+            int(self._times[order].max(initial=0)),
+        )
+
+
+class _PastRows(NamedTuple):
+    """Payments of before: shapes (n, k), (n,), (n,), (2, n), and when the newest was; 0: none."""
+
+    features: NDArray[np.float64]
+    amounts_minor: NDArray[np.int64]
+    ties: NDArray[np.float64]
+    payers: NDArray[np.int64]
+    newest_us: int
 
 
 def _key(resident: Resident) -> _Key:

@@ -22,7 +22,7 @@ from fraud_platform.errors import (
     IdempotencyConflictError,
     InvalidLabelError,
     PermanentError,
-    UnknownTransactionError,
+    UnknownPaymentOfLabelError,
 )
 from fraud_platform.events import Decision, Label, Transaction, TransactionEvent
 from fraud_platform.features.rings import SHARDS, FeatureRings
@@ -319,7 +319,7 @@ class Group:
     ) -> Decision:
         """A model's decision, unless its cap or its worth lets it go; one after the other."""
         if self._governing is not None:
-            decision = self._governing.capped(decision, payment.amount_minor, features)
+            decision = self._governing.capped(decision, payment, features)
         if (worth := self._ruling.worth) is not None:
             decision = weighed(decision, payment, worth)
         explorer = self._ruling.explorer
@@ -341,10 +341,7 @@ class Group:
         try:
             recorded = self._ledger.recorded(label.transaction_id)
             if recorded is None:
-                raise UnknownTransactionError(
-                    "found a label for a transaction that is not in the log",
-                    hint="send the transaction first, or check its transaction_id",
-                )
+                raise UnknownPaymentOfLabelError
             known_us = _known_us(label, recorded.transaction, request)
             _refuse_what_is_to_come(label, request)
             about = self._ledger.labels_of(label.transaction_id)

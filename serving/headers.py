@@ -5,9 +5,13 @@ import hashlib
 
 from litestar.types import Message, Scope
 
-from serving.docs import STYLE
+from fraud_platform.adapters import page
+from serving import docs
 
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_STYLES = " ".join(
+    f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+    for style in (docs.STYLE, page.STYLE)
+)
 ALWAYS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -17,8 +21,8 @@ _PAGE = [
     (b"x-frame-options", b"DENY"),
     (
         b"content-security-policy",
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'".encode(),
+        f"default-src 'none'; style-src {_STYLES}; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'".encode(),
     ),
 ]
 

@@ -15,6 +15,7 @@ import jwt
 from fraud_platform.access import LONGEST_SUBJECT, SCOPES, AccessPolicy, Caller
 from fraud_platform.adapters.signing_keys import SigningKeys
 from fraud_platform.errors import PermanentError
+from fraud_platform.roles import APART, scopes_of
 
 _LONGEST_TOKEN = 8_192
 _MOST_REMEMBERED = 10_000
@@ -149,10 +150,14 @@ class TokenVerifier:
             raise TokenRefusedError(
                 f"The token has no subject (sub) of 1 to {LONGEST_SUBJECT} printable characters"
             )
-        told = claims.get(policy.scope_claim)
-        listed = told.split(" ") if isinstance(told, str) else told
-        scopes = [s for s in listed if isinstance(s, str)] if isinstance(listed, list) else []
-        return Caller(subject, frozenset(scopes) & frozenset(SCOPES), None), ends_us
+        scopes = _names(claims, policy.scope_claim) & frozenset(SCOPES)
+        if policy.roles_claim:
+            scopes |= scopes_of(_names(claims, policy.roles_claim))
+        if scopes >= APART:
+            raise TokenRefusedError(
+                "The token allows admin and approve, which nobody holds together"
+            )
+        return Caller(subject, scopes, None), ends_us
 
 
 def _decoded(token: bytes, key: Any, algorithm: str) -> Mapping[str, Any]:
@@ -165,6 +170,17 @@ def _decoded(token: bytes, key: Any, algorithm: str) -> Mapping[str, Any]:
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise TokenRefusedError("The token is malformed or its signature is wrong") from None
     return claims
+
+
+def _names(claims: Mapping[str, Any], claim: str) -> frozenset[str]:
+    """What a claim lists: texts in a list, or in one text with spaces between."""
+    told = claims.get(claim)
+    listed = told.split(" ") if isinstance(told, str) else told
+    return (
+        frozenset(s for s in listed if isinstance(s, str))
+        if isinstance(listed, list)
+        else frozenset()
+    )
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> int:

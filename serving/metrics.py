@@ -34,11 +34,13 @@ class Metrics:
 
     Attributes:
         harm: what was answered or refused is told here, too; None: nowhere.
+        groups_refused: how many groups the log has refused.
     """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.harm: HarmWatch | None = None
+        self.groups_refused = 0
         decisions = Counter(
             "fraud_decisions", "Decisions taken", ["outcome", "mode", "arm"], registry=registry
         )
@@ -229,6 +231,7 @@ class Metrics:
     def log_failed(self) -> None:
         """Count one group that the log refused."""
         self._log_errors.inc()
+        self.groups_refused += 1
 
     def checked(self, shards: int, differing: int) -> None:
         """Count one round of comparing the state with the log."""

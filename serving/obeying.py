@@ -55,8 +55,9 @@ def without_orders(ruling: Ruling) -> Ruling:
 def ordered(resident: Resident, orders: Orders) -> Resident:
     """The same model under orders; its rule has another name, as it may decide otherwise.
 
-    Nothing is let go for its worth then: what is ordered of decisions is ordered because something
-    is wrong, and a chance of fraud that is stated too low would let fraud go.
+    Nothing is let go for its worth then, nor let through to learn from: what is ordered of
+    decisions is ordered because something is wrong. A chance of fraud that is stated too low would
+    let fraud go, and of an attack some would be let go on purpose.
     """
     if orders.digest == NORMAL.digest:
         return resident
@@ -65,7 +66,7 @@ def ordered(resident: Resident, orders: Orders) -> Resident:
     return replace(
         resident,
         policy_digest=hashlib.sha256(told.encode()).hexdigest(),
-        explorer=None if explorer is None else _more_audits(explorer, orders.audit_factor),
+        explorer=None if explorer is None else _audits_alone(explorer, orders.audit_factor),
         worth=None,
         divisors=divisors_of(orders),
     )
@@ -82,13 +83,15 @@ def _fallback(fallbacks: Sequence[Resident], set_aside: Sequence[str]) -> Reside
     return None if place is None else fallbacks[place]
 
 
-def _more_audits(explorer: Explorer, factor: float) -> Explorer:
-    """The same draws at `factor` times the rates; the day's limit grows with them."""
+def _audits_alone(explorer: Explorer, factor: float) -> Explorer:
+    """Nothing is let through, and audits have `factor` times their rates and daily limit."""
     policy = explorer.policy
     return replace(
         explorer,
         policy=replace(
             policy,
+            pass_rate=0.0,
+            pass_floor=0.0,
             audit_rate=min(1.0, policy.audit_rate * factor),
             audit_rate_approved=min(1.0, policy.audit_rate_approved * factor),
             audits_per_day=round(policy.audits_per_day * factor),

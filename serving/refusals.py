@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from fraud_platform.errors import (
+    AuditUnavailableError,
     FraudPlatformError,
     IdempotencyConflictError,
     InvalidLabelError,
@@ -45,6 +46,7 @@ DOMAIN: dict[type[FraudPlatformError], tuple[int, str]] = {
     JournalFullError: (503, "journal_full"),
     ScorerClosedError: (503, "mode_closed"),
     ScorerFullError: (503, "scorer_full"),
+    AuditUnavailableError: (503, "audit_unavailable"),
     UnavailableError: (503, "log_unavailable"),
 }
 """First match along the error's ancestry wins."""
@@ -53,6 +55,7 @@ _UNAVAILABLE = {
     "journal_full": "There is no room for another record",
     "mode_closed": "The scorer is closed",
     "scorer_full": "More requests are waiting than the scorer takes",
+    "audit_unavailable": "What is done here cannot be recorded, so it is not done",
     "log_unavailable": "The event log is unavailable",
 }
 

@@ -1,7 +1,8 @@
 """Keeping the deployed models in memory: poll the deployment, verify in a thread, swap at once.
 
-The registry may be away and a bundle may be broken: the last good model keeps deciding. Moving
-roles is `adapters.model_registry`; verifying a bundle is `adapters.model_bundle`.
+The registry may be away, a bundle broken, or a role not signed by the promotion: the last good
+model keeps deciding. Moving roles is `adapters.model_registry`; verifying a bundle is
+`adapters.model_bundle`, and who signed is `adapters.promotion_signature`.
 """
 
 import asyncio
@@ -16,8 +17,15 @@ from pathlib import Path
 
 import msgspec
 
-from fraud_platform.adapters.deployment import DEPLOYMENT, Deployment, Pointer, read_deployment
+from fraud_platform.adapters.deployment import (
+    DEPLOYMENT,
+    Deployment,
+    Pointer,
+    fallback_role,
+    read_deployment,
+)
 from fraud_platform.adapters.model_bundle import Bundle, load_pointed
+from fraud_platform.adapters.promotion_signature import Depot, untrusted
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import FraudPlatformError, PermanentError
 from serving.metrics import Metrics
@@ -50,7 +58,7 @@ class Residents:
     """The ruling in force, and the task that replaces it.
 
     Args:
-        models_dir: bundles and the deployment.
+        depot: bundles, deployment and the keys that count.
         policy: the decision policy in force.
         poll_seconds: how often to look, seconds.
         metrics: where swaps and failures are counted.
@@ -68,7 +76,7 @@ class Residents:
 
     def __init__(
         self,
-        models_dir: Path,
+        depot: Depot,
         policy: DecisionPolicy,
         *,
         poll_seconds: float,
@@ -76,7 +84,8 @@ class Residents:
         clock: Callable[[], float] = time.monotonic,
         ready: Callable[[Bundle], Resident] | None = None,
     ) -> None:
-        self._models_dir = models_dir
+        self._models_dir, self._keys_dir = depot.models_dir, depot.keys_dir
+        self._untrusted: dict[str, str] = {}
         self._policy = policy
         self._poll_seconds = poll_seconds
         self._metrics = metrics
@@ -134,6 +143,7 @@ class Residents:
         async with self._looking:
             try:
                 deployment = await asyncio.to_thread(read_deployment, self._models_dir)
+                self._untrusted = await asyncio.to_thread(untrusted, deployment, self._keys_dir)
             except (FraudPlatformError, OSError) as error:
                 self._complain("deployment", _reason(error))
                 return
@@ -141,12 +151,19 @@ class Residents:
             self._apply(deployment)
             if is_anew := self._is_written_again(deployment):
                 LOGGER.info("the deployment was written again: its models are read again")
-            for role, pointer in _roles(deployment):
+            for role, reason in self._untrusted.items():
+                if self.load_errors.get(role) != reason:
+                    self._complain(role, reason)
+            for role, pointer in self._trusted(deployment):
                 is_wanted = is_anew or pointer not in self._held
                 if is_wanted and await self._hold(role, pointer):
                     self._apply(deployment)
             self._apply(deployment, is_settled=True)
             self._forget(deployment)
+
+    def _trusted(self, deployment: Deployment) -> list[tuple[str, Pointer]]:
+        """The roles whose signature counts, the most urgent first."""
+        return [(r, p) for r, p in deployment.roles().items() if r not in self._untrusted]
 
     def _is_written_again(self, deployment: Deployment) -> bool:
         """Whether nothing changed but its number: somebody wants the models read again."""
@@ -186,7 +203,7 @@ class Residents:
 
     def _apply(self, deployment: Deployment, *, is_settled: bool = False) -> None:
         """Rule by what is in memory; until all was tried, a champion on its way changes nothing."""
-        held = {role: self._held.get(pointer) for role, pointer in _roles(deployment)}
+        held = {role: self._held.get(pointer) for role, pointer in self._trusted(deployment)}
         for role, resident in held.items():
             if resident is not None:
                 self.load_errors.pop(role, None)
@@ -203,9 +220,7 @@ class Residents:
             held.get("previous"),
             deployment.canary_share,
             missing if champion is not None else (),
-            tuple(
-                r for n in deployment.fallbacks if (r := held.get(_fallback_role(n))) is not None
-            ),
+            tuple(r for n in deployment.fallbacks if (r := held.get(fallback_role(n))) is not None),
         )
         # Read again, a model equals the one in memory that it replaces.
         if found != now or found.champion is not now.champion:
@@ -223,12 +238,13 @@ class Residents:
 
     def _forget(self, deployment: Deployment) -> None:
         """Let go of what has no role; the deciding model stays whatever happens."""
-        wanted = {pointer for _, pointer in _roles(deployment)}
+        roles = deployment.roles()
+        wanted = set(roles.values())
         kept = {p: r for p, r in self._held.items() if p in wanted or r is self.ruling.champion}
         self._held = kept
         self._refused = {p: r for p, r in self._refused.items() if p in wanted}
-        roles = {role for role, _ in _roles(deployment)} | {"deployment"}
-        self.load_errors = {r: why for r, why in self.load_errors.items() if r in roles}
+        known = {*roles, "deployment"}
+        self.load_errors = {r: why for r, why in self.load_errors.items() if r in known}
 
     def _complain(self, role: str, reason: str) -> None:
         """Count a failure, and say it once per cause."""
@@ -236,19 +252,6 @@ class Residents:
         if self.load_errors.get(role) != reason:
             LOGGER.error("kept model %s; %s: %s", self.ruling.version, role, reason)
         self.load_errors[role] = reason
-
-
-def _roles(deployment: Deployment) -> list[tuple[str, Pointer]]:
-    """The roles that are given, the most urgent first."""
-    found = [("champion", deployment.champion), ("previous", deployment.previous)]
-    found.append(("challenger", deployment.challenger))
-    found += [(_fallback_role(name), pointer) for name, pointer in deployment.fallbacks.items()]
-    return [(role, pointer) for role, pointer in found if pointer is not None]
-
-
-def _fallback_role(name: str) -> str:
-    """The role of a deployed fallback."""
-    return f"fallback_{name}"
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

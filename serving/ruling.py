@@ -333,11 +333,6 @@ def rules_only(policy: DecisionPolicy) -> Ruling:
     return Ruling(policy)
 
 
-def ruling_of(bundle: Bundle, policy: DecisionPolicy) -> Ruling:
-    """The ruling of a verified bundle alone."""
-    return Ruling(policy, resident_of(bundle, policy))
-
-
 def resident_of(
     bundle: Bundle,
     policy: DecisionPolicy,

@@ -12,12 +12,16 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from fraud_platform.access import SCOPES, Caller, Scope
+from fraud_platform.adapters.audit_log import AuditLog
 from fraud_platform.errors import PermanentError
 from serving.access import Access
 from serving.docs import KEY_SCHEME
+from serving.looks import PAGES, Looks
 
 OPEN = "open"
 """For a route that answers everybody: it tells nothing about payments, models or files."""
+VOTES = "/proposals"
+"""Below this path people vote in a browser; each form proves that it is ours."""
 _SCOPES = frozenset({*SCOPES, OPEN})
 _KEY = "scope"
 
@@ -42,10 +46,12 @@ class Guard:
 
     Args:
         access: who may do what.
+        log: where looks at the audit are written down.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, log: AuditLog) -> None:
         self._access = access
+        self._looks = Looks(access, log)
 
     async def __call__(
         self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
@@ -54,7 +60,9 @@ class Guard:
         if _is_options(handler):
             return
         scopes = declared(handler)
-        if OPEN not in scopes:
+        if is_page(handler):
+            connection.scope["state"]["caller"] = await self._looks.admit(connection, scopes)
+        elif OPEN not in scopes:
             connection.scope["state"]["caller"] = admitted(self._access, connection, scopes)
 
 
@@ -88,6 +96,18 @@ def declared(handler: BaseRouteHandler) -> tuple[str, ...]:
     return scopes if set(scopes) <= _SCOPES else ()
 
 
+def is_page(handler: BaseRouteHandler) -> bool:
+    """Whether a browser opens a route by itself: a page of the audit, or one that takes votes."""
+    if not isinstance(handler, HTTPRouteHandler):
+        return False
+    scopes, methods = declared(handler), set(handler.http_methods)
+    is_read = "audit" in scopes and methods == {"GET"}
+    is_vote = "approve" in scopes and methods <= {"GET", "POST"}
+    return (is_read and all(_is_below(path, PAGES) for path in handler.paths)) or (
+        is_vote and all(_is_below(path, VOTES) for path in handler.paths)
+    )
+
+
 def refuse_undeclared(routes: Sequence[BaseRoute]) -> None:
     """Deny by default: a route that does not say who may use it does not start.
 
@@ -110,6 +130,16 @@ def document_keys(routes: Sequence[BaseRoute]) -> None:
         for handler in _handlers(route):
             if isinstance(handler, HTTPRouteHandler) and OPEN not in declared(handler):
                 handler.security = [{KEY_SCHEME: []}]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder's or of something in it.
+
+    Examples:
+        >>> _is_below("/audit/decisions", "/audit"), _is_below("/auditors", "/audit")
+        (True, False)
+    """
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _handlers(route: BaseRoute) -> list[BaseRouteHandler]:

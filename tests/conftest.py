@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("patient")
 KEPT = {
     "FRAUD_BENCHMARK_DATA",
     "FRAUD_KILLS",
+    "FRAUD_REPLAYS",
     "FRAUD_SCHEMATHESIS_CASES",
     "FRAUD_SEED",
     "FRAUD_SWAPS",

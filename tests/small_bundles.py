@@ -6,12 +6,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fraud_platform.adapters.deployment import Pointer
+from fraud_platform.adapters.deployment import (
+    Deployment,
+    Pointer,
+    read_deployment,
+    write_deployment,
+)
 from fraud_platform.adapters.model_bundle import Evidence, Lineage, manifest_digest, write_bundle
+from fraud_platform.adapters.promotion_signature import Authority, sign_roles
 from fraud_platform.calibration import Calibration, CalibrationPolicy, calibrate
+from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.fallbacks import features_of
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.model import Model
+from fraud_platform.model_card import ModelCard
 
 
 @cache
@@ -48,6 +56,8 @@ def write_small_bundle(
     without: tuple[str, ...] = (),
     trees_of: str = "",
     by_hour: tuple[float, ...] = (),
+    card: ModelCard | None = None,
+    trained_by: str = "",
 ) -> Path:
     """A sound bundle of a model; its folder."""
     lineage = Lineage(
@@ -60,11 +70,13 @@ def write_small_bundle(
         without=without,
         trees_of=trees_of,
         alert_rate_by_hour=by_hour,
+        trained_by=trained_by,
     )
     evidence = Evidence(
         calibration=_calibrated(model),
         golden=_matrix(99)[:8],
         reference=pl.DataFrame(_matrix(98), schema=list(FEATURE_NAMES)),
+        card=card,
     )
     return write_bundle(models_dir, version, model, lineage, evidence)
 
@@ -72,6 +84,16 @@ def write_small_bundle(
 def pointer_to(bundle: Path) -> Pointer:
     """What names a bundle in a deployment."""
     return Pointer(version=bundle.name, path=bundle.name, manifest_digest=manifest_digest(bundle))
+
+
+def deploy(models_dir: Path, deployment: Deployment) -> None:
+    """Give models their roles as a promotion does: signed with the home's key."""
+    try:
+        before = read_deployment(models_dir)
+    except BundleIntegrityError:
+        before = None
+    signed = sign_roles(models_dir, deployment, Authority(by="a test"), before)
+    write_deployment(models_dir, signed)
 
 
 def _matrix(seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ is left out. What is done with a decision is `decision_replay`.
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fraud_platform.adapters.log_file import LogFile
 from fraud_platform.adapters.state_snapshots import StateSnapshots
 from fraud_platform.decision_replay import Asked, Page
 from fraud_platform.events import Decision, Transaction, microseconds
+from fraud_platform.features.declaration import MICROSECOND
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import LATENESS, LOOKBACK
 from fraud_platform.selective_labels import Spent, day_of
@@ -41,13 +42,17 @@ class Choice:
         since: of payments that happened from then on; None: from the first on.
         until: of payments that happened before; None: to the last.
         transaction_id: of this payment only.
+        every: those whose place in the log this number divides; 1: all.
         limit: at most so many, the earliest in the log first.
+        whole_us: of payments that happened later only, microseconds UTC.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     transaction_id: str | None = None
+    every: int = 1
     limit: int | None = None
+    whole_us: int | None = None
 
     @property
     def condition(self) -> str:
@@ -56,6 +61,8 @@ class Choice:
         parts += ["d.event_us >= :since"] if self.since is not None else []
         parts += ["d.event_us < :until"] if self.until is not None else []
         parts += ["d.transaction_id = :id"] if self.transaction_id is not None else []
+        parts += ["d.seq % :every = 0"] if self.every > 1 else []
+        parts += ["d.event_us > :whole"] if self.whole_us is not None else []
         return " AND ".join(parts)
 
     @property
@@ -65,6 +72,8 @@ class Choice:
             "since": None if self.since is None else microseconds(self.since),
             "until": None if self.until is None else microseconds(self.until),
             "id": self.transaction_id,
+            "every": self.every,
+            "whole": self.whole_us,
         }
 
 
@@ -78,6 +87,8 @@ class Extent:
         last: the highest.
         orphans: decisions whose transaction the log lacks; not among the others.
         orphan: the transaction id of one of them.
+        cut: decisions whose windows reach into what was purged; not among the others.
+        one_cut: the transaction id of one of them.
     """
 
     decisions: int
@@ -85,6 +96,8 @@ class Extent:
     last: int
     orphans: int
     orphan: str | None
+    cut: int = 0
+    one_cut: str | None = None
 
 
 class DecisionSource:
@@ -103,15 +116,18 @@ class DecisionSource:
         with closing(EventLog(path)) as log:
             log.drain()
         self._file = LogFile(path)
-        self.extent = self._measure()
-        self._strays = self._overtaken()
-        self._spending = self._explored()
+        self._look()
 
     def state(self, log: EventLog, snapshots: StateSnapshots | None) -> FeatureRings:
-        """What the fold begins with: the newest snapshot before the first decision, or nothing."""
+        """What the fold begins with: the newest snapshot before the first decision, or nothing.
+
+        With nothing, decisions whose windows reach into what was purged are left out: `extent.cut`.
+        """
         started = None
         if snapshots is not None:
             started = snapshots.newest(log, not_after=self.extent.first)
+        if started is None and (horizon := log.horizon()) is not None:
+            self._leave_out_cut(horizon.newest_us + LOOKBACK // MICROSECOND)
         return started or FeatureRings()
 
     def pages(self, after_seq: int) -> Iterator[Page]:
@@ -137,6 +153,23 @@ class DecisionSource:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _look(self) -> None:
+        self.extent = self._measure()
+        self._strays = self._overtaken()
+        self._spending = self._explored()
+
+    def _leave_out_cut(self, whole_us: int) -> None:
+        """Choose only decisions of payments that happened after a moment, and count the others."""
+        query = (
+            f"SELECT COUNT(*), MIN(d.transaction_id) {_FROM_DECISIONS}"
+            f" WHERE {self._choice.condition} AND d.event_us <= {whole_us:d} AND t.seq IS NOT NULL"
+        )
+        with self._file.snapshot() as connection:
+            cut, one = connection.execute(query, self._choice.arguments).fetchone()
+        self._choice = replace(self._choice, whole_us=whole_us)
+        self._look()
+        self.extent = replace(self.extent, cut=cut, one_cut=one)
 
     def _measure(self) -> Extent:
         query = (

@@ -1,7 +1,8 @@
 """Which models a scorer holds: one small file, replaced as a whole.
 
 What belongs here: the form of `deployment.json`, reading and writing it. Who may move it is
-`model_registry`, its only writer; what the pointers name is verified by `model_bundle`.
+`model_registry`, its only writer; `promotion_signature` checks who signed its roles, `model_bundle`
+what the pointers name.
 """
 
 import os
@@ -14,6 +15,8 @@ from fraud_platform.adapters.sealed_folder import read_regular, replace_file, re
 from fraud_platform.errors import BundleIntegrityError, PermanentError
 
 DEPLOYMENT = "deployment.json"
+FORMAT = 2
+"""Of the file as it is written here; files from before signatures name none."""
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +33,44 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     manifest_digest: str
 
 
+class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a promotion says of one role, and signs.
+
+    Attributes:
+        role: "champion", "challenger", "previous" or "fallback_<name>".
+        version: the bundle's version.
+        manifest_digest: SHA-256 of its manifest's bytes.
+        canary_share: the challenger's share of the cards; 0 for every other role.
+        policy_digest: of the policy that it was promoted under; None: none was named.
+        proposal: digest of the proposal that was approved; None: it needed none.
+        by: who moved the role.
+        at_us: when, microseconds since 1970 UTC.
+        key_id: of the key that signs (`signatures.key_id`).
+    """
+
+    role: str
+    version: str
+    manifest_digest: str
+    canary_share: float = 0.0
+    policy_digest: str | None = None
+    proposal: str | None = None
+    by: str
+    at_us: int
+    key_id: str
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A statement with its signature.
+
+    Attributes:
+        statement: what is said.
+        signature: Ed25519 over its canonical form, base64.
+    """
+
+    statement: Statement
+    signature: str
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The roles of the models at one moment.
 
@@ -41,6 +82,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         canary_share: share of the cards on which the challenger decides, in [0, 1].
         fallbacks: what stands in for the champion when features are not to be used, by what it
             does without; scorers ask the bundles for that.
+        signatures: role -> what the promotion signed of it; a role without one is refused.
+        format: of the file.
     """
 
     sequence: int = 0
@@ -49,10 +92,31 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     previous: Pointer | None = None
     canary_share: float = 0.0
     fallbacks: Mapping[str, Pointer] = {}
+    signatures: Mapping[str, Signed] = {}
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.canary_share <= 1.0:
             raise ValueError(f"found canary_share={self.canary_share}, expected one in [0, 1]")
+        if self.format > FORMAT:
+            raise ValueError(f"found format {self.format}, expected at most {FORMAT}")
+
+    def roles(self) -> dict[str, Pointer]:
+        """The roles that are given, the most urgent first."""
+        found = {"champion": self.champion, "previous": self.previous}
+        found["challenger"] = self.challenger
+        found |= {fallback_role(name): pointer for name, pointer in self.fallbacks.items()}
+        return {role: pointer for role, pointer in found.items() if pointer is not None}
+
+
+def fallback_role(name: str) -> str:
+    """The role of a deployed fallback.
+
+    Examples:
+        >>> fallback_role("money")
+        'fallback_money'
+    """
+    return f"fallback_{name}"
 
 
 def read_deployment(models_dir: Path) -> Deployment:
@@ -67,10 +131,8 @@ def read_deployment(models_dir: Path) -> Deployment:
         return Deployment()
     try:
         found = msgspec.json.decode(read_regular(path), type=Deployment)
-        roles = (found.champion, found.challenger, found.previous)
-        for pointer in (*roles, *found.fallbacks.values()):
-            if pointer is not None:
-                require_plain_name(pointer.path)
+        for pointer in found.roles().values():
+            require_plain_name(pointer.path)
     except (msgspec.MsgspecError, UnicodeDecodeError, PermanentError) as error:
         raise BundleIntegrityError(
             f"{path} is no deployment: {error}.",

@@ -2,7 +2,8 @@
 
 Transactions and labels share one gapless sequence (`seq`), so a position names everything that was
 known. Several processes may write: SQLite serialises them, WAL lets readers go on, and
-synchronous=FULL makes a commit durable before it returns. Rows are never updated or deleted.
+synchronous=FULL makes a commit durable before it returns. Rows are never updated; retention alone
+deletes, whole ranges from the start, and leaves a horizon that readers are told of.
 
 What the scorer has decided lately is still in its journal, in the folder beside the file; who reads
 or appends here drains it first, so that the file is all of the log.
@@ -19,10 +20,12 @@ from pathlib import Path
 
 import polars as pl
 
-from fraud_platform.adapters import log_writer
+from fraud_platform.adapters import log_horizon, log_origins, log_writer
 from fraud_platform.adapters.drain import appending, checked, drain, is_drained
 from fraud_platform.adapters.journal_disk import FolderDisk
 from fraud_platform.adapters.log_file import JOURNAL_FOLDER, LogFile
+from fraud_platform.adapters.log_horizon import Horizon
+from fraud_platform.adapters.log_origins import Origin, SourceFile
 from fraud_platform.adapters.log_writer import LogWriter, Place, Recorded, unpack
 from fraud_platform.errors import DataContractError
 from fraud_platform.events import Decision, Event, microseconds, moment_of
@@ -84,7 +87,12 @@ class EventLog:
         self._drains = drains
         self._busy_seconds = busy_seconds
 
-    def append(self, transactions: pl.DataFrame, labels: pl.DataFrame) -> Appended:
+    def append(
+        self,
+        transactions: pl.DataFrame,
+        labels: pl.DataFrame,
+        file: SourceFile | None = None,
+    ) -> Appended:
         """Append a batch in one durable commit, ordered by the time each event became known.
 
         Args:
@@ -92,6 +100,7 @@ class EventLog:
             labels: transaction_id, verdict, label_source, reason, label_timestamp and
                 received_timestamp, and if known reported_by and happened_timestamp; about
                 transactions of this batch or of the log.
+            file: that the batch is of; None: of none.
 
         Raises:
             LogUnavailableError: the file cannot be opened, locked or written.
@@ -103,7 +112,10 @@ class EventLog:
             conflicts = _conflicting(transactions, pl.concat([known, _payload(fresh)]))
             told = labels.unique(_LABEL_KEY, keep="first", maintain_order=True)
             new_labels, unknown = self._split_labels(connection, told, fresh)
-            _insert_events(connection, fresh, new_labels)
+            start = log_writer.last_seq(connection) + 1
+            _insert_events(connection, fresh, new_labels, start)
+            if file is not None and (count := fresh.height + new_labels.height):
+                log_origins.note(connection, file, start, start + count - 1)
         return Appended(
             accepted=fresh.height,
             duplicates=transactions.height - fresh.height - conflicts.height,
@@ -140,19 +152,23 @@ class EventLog:
                     hint="whatever rejected the row must say which rule it broke, and how",
                 ) from error
 
-    def transactions(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """`TRANSACTIONS` whose event time is in [start, end), in seq order."""
-        query = "SELECT * FROM transactions WHERE event_us >= ? AND event_us < ? ORDER BY seq"
-        return self._frame(query, start, end).select(*TRANSACTIONS.columns)
+    def transactions(self, start: datetime, end: datetime, *, is_cut: bool = False) -> pl.DataFrame:
+        """`TRANSACTIONS` whose event time is in [start, end), in seq order.
 
-    def labels(self, start: datetime, end: datetime) -> pl.DataFrame:
-        """`LABELS` that became known in [start, end), in seq order."""
+        Raises:
+            PurgedError: a part was purged, and the caller does not say that it `is_cut`.
+        """
+        query = "SELECT * FROM transactions WHERE event_us >= ? AND event_us < ? ORDER BY seq"
+        return self._frame(query, start, end, is_cut=is_cut).select(*TRANSACTIONS.columns)
+
+    def labels(self, start: datetime, end: datetime, *, is_cut: bool = False) -> pl.DataFrame:
+        """`LABELS` that became known in [start, end), in seq order; none on purged payments."""
         query = (
             "SELECT l.*, t.event_us, t.card_id, t.terminal_id FROM labels l"
             " JOIN transactions t USING (transaction_id)"
             " WHERE l.known_us >= ? AND l.known_us < ? ORDER BY l.seq"
         )
-        return self._frame(query, start, end).select(*LABELS.columns)
+        return self._frame(query, start, end, is_cut=is_cut).select(*LABELS.columns)
 
     def decisions(self, start: datetime, end: datetime) -> pl.DataFrame:
         """`DECISIONS` on transactions that happened in [start, end), in seq order."""
@@ -177,13 +193,24 @@ class EventLog:
         )
         return self._frame(query, start, end)
 
+    def decisions_in(self, start: datetime, end: datetime) -> int:
+        """How many decisions were taken on transactions of [start, end)."""
+        query = "SELECT COUNT(*) FROM decisions WHERE event_us >= ? AND event_us < ?"
+        with self._reading() as connection:
+            (count,) = connection.execute(
+                query, (microseconds(start), microseconds(end))
+            ).fetchone()
+        return int(count)
+
     def rejections(self, start: datetime, end: datetime) -> pl.DataFrame:
         """`QUARANTINE` rows kept at the door for the partitions in [start, end)."""
         query = (
             "SELECT * FROM rejections WHERE partition_us >= ? AND partition_us < ?"
             " ORDER BY source, row_number, broken_rule, payload"
         )
-        return self._frame(query, start, end).select(*QUARANTINE.columns)
+        with self._reading() as connection:
+            log_horizon.require_kept(connection, microseconds(start), rejected=True)
+        return self._frame(query, start, end, is_cut=True).select(*QUARANTINE.columns)
 
     def arrivals(self, after_seq: int) -> pl.DataFrame:
         """The days that events after a position belong to.
@@ -204,6 +231,16 @@ class EventLog:
         columns = ["day", "transactions", "labels", "last_seq"]
         frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.Int64), orient="row")
         return frame.with_columns(pl.col("day").cast(pl.Int32).cast(pl.Date))
+
+    def origins(self, first_seq: int, last_seq: int) -> list[Origin]:
+        """The source files and finished segments that positions came from, in order."""
+        with self._reading() as connection:
+            return log_origins.origins(connection, first_seq, last_seq)
+
+    def horizon(self) -> Horizon | None:
+        """Where the kept history begins; None: nothing was ever purged."""
+        with self._reading() as connection:
+            return log_horizon.horizon(connection)
 
     def last_seq(self) -> int:
         """The newest position in the log; 0 when it is empty."""
@@ -300,8 +337,12 @@ class EventLog:
         ):
             yield connection
 
-    def _frame(self, query: str, start: datetime, end: datetime) -> pl.DataFrame:
+    def _frame(
+        self, query: str, start: datetime, end: datetime, *, is_cut: bool = False
+    ) -> pl.DataFrame:
         with self._reading() as connection:
+            if not is_cut:
+                log_horizon.require_kept(connection, microseconds(start))
             cursor = connection.execute(query, (microseconds(start), microseconds(end)))
             rows = cursor.fetchall()
         names = [column[0] for column in cursor.description]
@@ -380,15 +421,14 @@ def _as_us(rows: pl.DataFrame) -> list[pl.Expr]:
 
 
 def _insert_events(
-    connection: sqlite3.Connection, transactions: pl.DataFrame, labels: pl.DataFrame
+    connection: sqlite3.Connection, transactions: pl.DataFrame, labels: pl.DataFrame, start: int
 ) -> None:
-    """Give both kinds one order by the time they became known, and store them."""
+    """Give both kinds one order by the time they became known, and store them from `start` on."""
     times = [
         transactions.select(known=pl.col("event_timestamp"), kind=pl.lit(0)).with_row_index(),
         labels.select(known=pl.col("label_timestamp"), kind=pl.lit(1)).with_row_index(),
     ]
     ordered = pl.concat(times).sort("known", "kind", "index").with_row_index("seq")
-    start = log_writer.last_seq(connection) + 1
     for kind, rows, table in ((0, transactions, "transactions"), (1, labels, "labels")):
         seqs = ordered.filter(pl.col("kind") == kind).sort("index")["seq"].cast(pl.Int64) + start
         names = [n for n in _TABLE_COLUMNS[table] if n in rows.columns]

@@ -85,7 +85,8 @@ class FeatureStore:
         """Store the newest values per card and per terminal online.
 
         What is older than stored is ignored: a late day changes nothing that is newer. An online
-        store that is used for the first time gets the newest values of the whole history, too.
+        store that is used for the first time gets the newest values of the whole history, too. So
+        does one that lost its values, once the folder `newest` beside the registry is removed.
 
         Needs `apply` once before.
 
@@ -99,16 +100,6 @@ class FeatureStore:
             UnavailableError: Redis does not answer; nothing is lost, push again.
         """
         return {entity: self._push(entity, features) for entity in _ONLINE}
-
-    def refill(self) -> dict[str, int]:
-        """Store the newest values of the whole history, in an online store that lost its own.
-
-        Returns:
-            Number of cards and of terminals stored.
-        """
-        for entity in _ONLINE:
-            self._newest_path(entity).unlink(missing_ok=True)
-        return self.push(pl.DataFrame(schema=_columns("card") | _columns("terminal")))
 
     def online(self, card_id: str, terminal_id: str) -> dict[str, float | None]:
         """Stored values for a card and a terminal, by feature name; None where there is none.

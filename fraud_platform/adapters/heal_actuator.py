@@ -11,6 +11,7 @@ import msgspec
 
 from fraud_platform.adapters.approved_configuration import read_approval
 from fraud_platform.adapters.deployment import read_deployment
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.live_file import live_path, read_live
 from fraud_platform.adapters.mode_order import ModeOrder, read_order, write_order
 from fraud_platform.adapters.model_history import Mandate
@@ -152,7 +153,7 @@ def _rules_only(actuator: HomeActuator, act: Act) -> Outcome:
     order = ModeOrder(
         mode=Mode.RULES_ONLY, reason=actuator.why(act), ordered_by=HEALING, ordered_us=now_us
     )
-    write_order(path, order)
+    write_order(path, order, governance_of(actuator.settings))
     return Outcome(is_done=True, before=before.mode, after=order.mode)
 
 
@@ -160,7 +161,8 @@ def _leave_rules(actuator: HomeActuator, act: Act) -> Outcome:
     path = actuator.settings.mode_path
     before = read_order(path)
     if before.mode is not Mode.NORMAL and before.ordered_by == HEALING:
-        write_order(path, ModeOrder(reason=actuator.why(act), ordered_by=HEALING))
+        order = ModeOrder(reason=actuator.why(act), ordered_by=HEALING)
+        write_order(path, order, governance_of(actuator.settings))
     after = read_order(path)
     return Outcome(is_done=True, before=before.mode, after=after.mode)
 

@@ -12,19 +12,39 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
+from fraud_platform.adapters.governance import UNGOVERNED, Governance
 from fraud_platform.adapters.hash_chain import START, Chain, Link, Place
+from fraud_platform.adapters.lock_file import locked
+from fraud_platform.audit_log.acts import Act, one_line
 from fraud_platform.errors import HistoryDamagedError, LeaseHeldError, UnavailableError
 from fraud_platform.heal.doubt import Spans, doubtful_spans
-from fraud_platform.heal.records import Kind, Record
+from fraud_platform.heal.records import EVERYTHING, PLATFORM, Kind, Record
 from fraud_platform.heal.state import State, fold, folded
 
 _PATIENCE, _PAUSE = 0.2, 0.01
 """Seconds: whoever only looks at a lease holds it for less than a pause."""
+
+
+ACTS = frozenset(
+    {
+        Kind.APPROVED,
+        Kind.REJECTED,
+        Kind.PLANNED,
+        Kind.DONE,
+        Kind.FAILED,
+        Kind.LIFTED,
+        Kind.PAUSED,
+        Kind.RESUMED,
+        Kind.KILLED,
+        Kind.REVIVED,
+    }
+)
+"""Records of what healing does, and of what people say to it: the audit log has them, too."""
 
 
 class Entry(Link, frozen=True, kw_only=True):
@@ -32,9 +52,13 @@ class Entry(Link, frozen=True, kw_only=True):
 
     Attributes:
         record: what it says.
+        audit: number of the audit row that announced it; 0: it is no act, or nobody keeps a log.
+        lost: numbers of the rows that announced what is given up with it (`begin_anew`).
     """
 
     record: Record
+    audit: int = 0
+    lost: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class HealLedger:
@@ -42,10 +66,14 @@ class HealLedger:
 
     Args:
         path: the file; made with its folder by the first record.
+        governance: where records of acts are recorded, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, governance: Governance = UNGOVERNED) -> None:
         self._path = path
+        self._governance = governance
+        self._audited: set[int] = set()
+        self._audited_to = START
         self._chain = Chain(path, Entry)
         self._place, self._state = START, folded(())
         self._episodes: list[Record] = []
@@ -94,7 +122,7 @@ class HealLedger:
             HistoryDamagedError: a line above was changed, lost or swapped.
             UnavailableError: the disk refuses; nothing was appended.
         """
-        (entry,) = self._chain.append([Entry(record=record)], behind=self._place)
+        (entry,) = self._write([record], is_alone=False)
         return entry
 
     def commit(self, decided: Sequence[Record]) -> None:
@@ -106,8 +134,55 @@ class HealLedger:
             UnavailableError: the disk refuses; nothing was appended.
         """
         if decided:
-            entries = [Entry(record=record) for record in decided]
-            self._chain.append(entries, behind=self._place, alone=True)
+            self._write(decided, is_alone=True)
+
+    def _write(self, records: Sequence[Record], *, is_alone: bool) -> tuple[Entry, ...]:
+        """Append records, those of acts between their audit rows."""
+        with locked(self._path.with_suffix(".lock")), ExitStack() as rows:
+            told = self.told()
+            self._governance.require_kept("heal.*", told)
+            self._governance.settle("heal.*", lambda row: row.seq in told)
+            entries = [
+                Entry(
+                    record=record,
+                    audit=rows.enter_context(self._governance.recording(_act(record)))
+                    if record.kind in ACTS
+                    else 0,
+                )
+                for record in records
+            ]
+            return self._chain.append(entries, behind=self._place, alone=is_alone)
+
+    def begin_anew(self, by: str, why: str, row: int, lost: Sequence[int]) -> None:
+        """Pause until somebody resumes: who stopped healing may have said so in what was lost.
+
+        Args:
+            by: who accepts that; they hold the lock beside the file.
+            why: the reason given.
+            row: number of the audit row that announced it.
+            lost: numbers of those that announced what is given up.
+        """
+        at, now_us = self.state().checked, time.time_ns() // 1000
+        paused = Record(
+            kind=Kind.PAUSED,
+            event_us=at.event_us,
+            now_us=now_us,
+            rows=at.rows,
+            cause=EVERYTHING,
+            by=by,
+            why=why,
+        )
+        entry = Entry(record=paused, audit=row, lost=tuple(lost))
+        self._chain.append([entry], behind=self._place)
+
+    def told(self) -> set[int]:
+        """Numbers of the audit rows of all entries, and of what was given up.
+
+        A look again reads only what is new.
+        """
+        entries, self._audited_to = self._chain.since(self._audited_to)
+        self._audited.update({entry.audit for entry in entries}, *(e.lost or () for e in entries))
+        return self._audited
 
     def verify(self, digest: str = "") -> Place:
         """Follow the chain from its first line to its last.
@@ -133,6 +208,23 @@ class HealLedger:
                 hint="the file was rewritten or cut off: keep it as evidence, restore a backup.",
             )
         return place
+
+
+def _act(record: Record) -> Act:
+    """What the audit log says of a record."""
+    act = record.act
+    facts = {"episode": record.episode, "cause": record.cause}
+    if act is not None:
+        facts |= {"action": str(act.action), "subjects": ", ".join(act.subjects)}
+    return Act(
+        actor=record.by or PLATFORM,
+        role="",
+        action=f"heal.{record.kind}",
+        object=f"remedy:{act.act_id}" if act else f"healing:{record.cause or EVERYTHING}",
+        origin=PLATFORM if record.by in ("", PLATFORM) else "cli",
+        reason=one_line(record.why),
+        facts={name: value for name, value in facts.items() if value},
+    )
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fraud_platform.adapters.heal_ledger import HealLedger
-from fraud_platform.adapters.model_history import Entry, pending
+from fraud_platform.adapters.model_history import Entry
+from fraud_platform.approvals import Case, Standing
 from fraud_platform.heal.controller import Outcome
 from fraud_platform.heal.limits import called_off
 from fraud_platform.heal.state import awake
@@ -36,29 +37,47 @@ def why_not_finished(ledger_path: Path, act_id: str | None, now_us: int) -> str 
     return f"{act_id} was called off: {why}" if why else None
 
 
-def learnt(run_id: str, entries: Sequence[Entry], *, may_follow: bool = True) -> Outcome | None:
+def learnt(
+    run_id: str,
+    entries: Sequence[Entry],
+    cases: Sequence[Case],
+    now_us: int,
+    *,
+    may_follow: bool = True,
+) -> Outcome | None:
     """What became of the version that a run made; None while that is open.
 
-    A run that went well has healed nothing if no model of it ever decides. It is open while a
-    person or a canary decides on the version, and if the gates let it shadow only, for want of
-    evidence: then later days may tell, by another training.
+    A run that went well has healed nothing if no model of it ever decides. It is open while people
+    or a canary decide on the version, and if the gates let it shadow only, for want of evidence:
+    then later days may tell, by another training.
 
     Args:
-        run_id: of Dagster; its moves are told as `dagster run <id>`.
+        run_id: of Dagster; its moves and proposals are told as `dagster run <id>`.
         entries: of the history of models, oldest first.
+        cases: of the docket.
+        now_us: the clock of the wall, microseconds UTC.
         may_follow: whether another run of the same act may come, with more evidence.
     """
-    mine = [n for n, e in enumerate(entries) if e.by == f"dagster run {run_id}" and e.version]
-    if not mine:
+    by = f"dagster run {run_id}"
+    asked = [case for case in cases if case.proposal.proposer == by]
+    mine = [n for n, e in enumerate(entries) if e.by == by and e.version]
+    if not (mine or asked):
         after, why = f"run {run_id}", "the gates let its version not decide; its run says why"
         return None if may_follow else Outcome(is_done=False, after=after, why=why)
-    last, since = entries[mine[-1]], entries[mine[0] :]
-    version, now = last.version or "", entries[-1].deployment
+    since = entries[min([*mine[:1], *(case.proposal.position for case in asked)]) :]
+    version = asked[-1].proposal.version if asked else entries[mine[-1]].version or ""
+    wanted = [asked[-1].proposal.why] if asked else [entries[mine[-1]].why]
     if any(entry.aliases.get("champion") == version for entry in since):
-        return Outcome(is_done=True, after=version, why=last.why)
+        return Outcome(is_done=True, after=version, why=wanted[0])
+    now = entries[-1].deployment
     is_canary = now.challenger is not None and now.challenger.version == version
-    if version in pending(entries) or (is_canary and now.canary_share > 0.0):
+    standing = asked[-1].standing(now_us) if asked else None
+    if standing in (Standing.WAITING, Standing.APPROVED) or (is_canary and now.canary_share > 0.0):
         return None
-    told = [entry.why for entry in since if entry.version == version and entry.why]
+    told = (
+        [f"its proposal is {standing}"]
+        if asked
+        else [entry.why for entry in since if entry.version == version and entry.why]
+    )
     why = f"version {version} does not decide: {told[-1] if told else 'nobody said why'}"
     return Outcome(is_done=False, after=version, why=why)

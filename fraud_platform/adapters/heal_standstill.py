@@ -1,4 +1,4 @@
-"""Calling a person when healing itself cannot go on: a damaged ledger, a policy that is none.
+"""Calling a person when healing itself cannot go on: no ledger, no policy, no audit log.
 
 Healing then does nothing at all, which nobody would notice: nothing is written, nothing breaks.
 """
@@ -9,7 +9,7 @@ import msgspec
 
 from fraud_platform.adapters.notices import Notice, notices_of
 from fraud_platform.adapters.sealed_folder import replace_file, sha256
-from fraud_platform.errors import PermanentError
+from fraud_platform.errors import FraudPlatformError
 from fraud_platform.settings import Settings
 
 AGAIN_US = 6 * 3_600_000_000
@@ -23,7 +23,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-def tell_standstill(settings: Settings, error: PermanentError, now_us: int) -> bool:
+def tell_standstill(settings: Settings, error: FraudPlatformError, now_us: int) -> bool:
     """Call a person, unless one was called for the same not long ago.
 
     Args:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.governance import governance_of
 from fraud_platform.adapters.heal_actuator import HomeActuator, slow
 from fraud_platform.adapters.heal_evidence import gather
 from fraud_platform.adapters.heal_ledger import HealLedger, lease
 from fraud_platform.adapters.heal_policy_file import policy_in_force
+from fraud_platform.adapters.heal_policy_gate import gated_policy
 from fraud_platform.adapters.model_roles import ModelRoles
 from fraud_platform.adapters.notices import notices_of
 from fraud_platform.errors import HistoryChangedError, UnavailableError
@@ -69,7 +71,7 @@ class Healer:
     @cached_property
     def ledger(self) -> HealLedger:
         """Of the home; a look again reads only what is new."""
-        return HealLedger(self.settings.heal_ledger_path)
+        return HealLedger(self.settings.heal_ledger_path, governance_of(self.settings))
 
     def tick(self, now_us: int, *, by: str, is_dry_run: bool = False) -> Ticked:
         """Look once, and do what follows.
@@ -134,7 +136,7 @@ class Healer:
         evidence = self._evidence(ledger, now_us)
         if evidence is None:
             return Ticked()
-        plan = decide(ledger.state(), evidence, policy_in_force(self.settings.heal_dir))
+        plan = decide(ledger.state(), evidence, gated_policy(self.settings).policy)
         return Ticked(evidence=evidence, plan=plan, asked=tuple(a for a in plan.acts if slow(a)))
 
     def _evidence(self, ledger: HealLedger, now_us: int) -> Evidence | None:

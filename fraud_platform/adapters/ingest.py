@@ -16,6 +16,7 @@ import polars as pl
 import yaml
 
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.log_origins import SourceFile, described
 from fraud_platform.adapters.source_files import Batch, read_batches
 from fraud_platform.card_number import mask, masked_json
 from fraud_platform.errors import MappingError
@@ -123,7 +124,7 @@ def ingest(  # noqa: PLR0913 -- everything a pure core must not fetch by itself 
     run = _Run(log, policy, received, f"ingest:{mask(path.name)}", progress or _silent)
     for batch in read_batches(path, mapping):
         run.take(batch, mapping, token_key)
-    run.append()
+    run.append(described(path, mapping))
     return run.summary()
 
 
@@ -162,7 +163,7 @@ class _Run:
         self.labels.append(told.filter(pl.col("label_timestamp") <= latest))
         self.progress("read", batch.done, batch.total)
 
-    def append(self) -> None:
+    def append(self, file: SourceFile) -> None:
         """Put bad rows into quarantine, and valid ones into the log as they became known."""
         self._flush()
         if not self.transactions:
@@ -175,7 +176,7 @@ class _Run:
         for some, verdicts in _in_commits(transactions, labels):
             if done:
                 time.sleep(_PAUSE_SECONDS)
-            self._commit(some, verdicts)
+            self._commit(some, verdicts, file)
             done += some.height + verdicts.height
             self.progress("append", done, total)
 
@@ -196,8 +197,8 @@ class _Run:
             labels_quarantined=dict(sorted(self.broken_labels.items())),
         )
 
-    def _commit(self, transactions: pl.DataFrame, labels: pl.DataFrame) -> None:
-        done = self.log.append(transactions, labels)
+    def _commit(self, transactions: pl.DataFrame, labels: pl.DataFrame, file: SourceFile) -> None:
+        done = self.log.append(transactions, labels, file)
         self.counts["accepted"] += done.accepted
         self.counts["duplicates"] += done.duplicates
         self.counts["labels_accepted"] += done.labels_accepted

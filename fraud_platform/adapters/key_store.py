@@ -14,14 +14,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from fraud_platform.access import ApiKey, digest_of, id_of, key_text
+from fraud_platform.access import ApiKey, id_of, key_text
 from fraud_platform.adapters.sealed_folder import replace_file
+from fraud_platform.approval_rules import plain
 from fraud_platform.errors import KeyStoreError, PermanentError
+from fraud_platform.roles import require_apart
 
 _FORMAT = 1
 _MOST_KEYS = 10_000
@@ -61,9 +63,11 @@ class KeyStore:
 
     Args:
         folder: `access` in the home; made by the first key.
+        person: the one name of whoever has this one: nobody gives out keys and approves.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, person: Callable[[str], str] = plain) -> None:
+        self._person = person
         self.path = folder / "keys.json"
         self._uses = folder / "last_used.json"
         self._lock = folder / ".lock"
@@ -112,6 +116,7 @@ class KeyStore:
 
         Raises:
             KeyStoreError: the file is damaged.
+            AccessDeniedError: its subject would hold, with all keys that count, what nobody may.
             PermanentError: there are too many keys, or the folder cannot be written.
             ValueError: the key's own limits are out of bounds.
         """
@@ -130,14 +135,17 @@ class KeyStore:
             return changed
 
     def rotate(
-        self, key_id: str, retire: Callable[[ApiKey], ApiKey], renew: Callable[[ApiKey], ApiKey]
+        self,
+        key_id: str,
+        retire: Callable[[ApiKey], ApiKey],
+        renew: Callable[[ApiKey, str], ApiKey],
     ) -> tuple[str, ApiKey, ApiKey]:
         """Add a key in another's place and let the other end, in one step.
 
         Args:
             key_id: the key to replace.
             retire: the old key's record -> the same with its end.
-            renew: the old key's record -> the new one's, whose id and digest are filled in here.
+            renew: the old key's record and the new key's text -> the new one's record.
 
         Returns:
             The new key's text, its record, and the old key's record.
@@ -145,12 +153,7 @@ class KeyStore:
         with self._writing() as keys:
             old = _existing(keys, key_id)
             keys[key_id] = retired = retire(old)
-            template = renew(old)
-            text, new = self._add(
-                keys,
-                lambda text: replace(template, id=id_of(text), digest=digest_of(text)),
-                old.environment,
-            )
+            text, new = self._add(keys, lambda text: renew(old, text), old.environment)
             return text, new, retired
 
     def last_used(self) -> Mapping[str, int]:
@@ -185,6 +188,7 @@ class KeyStore:
             text = key_text(environment, os.urandom(40))
         made = make(text)
         made.require_limits()
+        self._require_apart(made, keys)
         keys[made.id] = made
         return text, made
 
@@ -222,12 +226,27 @@ class KeyStore:
             raise self._damaged("does not agree with its checksum")
         return keys
 
+    def _require_apart(self, made: ApiKey, keys: Mapping[str, ApiKey]) -> None:
+        """Two keys of one person are no two persons, however the name is written."""
+        whose = self._person(made.subject)
+        held = [
+            key.scopes
+            for key in (made, *keys.values())
+            if self._person(key.subject) == whose and key.state(made.created_us) == "active"
+        ]
+        require_apart({scope for scopes in held for scope in scopes}, made.subject)
+
     def _damaged(self, what: str) -> KeyStoreError:
         return KeyStoreError(
             f"found that the key store {self.path} {what}; until it is mended no credential counts",
             hint="put back a copy (mode 0600); or move the file away and create the keys again"
             " (fraud-platform keys create)",
         )
+
+
+def state_digest(key: ApiKey) -> str:
+    """SHA-256 of all that is stored of a key, hex: for an audit that tells before from after."""
+    return hashlib.sha256(msgspec.json.encode(key, order="deterministic")).hexdigest()
 
 
 def _encoded(keys: Mapping[str, ApiKey]) -> bytes:

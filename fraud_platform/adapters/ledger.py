@@ -40,7 +40,7 @@ from fraud_platform.errors import (
     JournalFullError,
     LogUnavailableError,
     PermanentError,
-    UnknownTransactionError,
+    UnknownPaymentOfLabelError,
 )
 from fraud_platform.events import Decision, Event, Label, LabelEvent, Transaction
 from fraud_platform.selective_labels import Spent, day_of
@@ -266,10 +266,7 @@ class Ledger:
         """
         about = self.recorded(label.transaction_id)
         if about is None:
-            raise UnknownTransactionError(
-                "found a label for a transaction that is not in the log",
-                hint="send the transaction first, or check its transaction_id",
-            )
+            raise UnknownPaymentOfLabelError
         key = LabelKey(label.transaction_id, label.verdict, label.label_source, label.known_us)
         same = self.labels_of(label.transaction_id).get(key)
         seq = same or self._next_seq()

@@ -14,8 +14,10 @@ from pathlib import Path
 from fraud_platform.adapters import log_sink, log_writer
 from fraud_platform.adapters.drain import Drained, Seal
 from fraud_platform.adapters.journal_frames import LabelKey
+from fraud_platform.adapters.log_origins import INGESTED
 from fraud_platform.adapters.log_sink import LogRows
 from fraud_platform.adapters.log_writer import Recorded
+from fraud_platform.adapters.sqlite_commit import committing
 from fraud_platform.errors import LogUnavailableError
 from fraud_platform.events import Event
 from fraud_platform.selective_labels import Spent
@@ -193,15 +195,8 @@ class LogFile:
         Raises:
             LogUnavailableError: the file cannot be opened, locked, written or synced.
         """
-        with self._translated():
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        with self._translated(), committing(self._connection()) as connection:
+            yield connection
 
     def close(self) -> None:
         """Close this thread's connection; the next use opens a new one."""
@@ -228,9 +223,10 @@ class LogFile:
     def _prepared(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # a new file's; others keep theirs
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + INGESTED)
             _widen(connection)
             connection.execute(_EXPLORED)
             log_writer.identify(connection)

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fraud_platform.adapters import log_horizon
 from fraud_platform.errors import LogUnavailableError, PermanentError
 
 Row = tuple[object, ...]
@@ -131,7 +132,7 @@ def read_page(path: Path, after: LogPosition | None, limit: int) -> LogPage | No
         return None
     with _reading(path) as connection:
         (name,) = connection.execute("SELECT log FROM identity").fetchone()
-        start = after or LogPosition(str(name), 0, _mark(connection, 0), None, 0)
+        start = after or _beginning(connection, str(name))
         _refuse_another_log(connection, str(name), start)
         return _page(connection, start, limit)
 
@@ -178,7 +179,11 @@ def _refuse_another_log(connection: sqlite3.Connection, name: str, start: LogPos
             f"found a log that ends at {last}, expected at least {start.seq}, which the copy holds",
             hint=hint,
         )
-    lost_decision = start.decision_id and _row_of(connection, start.decision_id) == 0
+    lost_decision = (
+        start.decision_id
+        and _row_of(connection, start.decision_id) == 0
+        and log_horizon.purged_position(connection, start.decision_id) is None
+    )
     if lost_decision or _mark(connection, start.seq) != start.mark:
         raise PermanentError(
             f"found other events at {start.seq} than the copy took from there,"
@@ -190,6 +195,13 @@ def _refuse_another_log(connection: sqlite3.Connection, name: str, start: LogPos
             "found fewer shadow scores than the copy holds, expected a log that only grows",
             hint=hint,
         )
+
+
+def _beginning(connection: sqlite3.Connection, name: str) -> LogPosition:
+    """Where a copy begins that has nothing yet: behind what retention deleted."""
+    horizon = log_horizon.horizon(connection)
+    seq = 0 if horizon is None else horizon.last_seq
+    return LogPosition(name, seq, _mark(connection, seq), None, 0)
 
 
 def _page(connection: sqlite3.Connection, start: LogPosition, limit: int) -> LogPage:

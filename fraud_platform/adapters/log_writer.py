@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from fraud_platform.errors import UnknownTransactionError
+from fraud_platform.errors import UnknownPaymentOfLabelError
 from fraud_platform.events import (
     Decision,
     Event,
@@ -125,10 +125,7 @@ class LogWriter:
             (label.transaction_id,),
         ).fetchone()
         if found is None:
-            raise UnknownTransactionError(
-                "found a label for a transaction that is not in the log",
-                hint="send the transaction first, or check its transaction_id",
-            )
+            raise UnknownPaymentOfLabelError
         same = self._connection.execute(
             "SELECT seq FROM labels WHERE transaction_id = ? AND verdict = ? AND label_source = ?"
             " AND known_us = ?",

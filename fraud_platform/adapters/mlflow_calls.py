@@ -1,12 +1,10 @@
-"""What every call of MLflow needs: one lock for all processes, and errors of this platform.
+"""What every call of MLflow needs: errors of this platform.
 
 What belongs here: how the registry is asked. What is asked is `model_registry`.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from fraud_platform.errors import PermanentError, RegistryUnavailableError
@@ -57,16 +55,6 @@ def require_a_memory(client: Any, model: str, told: Mapping[str, str]) -> None:
             f"found a registry in which no version has a role, expected {roles}; nothing moved.",
             hint="restore its database, or set the alias champion there by hand.",
         )
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file among the processes of one machine."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        # Released by the operating system when the file closes, also after a kill.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from fraud_platform.adapters.sealed_folder import replace_file
+from fraud_platform.adapters.governance import UNGOVERNED, Governance
+from fraud_platform.adapters.lock_file import locked
+from fraud_platform.adapters.sealed_folder import replace_file, sha256
+from fraud_platform.audit_log.acts import Act, one_line
 from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.modes import Mode
 
@@ -48,9 +51,43 @@ def read_order(path: Path) -> ModeOrder:
     return order
 
 
-def write_order(path: Path, order: ModeOrder) -> None:
-    """Replace the order; running scorers follow it within a second."""
-    replace_file(path, msgspec.json.encode(order))
+def write_order(
+    path: Path, order: ModeOrder, governance: Governance = UNGOVERNED, **by: str
+) -> None:
+    """Replace the order; running scorers follow it within a second.
+
+    Args:
+        path: the file.
+        order: what is ordered.
+        governance: where it is recorded.
+        by: `role` and `origin` of whoever orders it; default: a part of the platform.
+
+    Raises:
+        AuditUnavailableError: it cannot be recorded; the order before holds.
+    """
+    content = msgspec.json.encode(order)
+    with locked(path.with_suffix(".lock")):
+        before = _digest(path)
+        governance.settle("mode.*", lambda row: row.after == before)
+        act = Act(
+            actor=order.ordered_by or "unknown",
+            role=by.get("role", ""),
+            action="mode.order",
+            object=f"mode:{order.mode}",
+            origin=by.get("origin", "platform"),
+            reason=one_line(order.reason),
+            before=before,
+            after=sha256(content),
+        )
+        with governance.recording(act):
+            replace_file(path, content)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes())
+    except OSError:
+        return ""
 
 
 def _no_order(path: Path) -> PermanentError:

@@ -9,7 +9,6 @@ bundle is not proven by it.
 """
 
 import io
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from fraud_platform.adapters.deployment import Pointer
 from fraud_platform.adapters.first_parse import parse_in_child
+from fraud_platform.adapters.golden_rows import decode_golden, encode_golden, require_golden_bits
+from fraud_platform.adapters.model_card_page import card_markdown
 from fraud_platform.adapters.sealed_folder import (
     publish_folder,
     read_regular,
@@ -27,15 +28,16 @@ from fraud_platform.adapters.sealed_folder import (
     sha256,
 )
 from fraud_platform.calibration import Calibration
-from fraud_platform.errors import BundleIntegrityError, DataContractError, PermanentError
+from fraud_platform.errors import BundleIntegrityError, DataContractError
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 from fraud_platform.model import Model
+from fraud_platform.model_card import ModelCard, decode_card, encode_card
+from fraud_platform.recipe import Recipe
 
 MANIFEST = "manifest.json"
 _CALIBRATION, _GOLDEN, _REFERENCE = "calibration.json", "golden.npz", "reference.parquet"
+CARD, CARD_TEXT = "card.json", "card.md"
 _MODEL_FILES = {"xgboost": "model.ubj", "lightgbm": "model.txt"}
-
-_GOLDEN_ARRAYS, _MOST_GOLDEN = 2, 4096
 
 _UNCALIBRATED = (
     "the version is from before bundles said what a score means; train and publish again "
@@ -59,6 +61,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
             it, too; "" for one that was trained itself.
         alert_rate_by_hour: the report's `alert_rate` by hour of the day, UTC; () in bundles from
             before it was measured.
+        recipe: what else it takes to make the model again; None in bundles from before that.
+        trained_by: who had its trees trained, a person or a run; "" in bundles from before that.
+            They cannot approve it.
     """
 
     review_threshold: float
@@ -70,6 +75,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     trees_of: str = ""
     alert_rate_by_hour: tuple[float, ...] = ()
+    recipe: Recipe | None = None
+    trained_by: str = ""
 
 
 class Manifest(Lineage, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,11 +114,14 @@ class Evidence:
         calibration: what the model's scores mean, fitted on the rows that set the thresholds.
         golden: shape (n, k), n >= 1, rows that every scorer must score to the same bits.
         reference: rows with a column per feature, without `score`; it is added when written.
+        card: what must be known of the model, without its version; None in bundles that are no
+            registered version.
     """
 
     calibration: Calibration
     golden: NDArray[np.float64]
     reference: pl.DataFrame
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +176,9 @@ def write_bundle(
     files = {
         _MODEL_FILES[model.library]: model.payload,
         _CALIBRATION: msgspec.json.encode(evidence.calibration),
-        _GOLDEN: _golden_bytes(evidence.golden, model.score(evidence.golden)),
+        _GOLDEN: encode_golden(evidence.golden, model.score(evidence.golden)),
         _REFERENCE: _reference_bytes(model, evidence.reference),
+        **_card_files(evidence.card, version),
     }
     manifest = Manifest(
         version=version,
@@ -237,9 +248,9 @@ def _loaded(path: Path, manifest: Manifest) -> Bundle:
         parameters=manifest.parameters,
         rounds=manifest.rounds,
     )
-    golden, scores = _golden(contents[_GOLDEN], path / _GOLDEN)
+    golden, scores = decode_golden(contents[_GOLDEN], path / _GOLDEN)
     parse_in_child(model.library, model.payload, model.rounded(golden), scores)
-    _require_golden_bits(model, golden, scores, path)
+    require_golden_bits(model, golden, scores, path)
     return Bundle(manifest, model, calibration, golden, path)
 
 
@@ -250,6 +261,17 @@ def read_manifest(path: Path) -> Manifest:
         BundleIntegrityError: it is absent, changed, no manifest, or belongs to another version.
     """
     return _parsed_manifest(read_regular(path / MANIFEST), path)
+
+
+def read_card(path: Path) -> ModelCard | None:
+    """The card in a bundle, checked against its manifest; None in one from before cards.
+
+    Raises:
+        BundleIntegrityError: the manifest or the card is not what was sealed.
+        DataContractError: the card is none that this code can read.
+    """
+    digest = read_manifest(path).files.get(CARD)
+    return None if digest is None else decode_card(_verified_file(path, CARD, digest))
 
 
 def trees_of(path: Path) -> str:
@@ -315,6 +337,8 @@ def _sealed(manifest: Manifest) -> bytes:
 
 def _verified_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
     expected = {_MODEL_FILES[manifest.library], _CALIBRATION, _GOLDEN, _REFERENCE, MANIFEST}
+    if CARD in manifest.files:
+        expected |= {CARD, CARD_TEXT}
     if path.is_symlink():
         raise BundleIntegrityError(f"{path} is a link; expected a folder.")
     found = {entry.name for entry in path.iterdir()}
@@ -379,53 +403,12 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:3])
 
 
-def _golden(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The golden rows and their scores; a file that would unpack to more than it is, is refused."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            sizes = [entry.file_size for entry in archive.infolist()]
-            if sum(sizes) > len(content) or len(sizes) != _GOLDEN_ARRAYS:
-                raise ValueError(f"{len(sizes)} arrays that unpack to {sum(sizes)} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            features, scores = arrays["features"], arrays["scores"]
-    # Whatever a broken archive or array header makes its parser raise.
-    except (ArithmeticError, EOFError, LookupError, MemoryError, OSError) as error:
-        raise BundleIntegrityError(f"{path} holds no golden rows: {error}.") from error
-    except (RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleIntegrityError(f"{path} holds no golden rows: {error}.") from error
-    if features.dtype != np.float64 or features.shape[1:] != (len(FEATURE_NAMES),):
-        raise BundleIntegrityError(
-            f"{path} has features of shape {features.shape} and type {features.dtype}."
-        )
-    usable = (
-        bool(np.all((scores >= 0.0) & (scores <= 1.0))) if scores.dtype == np.float64 else False
-    )
-    if not usable or scores.shape != features.shape[:1] or not 0 < len(scores) <= _MOST_GOLDEN:
-        raise BundleIntegrityError(
-            f"{path} has scores of shape {scores.shape} for features of shape {features.shape}; "
-            f"expected a number in [0, 1] for each of 1 to {_MOST_GOLDEN} rows."
-        )
-    return features, scores
-
-
-def _require_golden_bits(
-    model: Model, features: NDArray[np.float64], expected: NDArray[np.float64], path: Path
-) -> None:
-    found = model.score(features)
-    if found.tobytes() != expected.tobytes():
-        raise BundleIntegrityError(
-            f"{path}: {int(np.sum(found != expected))} of {len(expected)} golden rows score "
-            "differently here than where the model was trained.",
-            hint="use the same library versions and kind of machine on both sides.",
-        )
-
-
-def _golden_bytes(features: NDArray[np.float64], scores: NDArray[np.float64]) -> bytes:
-    if not len(features):
-        raise PermanentError("A bundle needs at least one golden row; found none.")
-    buffer = io.BytesIO()
-    np.savez(buffer, features=features, scores=scores)
-    return buffer.getvalue()
+def _card_files(card: ModelCard | None, version: str) -> dict[str, bytes]:
+    """A card for programs and the same for people."""
+    if card is None:
+        return {}
+    whole = msgspec.structs.replace(card, version=version)
+    return {CARD: encode_card(whole), CARD_TEXT: card_markdown(whole).encode()}
 
 
 def _reference_bytes(model: Model, reference: pl.DataFrame) -> bytes:

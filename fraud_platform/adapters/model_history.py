@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.hash_chain import Chain, Link
+from fraud_platform.audit_log.acts import Act, one_line
 from fraud_platform.errors import PermanentError
 
 HISTORY = "history.jsonl"
-COMPLETE, FOUND = "complete", "found"
-PROPOSE, APPROVE, REJECT = "propose", "approve", "reject"
+COMPLETE, FOUND, RESTORE = "complete", "found", "restore"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,16 +31,40 @@ class Mandate:
     Attributes:
         by: a person or a run.
         why: a sentence; empty if nobody said.
-        evidence: digest of the verdict or proposal behind it, or None.
+        evidence: digest of the verdict behind it, or None.
+        role: under which role they act; empty for a service.
+        origin: from where: "cli", "dagster run <id>", "platform".
+        trainer: who made the model that it is about, as far as anybody knows.
     """
 
     by: str
     why: str = ""
     evidence: str | None = None
+    role: str = ""
+    origin: str = "platform"
+    trainer: str = ""
 
     def __post_init__(self) -> None:
         if not self.by.strip():
             raise PermanentError("Found a move by nobody; expected a name.", hint="say --by NAME.")
+
+    def act(self, action: str, object: str, **told: Any) -> Act:
+        """Something done under it, for the audit log.
+
+        Args:
+            action: a name in `audit_log.acts.ACTIONS`.
+            object: what it is done to.
+            told: `before`, `after` and `facts`, as `Act` has them.
+        """
+        return Act(
+            actor=self.by,
+            role=self.role,
+            action=action,
+            object=object,
+            origin=self.origin,
+            reason=one_line(self.why),
+            **told,
+        )
 
 
 class Entry(Link, frozen=True, kw_only=True):
@@ -47,14 +72,17 @@ class Entry(Link, frozen=True, kw_only=True):
 
     Attributes:
         at_us: when it was begun, microseconds since 1970 UTC; never before the line above.
-        act: "promote", "roll_back", "challenge", "dismiss", "canary", "publish", "propose",
-            "approve", "reject", "found": the registry's aliases were moved past this file, or
-            "complete": the act of the line above was interrupted and done only now.
+        act: "promote", "break_glass", "roll_back", "challenge", "dismiss", "canary", "publish";
+            "found": the registry's aliases were moved past this file, "restore": they were put
+            back, or "complete": the act of the line above was interrupted and done only now.
         version: the version it is about, or None.
         by: who.
         why: the reason given.
         evidence: digest of the verdict behind it, or None.
-        proposal: digest of what is proposed, approved or rejected, or None.
+        proposal: digest of the proposal that was approved, or that is to confirm it; or None.
+        role: under which role.
+        origin: from where.
+        audit: number of the audit row that announced it; 0: nobody keeps an audit log.
         aliases: the registry's aliases after it.
         deployment: what scorers read after it.
     """
@@ -66,6 +94,9 @@ class Entry(Link, frozen=True, kw_only=True):
     why: str
     evidence: str | None = None
     proposal: str | None = None
+    role: str = ""
+    origin: str = "platform"
+    audit: int = 0
     aliases: dict[str, str]
     deployment: Deployment
 
@@ -73,6 +104,24 @@ class Entry(Link, frozen=True, kw_only=True):
     def at(self) -> datetime:
         """When it was begun, UTC."""
         return _EPOCH + timedelta(microseconds=self.at_us)
+
+    def told(self, before: Deployment | None = None) -> Act:
+        """What the audit log says of it.
+
+        Args:
+            before: what was deployed until then, if it is known.
+        """
+        champion, earlier = self.deployment.champion, before and before.champion
+        facts = {"evidence": self.evidence, "proposal": self.proposal}
+        facts |= {"canary_share": f"{self.deployment.canary_share:g}", **self.aliases}
+        mandate = Mandate(by=self.by, why=self.why, role=self.role, origin=self.origin)
+        return mandate.act(
+            f"model.{self.act}",
+            f"model:{self.version or 'roles'}",
+            before=earlier.manifest_digest if earlier else "",
+            after=champion.manifest_digest if champion else "",
+            facts={name: value for name, value in facts.items() if value},
+        )
 
 
 def effective(entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -90,19 +139,6 @@ def live_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:
             break
         found = entry
     return found
-
-
-def pending(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """The proposals that nobody has answered, by version; a new champion ends them all."""
-    waiting: dict[str, Entry] = {}
-    for entry in entries:
-        champion = entry.aliases.get("champion")
-        waiting = {v: e for v, e in waiting.items() if e.aliases.get("champion") == champion}
-        if entry.act == PROPOSE and entry.version is not None:
-            waiting[entry.version] = entry
-        elif entry.act in (APPROVE, REJECT) and entry.version is not None:
-            waiting.pop(entry.version, None)
-    return waiting
 
 
 def read_history(models_dir: Path) -> tuple[Entry, ...]:

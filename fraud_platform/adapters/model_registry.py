@@ -17,8 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from fraud_platform.adapters.evaluation_page import evaluation_page
-from fraud_platform.adapters.mlflow_calls import aliases_of, locked, translated
+from fraud_platform.adapters.governance import UNGOVERNED, Governance, governance_of
+from fraud_platform.adapters.lock_file import locked
+from fraud_platform.adapters.mlflow_calls import aliases_of, translated
 from fraud_platform.adapters.model_bundle import (
     Bundle,
     Evidence,
@@ -27,12 +31,15 @@ from fraud_platform.adapters.model_bundle import (
     model_file_name,
     write_bundle,
 )
+from fraud_platform.adapters.model_card_page import card_description, card_markdown
 from fraud_platform.adapters.model_roles import CHAMPION, REGISTERED_MODEL, ModelRoles
 from fraud_platform.errors import BundleIntegrityError
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.features.spec import spec_digest
 from fraud_platform.model import Model
+from fraud_platform.model_card import ModelCard, encode_card, require_whole
 from fraud_platform.search import CHECKPOINT_ROUNDS, Trial
+from fraud_platform.settings import Settings
 
 EXPERIMENT = "fraud"
 FALLBACK_MODEL = "fraud_fallback"
@@ -85,6 +92,13 @@ class ModelVersion:
     aliases: tuple[str, ...]
 
 
+def registry_of(settings: Settings) -> "ModelRegistry":
+    """The registry of a home; every process that moves a home's models takes it from here."""
+    uri = settings.mlflow_uri.get_secret_value() if settings.mlflow_uri else None
+    governance = governance_of(settings)
+    return ModelRegistry(uri, settings.mlflow_dir, settings.models_dir, governance)
+
+
 class ModelRegistry(ModelRoles):
     """Runs, versions and, through `ModelRoles`, roles. Cheap to make; connects on first use.
 
@@ -92,15 +106,22 @@ class ModelRegistry(ModelRoles):
         uri: MLflow tracking and registry address; None for SQLite under `home`.
         home: folder of MLflow's database and artifacts when `uri` is None.
         models_dir: folder of the bundles, the deployment and the lock.
+        governance: whose approval a promotion needs, and where acts are recorded.
 
     Every method may raise `RegistryUnavailableError` (try again), or `PermanentError` for a request
     that MLflow refuses.
     """
 
-    def __init__(self, uri: str | None, home: Path, models_dir: Path) -> None:
+    def __init__(
+        self,
+        uri: str | None,
+        home: Path,
+        models_dir: Path,
+        governance: Governance = UNGOVERNED,
+    ) -> None:
         self._home = home.resolve()
         self._uri = uri
-        super().__init__(models_dir)
+        super().__init__(models_dir, governance)
 
     @property
     def tracking_uri(self) -> str:
@@ -162,12 +183,18 @@ class ModelRegistry(ModelRoles):
         Args:
             model: the model of the run.
             lineage: the bundle's facts; `lineage.run_id` is the run from `log_training`.
-            evidence: what the bundle holds beside the model.
+            evidence: what the bundle holds beside the model; its card must be whole.
+
+        Raises:
+            DataContractError: a required field of the card is missing; nothing was registered.
         """
+        card = require_whole(evidence.card)
         with translated("register a model"):
             version = self._registered(REGISTERED_MODEL, model, lineage.run_id)
         with translated("write a bundle"):
             write_bundle(self._models_dir, version, model, lineage, evidence)
+        with translated("describe a model"):
+            self._describe(lineage.run_id, version, msgspec.structs.replace(card, version=version))
         return version
 
     def register_fallback(
@@ -181,8 +208,12 @@ class ModelRegistry(ModelRoles):
             version: its `fallbacks.fallback_version`.
             model: the model of the run.
             lineage: the bundle's facts, `without` among them.
-            evidence: what the bundle holds beside the model.
+            evidence: what the bundle holds beside the model; its card must be whole.
+
+        Raises:
+            DataContractError: a required field of the card is missing; nothing was registered.
         """
+        require_whole(evidence.card)
         with translated("register a fallback"):
             self._registered(FALLBACK_MODEL, model, lineage.run_id, {"fraud/version": version})
         with translated("write a bundle"):
@@ -272,6 +303,12 @@ class ModelRegistry(ModelRoles):
             tags={"fraud/model_digest": model.digest, "fraud/library": model.library, **tags},
         )
         return str(created.version)
+
+    def _describe(self, run_id: str, version: str, card: ModelCard) -> None:
+        """Show the card where MLflow shows the version."""
+        self._client.log_text(run_id, card_markdown(card), "model_card.md")
+        self._client.log_text(run_id, encode_card(card).decode(), "model_card.json")
+        self._client.update_model_version(REGISTERED_MODEL, version, card_description(card))
 
     def _ensure_registered_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -1,17 +1,17 @@
 """Which version is champion, challenger or previous champion, and every move between them.
 
 **Invariant:** only this module moves an alias or the deployment; every move is in the history with
-who, when and why, and a version gets a role only after its bundle passed its verification.
+who, when and why, and in the audit log before that; a version gets a role only after its bundle
+passed its verification; and where approval is required, nothing decides that was not approved.
 
 A move is written to the history first, then the registry's aliases follow, then the deployment that
 scorers read, all under one file lock. Whoever dies on the way leaves a history that is ahead of the
 deployment: the next move, or `publish`, finishes what was begun, and the history says when it came
 to pass. Nothing was begun and aliases differ: somebody moved them by hand. The next move records
-that as found, by nobody it knows, and `publish` follows. The lock holds for the processes of one
-machine.
+that as found, by nobody it knows, and `publish` follows; where approval is required, a champion
+that nobody approved is put back, and so is one to return to. The lock is one machine's.
 """
 
-import hashlib
 import logging
 import time
 from abc import abstractmethod
@@ -22,33 +22,36 @@ from typing import Any
 
 import msgspec
 
+from fraud_platform.adapters.clearance import Clearance
 from fraud_platform.adapters.deployment import (
     Deployment,
     Pointer,
     read_deployment,
     write_deployment,
 )
-from fraud_platform.adapters.mlflow_calls import aliases_of, locked, require_a_memory, translated
-from fraud_platform.adapters.model_bundle import load_bundle, manifest_digest, trees_of
+from fraud_platform.adapters.governance import UNGOVERNED, Governance
+from fraud_platform.adapters.lock_file import locked
+from fraud_platform.adapters.mlflow_calls import aliases_of, require_a_memory, translated
+from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.adapters.model_history import (
-    APPROVE,
     COMPLETE,
     FOUND,
-    PROPOSE,
-    REJECT,
+    RESTORE,
     Entry,
     Mandate,
     append_entry,
-    pending,
     read_history,
 )
+from fraud_platform.adapters.model_pointers import fallbacks_of, pointer_to
+from fraud_platform.adapters.model_proposals import Docket
+from fraud_platform.adapters.promotion_signature import Authority, sign_roles
+from fraud_platform.approval_rules import Tier
 from fraud_platform.errors import (
     BundleIntegrityError,
     NoChampionError,
     NotReadyError,
     PermanentError,
 )
-from fraud_platform.fallbacks import FALLBACKS, fallback_version
 
 REGISTERED_MODEL = "fraud"
 CHAMPION, CHALLENGER, PREVIOUS_CHAMPION = "champion", "challenger", "previous_champion"
@@ -58,6 +61,7 @@ PLATFORM = Mandate(by="platform")
 WHOEVER = "whoever"
 """The champion to replace may be any, or none."""
 _BY_HAND = Mandate(by="unknown", why="The registry's aliases were moved by hand.")
+_BY_RULE = Mandate(by="platform", why="Nobody approved the champion that was set by hand.")
 
 
 class ModelRoles:
@@ -65,13 +69,16 @@ class ModelRoles:
 
     Args:
         models_dir: folder of the bundles, the deployment, the history and the lock.
+        governance: whose approval a promotion needs, and where acts are recorded.
 
-    Every method may raise `RegistryUnavailableError` (try again), or `PermanentError` for a request
-    that MLflow refuses.
+    Every method may raise `RegistryUnavailableError` (try again), `AuditUnavailableError` (nothing
+    moved), or `PermanentError` for a request that MLflow refuses.
     """
 
-    def __init__(self, models_dir: Path) -> None:
+    def __init__(self, models_dir: Path, governance: Governance = UNGOVERNED) -> None:
         self._models_dir = models_dir.resolve()
+        self.docket = Docket(self._models_dir, governance)
+        self.clearance = Clearance(self._models_dir, self.docket)
 
     @property
     @abstractmethod
@@ -113,18 +120,15 @@ class ModelRoles:
             act = "dismiss" if is_challenger else "publish"
             self._move(client, _act(act, mandate, version if is_challenger else None), aliases)
 
-    def set_canary(
-        self, share: float, mandate: Mandate = PLATFORM, *, needs_proposal: bool = False
-    ) -> None:
+    def set_canary(self, share: float, mandate: Mandate = PLATFORM) -> None:
         """Let the challenger decide on a share of the cards; 0 ends the canary.
 
         Args:
             share: in [0, 1].
             mandate: on whose behalf.
-            needs_proposal: whether another must have proposed to promote the challenger.
 
         Raises:
-            PermanentError: the share is none, or the challenger may not decide yet.
+            PermanentError: the share is none, or the challenger must be approved before it decides.
             NotReadyError: there is no challenger.
         """
         if not 0.0 <= share <= 1.0:
@@ -132,9 +136,7 @@ class ModelRoles:
         with self._moving() as client:
             aliases = aliases_of(client, REGISTERED_MODEL)
             challenger = aliases.get(CHALLENGER)
-            if needs_proposal and share and challenger is not None:
-                self._proposed_by_another(challenger, mandate)
-            act = _act("canary", mandate, challenger)
+            act = _act("canary", mandate, challenger, self.clearance.approval(challenger))
             found = self._move(client, act, aliases, canary_share=share)
         if share and found.challenger is None:
             raise NotReadyError(
@@ -160,65 +162,70 @@ class ModelRoles:
 
         Raises:
             BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
-            PermanentError: the champion is another by now; nothing has moved.
+            PermanentError: the champion is another by now, or approval is required and the version
+                has not got it; nothing has moved.
         """
         with self._moving() as client:
             self._require_champion(client, version, replacing)
-            self._promote(client, _act("promote", mandate, version), version)
+            approval = self.clearance.approval(version)
+            self._promote(client, _act("promote", mandate, version, approval))
         return version
 
     def propose(
-        self, version: str, mandate: Mandate, *, replacing: str | None = WHOEVER
+        self,
+        version: str,
+        mandate: Mandate,
+        *,
+        replacing: str | None = WHOEVER,
+        is_wider: bool = True,
     ) -> str | None:
-        """Ask a person to promote a version; moves nothing. Asking again is asking once.
+        """Ask people to promote a version, with its fallbacks; moves nothing. Again is once.
 
         Args:
             version: which.
             mandate: on whose behalf.
             replacing: the champion that it was judged against, None for none.
+            is_wider: whether it disturbs more payments than the champion, or nobody knows.
 
         Returns:
-            The digest of the proposal: the version, its manifest and the mandate's evidence; None
-            if the version is the champion already.
+            The digest of the proposal; None if the version is the champion already, and it and all
+            that stands in for it were approved.
 
         Raises:
             PermanentError: the champion is another by now.
         """
         with self._moving() as client:
             self._require_sound(client, version)
-            if self._require_champion(client, version, replacing) == version:
+            champion = self._require_champion(client, version, replacing)
+            if champion == version and self.clearance.covers(version):
                 return None
-            proposal = self._proposal(version, mandate.evidence)
-            known = pending(self.history()).get(version)
-            if known is None or known.proposal != proposal:
-                self._note(client, _act(PROPOSE, mandate, version, proposal))
-        return proposal
+            tier = Tier.WIDENING if is_wider else Tier.REFRESH
+            tier = tier if champion else Tier.FIRST_CHAMPION
+            return self.clearance.propose("model", version, tier, mandate, replacing=champion)
 
-    def approve(self, version: str, mandate: Mandate) -> str:
-        """Promote a version that was proposed by another.
+    def break_glass(self, version: str, mandate: Mandate) -> str:
+        """Promote a version that nobody approved; another must confirm it, or it is undone.
 
         Returns:
-            The champion's version.
+            The digest of the proposal to confirm it.
 
         Raises:
-            PermanentError: nobody proposed it against this champion, the approver proposed it, or
-                its bundle is no longer the one that was proposed.
+            PermanentError: no reason is given, or there is no champion to return to.
             BundleIntegrityError: the bundle is damaged or missing; nothing has moved.
         """
         with self._moving() as client:
-            proposed = self._proposed_by_another(version, mandate)
-            self._promote(client, _act(APPROVE, mandate, version, proposed.proposal), version)
-        return version
-
-    def reject(self, version: str, mandate: Mandate) -> None:
-        """Turn a proposal down; moves nothing.
-
-        Raises:
-            PermanentError: nobody proposed the version against this champion.
-        """
-        with self._moving() as client:
-            proposed = self._proposed(version)
-            self._note(client, _act(REJECT, mandate, version, proposed.proposal))
+            self._require_sound(client, version)
+            champion = aliases_of(client, REGISTERED_MODEL).get(CHAMPION)
+            act = _act("break_glass", mandate, version)
+            if not mandate.why.strip():
+                self.docket.governance.refuse(act.told(), "whoever breaks the glass must say why")
+            if champion in (None, version):
+                self.docket.governance.refuse(act.told(), "there is no other champion to return to")
+            digest = self.clearance.propose(
+                "break_glass", version, Tier.EMERGENCY, mandate, replacing=champion
+            )
+            self._promote(client, msgspec.structs.replace(act, proposal=digest))
+        return digest
 
     def roll_back(self, from_version: str | None = None, mandate: Mandate = PLATFORM) -> str:
         """Make `previous_champion` the champion again, and forget that there was another.
@@ -272,19 +279,24 @@ class ModelRoles:
         with locked(self._models_dir / ".registry.lock"), translated("move an alias"):
             told = entries[-1].aliases if (entries := self.history()) else {}
             require_a_memory(client, REGISTERED_MODEL, told)
+            self.docket.adopt()
             self._finish(client)
+            self.clearance.settle()
             self._note_moves_by_hand(client)
             yield client
 
-    def _promote(self, client: Any, act: Entry, version: str) -> None:
+    def _promote(self, client: Any, act: Entry) -> None:
+        version = act.version or ""
         self._require_sound(client, version)
         aliases = dict(aliases_of(client, REGISTERED_MODEL))
         champion = aliases.get(CHAMPION)
         if champion != version or aliases.get(CHALLENGER) == version:
             aliases.pop(CHALLENGER, None)
-        if champion is not None and champion != version:
-            aliases[PREVIOUS_CHAMPION] = champion
-        self._move(client, act, aliases | {CHAMPION: version})
+        pointer = self._pointer(champion)
+        if pointer is not None and champion != version and self.clearance.may_decide(pointer):
+            aliases[PREVIOUS_CHAMPION] = pointer.version
+        is_renewed = champion == version and act.proposal is not None
+        self._move(client, act, aliases | {CHAMPION: version}, anew=is_renewed)
 
     def _move(
         self,
@@ -297,27 +309,27 @@ class ModelRoles:
         """Record and make a move to these aliases; nothing, if all is as they say."""
         before = self._deployed()
         wanted = self._wanted(before or Deployment(), aliases, canary_share)
+        authority = Authority(act.by, act.proposal, self.docket.rules().digest)
+        wanted = sign_roles(self._models_dir, wanted, authority, before)
         if not anew and wanted == before and aliases == aliases_of(client, REGISTERED_MODEL):
             return wanted
+        self.clearance.require(wanted, act)
         entries = self.history()
         reached = max(wanted.sequence, entries[-1].deployment.sequence if entries else 0)
         found = msgspec.structs.replace(wanted, sequence=reached + 1)
-        self._apply(client, self._append(act, aliases, found))
+        self._do(client, act, aliases, found)
         return found
 
-    def _note(self, client: Any, act: Entry) -> None:
-        """Record an act that moves nothing."""
-        aliases = aliases_of(client, REGISTERED_MODEL)
-        self._append(act, aliases, self._move(client, _act("publish", PLATFORM), aliases))
-
-    def _append(self, act: Entry, aliases: Mapping[str, str], deployment: Deployment) -> Entry:
+    def _do(
+        self, client: Any, act: Entry, aliases: Mapping[str, str], deployment: Deployment
+    ) -> None:
+        """Audit, then history, then registry, then what scorers read."""
         entry = msgspec.structs.replace(
-            act,
-            at_us=time.time_ns() // 1000,
-            aliases=dict(aliases),
-            deployment=deployment,
+            act, at_us=time.time_ns() // 1000, aliases=dict(aliases), deployment=deployment
         )
-        return append_entry(self._models_dir, entry)
+        with self.docket.governance.recording(entry.told(self._deployed())) as row:
+            entry = msgspec.structs.replace(entry, audit=row)
+            self._apply(client, append_entry(self._models_dir, entry))
 
     def _finish(self, client: Any) -> None:
         """Do what the history says was begun, and record that it came to pass only now."""
@@ -328,15 +340,27 @@ class ModelRoles:
         if last.deployment.sequence > deployed.sequence:
             logging.getLogger(__name__).warning("finishing an interrupted %s", last.act)
             act = msgspec.structs.replace(last, act=COMPLETE)
-            self._apply(client, self._append(act, last.aliases, last.deployment))
+            self._do(client, act, last.aliases, last.deployment)
 
     def _note_moves_by_hand(self, client: Any) -> None:
         """Record roles that are not as the last entry left them."""
         entries, deployed = self.history(), self._deployed()
         found = aliases_of(client, REGISTERED_MODEL)
         told = entries[-1].aliases if entries else found
-        if deployed is not None and any(told.get(a) != found.get(a) for a in _ROLES.values()):
-            self._append(_act(FOUND, _BY_HAND), found, deployed)
+        if deployed is None or all(told.get(a) == found.get(a) for a in _ROLES.values()):
+            return
+        self._note(_act(FOUND, _BY_HAND), found, deployed)
+        pointers = (self._pointer(found.get(alias)) for alias in (CHAMPION, PREVIOUS_CHAMPION))
+        if any(one is not None and not self.clearance.may_decide(one) for one in pointers):
+            self._do(client, _act(RESTORE, _BY_RULE), told, deployed)
+
+    def _note(self, act: Entry, aliases: Mapping[str, str], deployment: Deployment) -> None:
+        """Record what is so, without moving anything."""
+        entry = msgspec.structs.replace(
+            act, at_us=time.time_ns() // 1000, aliases=dict(aliases), deployment=deployment
+        )
+        with self.docket.governance.recording(entry.told(deployment)) as row:
+            append_entry(self._models_dir, msgspec.structs.replace(entry, audit=row))
 
     def _apply(self, client: Any, entry: Entry) -> None:
         found = aliases_of(client, REGISTERED_MODEL)
@@ -361,37 +385,31 @@ class ModelRoles:
     ) -> Deployment:
         """What the aliases say; a canary goes on only between the same two models."""
         roles = {role: self._pointer(aliases.get(alias)) for role, alias in _ROLES.items()}
-        contest = (roles["champion"], roles["challenger"])
-        is_same_contest = contest == (before.champion, before.challenger)
+        champion, challenger = roles["champion"], roles["challenger"]
+        is_same_contest = (champion, challenger) == (before.champion, before.challenger)
         if canary_share is None:
             canary_share = before.canary_share if is_same_contest else 0.0
-        if roles["challenger"] is None:
-            canary_share = 0.0
-        champion = roles["champion"]
         return Deployment(
             sequence=before.sequence,
-            canary_share=canary_share,
+            champion=champion,
+            challenger=challenger,
+            previous=roles["previous"],
+            canary_share=0.0 if challenger is None else canary_share,
             fallbacks={} if champion is None else self._fallbacks(champion.version),
-            **roles,
         )
 
     def _fallbacks(self, champion: str) -> dict[str, Pointer]:
-        """What was trained to stand in for a champion's trees and no others, as far as it is."""
-        trees = trees_of(self._models_dir / champion)
-        there = {name: fallback_version(trees, name) for name in FALLBACKS}
-        found = {n: self._pointer(v) for n, v in there.items() if (self._models_dir / v).exists()}
-        return {name: pointer for name, pointer in found.items() if pointer is not None}
+        """What may stand in for a champion's trees."""
+        found = fallbacks_of(self._models_dir, champion)
+        cleared = {n: p for n, p in found.items() if self.clearance.may_stand_in(p)}
+        if waiting := sorted(set(found) - set(cleared)):
+            logging.getLogger(__name__).warning(
+                "version %s has no fallback without %s: nobody approved it", champion, waiting
+            )
+        return cleared
 
     def _pointer(self, version: str | None) -> Pointer | None:
-        """The pointer to a version; None for one whose manifest is gone: no role is left to it."""
-        if version is None:
-            return None
-        try:
-            digest = manifest_digest(self._models_dir / version)
-        except BundleIntegrityError as error:
-            logging.getLogger(__name__).warning("version %s has no role: %s", version, error)
-            return None
-        return Pointer(version=version, path=version, manifest_digest=digest)
+        return pointer_to(self._models_dir, version)
 
     def _require_sound(self, client: Any, version: str) -> None:
         """Refuse before anything is recorded: the bundle is damaged, or MLflow does not know it."""
@@ -409,29 +427,6 @@ class ModelRoles:
             )
         return champion
 
-    def _proposal(self, version: str, evidence: str | None) -> str:
-        manifest = manifest_digest(self._models_dir / version)
-        return hashlib.sha256(f"{version}\n{manifest}\n{evidence}".encode()).hexdigest()
-
-    def _proposed_by_another(self, version: str, mandate: Mandate) -> Entry:
-        proposed = self._proposed(version)
-        if proposed.by == mandate.by:
-            raise PermanentError(
-                f"{mandate.by} proposed version {version}; another must approve it."
-            )
-        if self._proposal(version, proposed.evidence) != proposed.proposal:
-            raise PermanentError(f"Version {version} is no longer what was proposed.")
-        return proposed
-
-    def _proposed(self, version: str) -> Entry:
-        found = pending(self.history()).get(version)
-        if found is None:
-            raise PermanentError(
-                f"Nobody proposed version {version} to replace the champion of now.",
-                hint="`fraud-platform models history` shows what was proposed.",
-            )
-        return found
-
 
 def _act(
     name: str, mandate: Mandate, version: str | None = None, proposal: str | None = None
@@ -445,6 +440,8 @@ def _act(
         why=mandate.why,
         evidence=mandate.evidence,
         proposal=proposal,
+        role=mandate.role,
+        origin=mandate.origin,
         aliases={},
         deployment=Deployment(),
     )

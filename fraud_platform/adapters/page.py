@@ -10,17 +10,38 @@ from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
-_STYLE = (
+STYLE = (
     "body{font:15px/1.5 sans-serif;color:#1c1c1c;background:#fff;max-width:62rem;margin:2rem auto;"
     "padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.87rem}"
     "th,td{border-bottom:1px solid #ddd;padding:.2rem .6rem;text-align:right}"
     "th:first-child,td:first-child{text-align:left}"
     ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(26rem,1fr));gap:1rem}"
-    "figure{margin:0}"
+    "figure{margin:0}figure:only-child{grid-column:1/-1;max-width:40rem}"
     "svg{width:100%;height:auto}figcaption{font-size:.87rem;color:#444}"
-    "@media print{body{margin:0;max-width:none}figure,tr{break-inside:avoid}}"
+    "@media print{body{margin:0;padding:0;max-width:none;font-size:11px}"
+    "h1{font-size:1.3rem}h2{break-after:avoid;margin-top:1rem;font-size:1rem}"
+    "figure,tr{break-inside:avoid}figure:only-child svg{max-height:13cm}"
+    ".wide{overflow-x:visible}table{font-size:9px}th,td{padding:.1rem .3rem}"
+    "td:last-child{overflow-wrap:anywhere}a{color:inherit}}"
 )
+
+
+class Link(str):
+    """A cell that leads somewhere: its text, and as HTML also the address.
+
+    Args:
+        text: what is read.
+        address: a path of the same server, or a whole address.
+    """
+
+    address: str
+
+    def __new__(cls, text: str, address: str) -> "Link":
+        """A text that knows where it leads."""
+        made = super().__new__(cls, text)
+        made.address = address
+        return made
 
 
 @dataclass(frozen=True)
@@ -64,12 +85,14 @@ class Page:
         paragraphs: sentences at the top.
         tables: in this order; the charts follow the first one.
         charts: pictures.
+        form: HTML of a form above all, on a page that a server shows; or "".
     """
 
     title: str
     paragraphs: Sequence[str]
     tables: Sequence[Table]
     charts: Sequence[Picture]
+    form: str = ""
 
     def html(self) -> str:
         """One self-contained HTML document."""
@@ -78,20 +101,26 @@ class Page:
             f"<figure>{chart.svg()}<figcaption>{escape(chart.description)}</figcaption></figure>"
             for chart in self.charts
         )
-        sections.insert(1, f'<section><h2>Plots</h2><div class="charts">{figures}</div></section>')
+        if figures:
+            title = self.charts[0].title if len(self.charts) == 1 else "Plots"
+            plots = (
+                f'<section><h2>{escape(title)}</h2><div class="charts">{figures}</div></section>'
+            )
+            sections.insert(1, plots)
         said = "".join(f"<p>{escape(text)}</p>" for text in self.paragraphs)
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
-            f"<title>{escape(self.title)}</title><style>{_STYLE}</style></head>"
-            f"<body><main><h1>{escape(self.title)}</h1>{said}{''.join(sections)}</main></body>"
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>"
+            f"<body><main><h1>{escape(self.title)}</h1>{self.form}{said}{''.join(sections)}</main></body>"
             "</html>\n"
         )
 
     def markdown(self) -> str:
         """The same as Markdown, pictures inside as data addresses."""
         sections = [*map(_markdown_table, self.tables)]
-        sections.insert(1, "\n".join(map(markdown_chart, self.charts)))
+        if self.charts:
+            sections.insert(1, "\n".join(map(markdown_chart, self.charts)))
         return "\n\n".join((*map(_plain, self.paragraphs), *sections)) + "\n"
 
 
@@ -105,8 +134,8 @@ def markdown_chart(chart: Picture) -> str:
 def _html_table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.header)
     body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(text)}</td>" for text in row[1:])
+        f'<tr><th scope="row">{_html_cell(row[0])}</th>'
+        + "".join(f"<td>{_html_cell(text)}</td>" for text in row[1:])
         + "</tr>"
         for row in table.rows
     )
@@ -115,6 +144,12 @@ def _html_table(table: Table) -> str:
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></section>"
     )
+
+
+def _html_cell(text: str) -> str:
+    if not isinstance(text, Link):
+        return escape(text)
+    return f'<a href="{escape(text.address)}">{escape(text)}</a>'
 
 
 def _markdown_table(table: Table) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_platform.adapters.log_file import LogFile
+from fraud_platform.crowds import Payer, payer_of
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
 
 _MOST_READ = 50_000
@@ -19,7 +20,7 @@ _MOST_READ = 50_000
 
 _NEWEST = (
     "SELECT d.features, t.amount_minor, d.event_us, d.transaction_id,"
-    " d.model_version, d.review_cut, d.decline_cut"
+    " t.device_id, t.card_id, d.model_version, d.review_cut, d.decline_cut"
     " FROM decisions d CROSS JOIN transactions t USING (transaction_id)"
     " WHERE d.rowid > (SELECT MAX(rowid) FROM decisions) - ?"
     " AND d.score IS NOT NULL AND d.feature_spec_digest = ? ORDER BY d.rowid DESC LIMIT ?"
@@ -36,6 +37,7 @@ class RecentDecisions(NamedTuple):
         event_us: shape (n,), microseconds UTC.
         cuts: model version -> review and decline cut that its newest decision was taken by.
         transaction_ids: of the payments.
+        payers: of the payments.
     """
 
     features: NDArray[np.float64]
@@ -43,6 +45,7 @@ class RecentDecisions(NamedTuple):
     event_us: NDArray[np.int64]
     cuts: Mapping[str, tuple[float, float]]
     transaction_ids: tuple[str, ...]
+    payers: tuple[Payer, ...]
 
 
 def recent_decisions(path: Path, count: int) -> RecentDecisions:
@@ -65,4 +68,5 @@ def recent_decisions(path: Path, count: int) -> RecentDecisions:
         np.array([row[2] for row in rows], np.int64),
         cuts,
         tuple(row[3] for row in rows),
+        tuple(payer_of(device, card) for *_, device, card, _, _, _ in rows),
     )

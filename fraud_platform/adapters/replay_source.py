@@ -31,27 +31,31 @@ class Source:
         log: all events.
         rows_refused: rows of a file that break a rule.
         rows_repeated: rows of a file under an id that an earlier row has.
+        purged_positions: positions of the log before its kept history, which is what is replayed.
     """
 
     log: Journal
     rows_refused: int = 0
     rows_repeated: int = 0
+    purged_positions: int = 0
 
 
 def read_log(log: EventLog) -> Source:
     """Everything the event log holds now; what is appended meanwhile is left out."""
+    horizon = log.horizon()
     last_seq, start = log.last_seq(), log.oldest_event_timestamp()
     newest = log.newest_event_timestamp()
     if start is None or newest is None:
         return Source(Journal(TRANSACTIONS.empty(), LABELS.empty()))
-    labels = log.labels(start, _END_OF_TIME)
+    labels = log.labels(start, _END_OF_TIME, is_cut=True)
     stretches = []
     while start <= newest:
-        stretches.append(log.transactions(start, start + _STRETCH))
+        stretches.append(log.transactions(start, start + _STRETCH, is_cut=True))
         start += _STRETCH
     known = pl.col("seq") <= last_seq
     return Source(
-        Journal(pl.concat(stretches).filter(known).sort("seq"), labels.filter(known).sort("seq"))
+        Journal(pl.concat(stretches).filter(known).sort("seq"), labels.filter(known).sort("seq")),
+        purged_positions=0 if horizon is None else horizon.last_seq,
     )
 
 

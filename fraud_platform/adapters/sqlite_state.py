@@ -8,11 +8,12 @@ one, and they are folded in again from `last_seq` on.
 
 import fcntl
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from fraud_platform.adapters.sqlite_commit import committing
 from fraud_platform.errors import PermanentError, StateUnavailableError
 from fraud_platform.events import Event, LabelEvent, Transaction
 from fraud_platform.features.declaration import Feature, digest_of
@@ -103,29 +104,19 @@ class SqliteState:
                 raise AssertionError(event)
             self._open_batch.apply(event)
 
-    def apply_all(self, events: Iterable[Event]) -> None:
-        """Fold several events in: all of them or, after an error, none."""
-        with self.applying():
-            for event in events:
-                self.apply(event)
-
     @contextmanager
     def applying(self) -> Iterator[None]:
         """One transaction around several `apply`; a past that changes often is written once."""
         if self._open_batch is not None:
             yield
             return
-        with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._translated(), committing(self._connection):
             try:
                 self._open_batch = _Batch(self._connection, self._reader)
                 yield
                 self._open_batch.write()
-                self._connection.execute("COMMIT")
             finally:
                 self._open_batch = None
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
 
     def read(self, transaction: Transaction) -> tuple[float | None, ...]:
         """The features of a payment, given everything applied so far; changes nothing."""

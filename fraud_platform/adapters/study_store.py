@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from fraud_platform.adapters.mlflow_calls import locked
+from fraud_platform.adapters.lock_file import locked
 from fraud_platform.adapters.sealed_folder import replace_file, sha256
 from fraud_platform.errors import UnavailableError
 from fraud_platform.search import Trial

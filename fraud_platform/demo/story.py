@@ -19,6 +19,7 @@ from fraud_platform import processes
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.event_log import EventLog
+from fraud_platform.adapters.file_acts import recorded_file
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.home import (
     occupied,
@@ -26,8 +27,9 @@ from fraud_platform.adapters.home import (
     write_demo_facts,
     write_settings,
 )
-from fraud_platform.adapters.ingest import ingest, read_mapping
+from fraud_platform.adapters.ingest import IngestSummary, Progress, ingest, read_mapping
 from fraud_platform.adapters.model_bundle import Bundle, load_bundle
+from fraud_platform.adapters.operator import operator_of
 from fraud_platform.adapters.orders_file import read_orders
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.adapters.world_file import write_world
@@ -42,6 +44,7 @@ from fraud_platform.features import parity
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.heal.actions import Action
 from fraud_platform.heal.records import Kind, Record
+from fraud_platform.mapping import Mapping as Mapped
 from fraud_platform.orders import Orders
 from fraud_platform.retraining import patience, refusal
 from fraud_platform.settings import Settings
@@ -141,17 +144,8 @@ class Story:
         return self._conclude(first)
 
     def _take_history(self) -> None:
-        key = self._settings.token_key
         with self._screen.bar("history into the event log") as progress:
-            summary = ingest(
-                self._plan.history,
-                self._plan.mapping,
-                log=self._log,
-                policy=self._settings.validation,
-                received=datetime.now(UTC),
-                token_key=key.get_secret_value().encode() if key else None,
-                progress=progress,
-            )
+            summary = self._ingest(self._plan.history, self._plan.mapping, progress)
         # It holds the user's rows as they came, perhaps with card numbers that were refused.
         self._plan.history.unlink()
         # One payment of the next day closes the last day of the history.
@@ -303,14 +297,26 @@ class Story:
         """Payments that reach the platform by file, without their labels."""
         path = self._settings.home / "demo" / "arrivals.parquet"
         mapping = write_world(payments.with_columns(is_fraud=pl.lit(value=False)), path)
-        ingest(
-            path,
-            read_mapping(mapping),
-            log=self._log,
-            policy=self._settings.validation,
-            received=datetime.now(UTC),
-            token_key=None,
-        )
+        self._ingest(path, read_mapping(mapping))
+
+    def _ingest(
+        self, path: Path, mapping: Mapped, progress: Progress | None = None
+    ) -> IngestSummary:
+        """As the command `ingest` does it: the audit log has the digest before any row is taken."""
+        settings, key = self._settings, self._settings.token_key
+        operator = operator_of(settings, "ingest")
+        with recorded_file("log.ingest", path, operator, settings) as counts:
+            summary = ingest(
+                path,
+                mapping,
+                log=self._log,
+                policy=settings.validation,
+                received=datetime.now(UTC),
+                token_key=key.get_secret_value().encode() if key else None,
+                progress=progress,
+            )
+            counts.update(summary.to_dict())
+        return summary
 
     def _unsent(self, day: date) -> pl.DataFrame:
         """The day's payments that the log does not have yet; waiting may have sent some."""

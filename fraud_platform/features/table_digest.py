@@ -80,12 +80,19 @@ def _told(schema: pl.Schema) -> str:
 
 def _take(column: pl.Series, values: _Hash, shape: _Hash) -> None:
     """Hash the values, and beside them which are null (of texts: how long they are)."""
+    # Most columns have no null, and each expression on a short one costs more than its hash.
+    has_nulls = column.null_count() > 0
     if column.dtype == pl.String:
-        filled = column.fill_null("")
-        lengths = pl.select(pl.when(column.is_null()).then(-1).otherwise(filled.str.len_bytes()))
-        shape.update(lengths.to_series().cast(pl.Int64).to_numpy().tobytes())
+        filled = column.fill_null("") if has_nulls else column
+        lengths = filled.str.len_bytes().cast(pl.Int64)
+        if has_nulls:
+            lengths = pl.select(pl.when(column.is_null()).then(-1).otherwise(lengths)).to_series()
+        shape.update(lengths.to_numpy().tobytes())
         values.update("".join(filled).encode())
         return
-    shape.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
+    empty = (
+        column.is_null().cast(pl.UInt8).to_numpy().tobytes() if has_nulls else bytes(len(column))
+    )
+    shape.update(empty)
     physical = column.cast(pl.UInt8) if column.dtype == pl.Boolean else column.to_physical()
-    values.update(physical.fill_null(0).to_numpy().tobytes())
+    values.update((physical.fill_null(0) if has_nulls else physical).to_numpy().tobytes())

@@ -7,7 +7,8 @@ How causes that look alike are told apart:
 * A broken input against drift: an input that breaks an exact law is broken, however much else has
   moved with it. So breakage stands above drift and explains it.
 * A change of unit against inflation: the unit monitor divides by powers of ten and sees whether the
-  old distribution comes back; inflation never does.
+  old distribution comes back; inflation never does. Against cards that are tried with tiny amounts,
+  which look like a tenth of usual ones: those come from few devices, and a sender does not.
 * Covariate against concept drift: where the error sits. Among what is disturbed, with inputs that
   moved: covariate. Among what was approved, or with inputs at rest: concept.
 * A flash sale against an attack: both bring volume, only an attack brings fraud, and audits say so.
@@ -46,8 +47,13 @@ UNKNOWN = "unknown"
 STORM_SHARE = 0.4
 """Share of the measured invariants above which the measuring itself is doubted."""
 
-_DRIFTS = ("concept_drift", "covariate_shift", "benign_shift", UNKNOWN)
+_BURST_SHARE = 0.25
+"""Share of payments up to which those in another unit may all be of one burst."""
+
+_SHIFTS = ("concept_drift", "covariate_shift", "benign_shift")
+_DRIFTS = (*_SHIFTS, UNKNOWN)
 _TRAFFIC = ("attack", "bots", "demand_surge")
+_SAME_INPUTS = ("covariate_shift", "benign_shift", UNKNOWN)
 _OF_A_RELEASE = (*_TRAFFIC, *_DRIFTS)
 _STATISTICAL = ("bad_release", *_OF_A_RELEASE)
 
@@ -60,13 +66,16 @@ class Cause:
         name: what it is called in policies and records; a name may have two rows.
         when: what must hold.
         advice: what a person should know and do, in one or two sentences.
-        explains: names of later rows that hold because of this one, and hence do not act.
+        explains: names of later rows that hold because of this one, and hence do not act. A name
+            that also holds by an earlier row acts by that one.
+        leaves: of these, those that go on for a while when this one is over; None: all.
     """
 
     name: str
     when: Condition
     advice: str
     explains: tuple[str, ...] = ()
+    leaves: tuple[str, ...] | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -82,6 +91,9 @@ class Diagnosis:
         cause: the first row that holds.
         matched: every cause that holds, in the order of the table; empty when healthy.
         standing: those of them that no earlier one explains; the first is `cause`.
+        explained: causes that a row that holds explains, wherever they stand themselves: what they
+            are told by cannot be trusted to say that they are over.
+        places: by cause that holds, the place of its first row.
         refuted: causes that surely do not hold; a cause in neither could not be judged.
         harms: the harm signals that are breached.
         subjects: by cause that holds, what it is about: features, fields, versions, worst first.
@@ -90,6 +102,8 @@ class Diagnosis:
     cause: str
     matched: tuple[str, ...]
     standing: tuple[str, ...]
+    explained: frozenset[str]
+    places: Mapping[str, int]
     refuted: frozenset[str]
     harms: tuple[Signal, ...]
     subjects: Mapping[str, tuple[str, ...]]
@@ -107,6 +121,9 @@ _MANY_CARDS_OF_FEW_DEVICES = AllOf(
     )
 )
 """Stolen cards that are tried one after another, told hours before audits can tell."""
+_NOT_OF_A_BURST_ALONE = AnyOf(
+    (NotBreached(Signal.CONCENTRATION), AtLeast(Signal.UNITS, _BURST_SHARE))
+)
 _BURST_NOBODY_AUDITED = AllOf((Breached(Signal.CONCENTRATION), Blind(Signal.AUDITED_SURGE)))
 _NO_HARM = tuple(
     NotBreached(signal)
@@ -168,7 +185,9 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
         ),
         Cause(
             "unit_change",
-            AllOf((Breached(Signal.UNITS), AtLeast(Signal.UNITS, 1.0, "sent"))),
+            AllOf(
+                (Breached(Signal.UNITS), AtLeast(Signal.UNITS, 1.0, "sent"), _NOT_OF_A_BURST_ALONE)
+            ),
             "Amounts arrive in another unit. Call the producer; they are divided back, or decided "
             "without, until they are right. Nothing may be learnt from these days.",
             ("range_break", "stale_features", "serving_skew", *_STATISTICAL),
@@ -268,6 +287,7 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             "cards pay from very few devices. Look at the cards and terminals named; ask for a "
             "second factor there. Do not retrain on it.",
             ("bots", "demand_surge", *_DRIFTS),
+            leaves=_SHIFTS,
         ),
         Cause(
             "bots",
@@ -277,23 +297,27 @@ def table(storm_share: float = STORM_SHARE) -> tuple[Cause, ...]:
             ("demand_surge", "covariate_shift", "benign_shift", UNKNOWN),
         ),
         Cause(
+            "concept_drift",
+            Breached(Signal.MISSED_FRAUD),
+            "The same payments mean something else: fraud that the scores do not see. Audit more, "
+            "then learn it.",
+            _SAME_INPUTS,
+        ),
+        Cause(
             "demand_surge",
             AllOf((Breached(Signal.VOLUME), NotBreached(Signal.AUDITED_SURGE))),
             "Many more payments and no more fraud among them: a sale or a holiday. Scale; change "
             "no threshold and learn nothing from it.",
-            ("covariate_shift", "benign_shift", UNKNOWN),
+            # Alarms that are none come from what counts the week; missed fraud does not.
+            _DRIFTS,
+            leaves=_SHIFTS,
         ),
         Cause(
             "concept_drift",
-            AnyOf(
-                (
-                    Breached(Signal.MISSED_FRAUD),
-                    AllOf((Seen(Signal.AUDITED_PRECISION), Fine(Signal.FEATURE_SHIFT))),
-                )
-            ),
-            "The same payments mean something else: fraud that the scores do not see, or alarms "
-            "that are none. Audit more, then learn it.",
-            ("covariate_shift", "benign_shift", UNKNOWN),
+            AllOf((Seen(Signal.AUDITED_PRECISION), Fine(Signal.FEATURE_SHIFT))),
+            "The same payments mean something else: alarms that are none. Audit more, then learn "
+            "it.",
+            _SAME_INPUTS,
         ),
         Cause(
             "covariate_shift",
@@ -366,30 +390,26 @@ def diagnose(evidence: Evidence, causes: Iterable[Cause] = CAUSES) -> Diagnosis:
     """
     answers = [(cause, cause.when.holds(evidence)) for cause in causes]
     held = [cause for cause, answer in answers if answer]
+    standing: dict[str, None] = {}
+    explained: set[str] = set()
+    for cause in held:
+        if cause.name not in explained:
+            standing[cause.name] = None
+        explained.update(cause.explains)
     matched = tuple(dict.fromkeys(cause.name for cause in held))
-    explained = {name for cause in held for name in cause.explains}
-    standing = tuple(name for name in matched if name not in explained)
+    places = {cause.name: place for place, (cause, answer) in [*enumerate(answers)][::-1] if answer}
     undecided = {cause.name for cause, answer in answers if answer is None}
     refuted = {cause.name for cause, _ in answers} - undecided - set(matched)
     return Diagnosis(
-        cause=standing[0] if standing else HEALTHY,
+        cause=next(iter(standing), HEALTHY),
         matched=matched,
-        standing=standing,
+        standing=tuple(standing),
+        explained=frozenset(explained),
+        places=places,
         refuted=frozenset(refuted),
         harms=evidence.breached(Tier.HARM),
         subjects={cause.name: _subjects(cause, evidence) for cause in reversed(held)},
     )
-
-
-@lru_cache(maxsize=1_000)
-def explained_by(names: frozenset[str]) -> frozenset[str]:
-    """Every cause that holds because of one of these.
-
-    Examples:
-        >>> sorted(explained_by(frozenset({"attack"})))[:2]
-        ['benign_shift', 'bots']
-    """
-    return frozenset(one for cause in CAUSES if cause.name in names for one in cause.explains)
 
 
 def advice(name: str) -> str:

@@ -99,7 +99,9 @@ def concentration(reference: Reference, window: pl.DataFrame) -> Reading:
     """Do few cards, terminals or devices make unusually many of the payments?
 
     The shares of the busiest and of the ten busiest, against the largest that any window of the
-    reference had; shares of payments, so that a flash sale alone does not move them.
+    reference had; shares of payments, so that a flash sale alone does not move them. A window that
+    is not full yet may hold as many payments of the busiest as a full one: a usual hour of one
+    card is a large share of few payments.
 
     Returns:
         CONCENTRATION; value is the largest ratio to the reference's, subjects say of what. Its
@@ -109,9 +111,10 @@ def concentration(reference: Reference, window: pl.DataFrame) -> Reading:
     policy = reference.policy
     if not reference.busiest or window.height < policy.min_rows:
         return blind(Signal.CONCENTRATION, "too few payments, or windows of reference")
-    shares = busiest_shares(window)
-    ratios = {w: shares[w] / usual for w, usual in reference.busiest.items() if usual and shares[w]}
     rows, bound = window.height, policy.max_concentration
+    shares, whole = busiest_shares(window), max(policy.window / rows, 1.0)
+    usual = {who: share * whole for who, share in reference.busiest.items()}
+    ratios = {who: shares[who] / usual[who] for who in usual if usual[who] and shares[who]}
     breached = [
         who
         for who, ratio in ratios.items()

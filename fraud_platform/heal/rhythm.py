@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from fraud_platform.heal.evidence import Reading, Signal
 from fraud_platform.heal.reference import (
-    DAY_US,
     HOUR_US,
     Floats,
     Reference,
@@ -26,6 +25,8 @@ _LIVE_MINUTES = 60.0
 """Payments that took longer to arrive, as a median, came from files: no clock can be read off."""
 _RUSH = 1_000
 """Newest payments that show a rush before it has filled the window."""
+_EXPLAINED = 0.75
+"""Share of what is unusual about the hours that another clock must explain."""
 _LEAST_SPAN_HOURS = 12
 """A shorter window shows too little of a day to tell one hour from another."""
 
@@ -34,7 +35,8 @@ def clock(reference: Reference, window: pl.DataFrame) -> Reading:
     """Do event times run away from arrival times, or does the day seem to begin at another hour?
 
     Live payments tell by the time they took to arrive. Payments from files tell by the hours of
-    the day, if half a day is there: the shift that makes the counts likeliest, by how much.
+    the day, if half a day is there: the shift that makes the counts likeliest, by how much, if it
+    explains most of what is unusual about them.
 
     Returns:
         CLOCK; value and bound in minutes of delay, or in nats a payment; `shift_hours` of the
@@ -93,7 +95,9 @@ def _by_the_hour(reference: Reference, window: pl.DataFrame) -> Reading:
     told = [_likelihood(counts, rates[hour_of_week(hours - s)] * covered) for s in range(-12, 13)]
     shift = int(np.argmax(told)) - 12
     gain = (max(told) - told[12]) / times.size
-    is_shifted = gain > policy.min_clock_gain
+    # Payments that came in bursts fit no hours, and those of no other clock, either.
+    unusual = (_likelihood(counts, counts.astype(np.float64)) - told[12]) / times.size
+    is_shifted = gain > max(policy.min_clock_gain, _EXPLAINED * unusual)
     return Reading(
         signal=Signal.CLOCK,
         standing=standing_of(is_shifted),
@@ -127,17 +131,3 @@ def _covered(times: Counts) -> tuple[Counts, Floats]:
     opened = np.maximum(hours * HOUR_US, first)
     closed = np.minimum((hours + 1) * HOUR_US, last)
     return hours, (closed - opened) / HOUR_US
-
-
-def within_days(payments: pl.DataFrame, days: float) -> pl.DataFrame:
-    """The payments of the last so many days before the newest one.
-
-    Examples:
-        >>> from datetime import UTC, datetime
-        >>> times = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 8, 9)]
-        >>> frame = pl.DataFrame({"event_timestamp": times})
-        >>> within_days(frame, 2).height
-        2
-    """
-    times = event_us(payments)
-    return payments.filter(times > times.max(initial=0) - days * DAY_US)

@@ -25,7 +25,7 @@ from fraud_platform.heal.policy import HealPolicy, minutes
 from fraud_platform.heal.policy_parts import Rung
 from fraud_platform.heal.records import PLATFORM, Kind, Record, numbers_of
 from fraud_platform.heal.remedies import Impossible, act_for, act_id, words, would_have
-from fraud_platform.heal.sights import explained, is_cleared, is_new, is_raised
+from fraud_platform.heal.sights import explained, is_cleared, is_new, is_raised, stands
 from fraud_platform.heal.state import Episode, Moment, Stage, State, fold, traced
 from fraud_platform.heal.unmeasured import unmeasured
 from fraud_platform.heal.verification import breached, judged
@@ -103,9 +103,9 @@ class Tick:
 
     def open(self, cause: str) -> None:
         """Begin an episode of a cause that is believed and that nothing else explains."""
-        if cause in self._state.episodes or cause not in self._diagnosis.standing:
+        if cause in self._state.episodes or not self._stands(cause):
             return
-        if cause not in self._explained() and self._is_raised(cause):
+        if self._is_raised(cause):
             self._write(Kind.DIAGNOSED, cause, why=advice(cause))
 
     def advance(self, cause: str) -> None:
@@ -118,7 +118,7 @@ class Tick:
         if is_paused(self._state, cause):
             return
         self._page_again(episode)
-        if cause in self._diagnosis.standing and cause not in self._explained():
+        if self._stands(cause):
             self._give_first_aid(episode)
             if episode.stage is Stage.DIAGNOSED:
                 self._climb(episode)
@@ -165,6 +165,9 @@ class Tick:
 
     def _explained(self) -> frozenset[str]:
         return explained(self._state, self._evidence, self._policy, self._diagnosis)
+
+    def _stands(self, cause: str) -> bool:
+        return stands(cause, self._state, self._evidence, self._policy, self._diagnosis)
 
     def _scene(self) -> Scene:
         return Scene(self._state, self._evidence, self._policy, self._diagnosis, self._explained())

@@ -22,8 +22,9 @@ from fraud_platform.heal_bench.world import SIZE, ground
 
 TUNING_SEEDS = (1, 2, 3)
 """Seeds that constants may be chosen on."""
-HELD_OUT_SEEDS = (102, 103, 104, 105, 106)
-"""Seeds that nobody looks at while choosing; the figures that are told come from these."""
+HELD_OUT_SEEDS = (112, 113, 114, 115, 116)
+"""Seeds that nobody looks at while choosing; the figures that are told come from these. Those from
+102 to 106 were such until the causes of their misses were looked for."""
 
 
 class Unit(NamedTuple):

@@ -27,6 +27,7 @@ from fraud_platform.heal_bench.plant import Plant
 from fraud_platform.heal_bench.sight import Sight
 from fraud_platform.heal_bench.stage import HOUR_US, Stage
 from fraud_platform.heal_bench.world import CHECK_HOURS, Bools
+from fraud_platform.orders import NORMAL
 from fraud_platform.score_cap import tie_breaker
 from fraud_platform.selective_labels import (
     AUDITED,
@@ -102,6 +103,8 @@ class _Loop:
         self._ids = stage.sent["transaction_id"].to_list()
         self._ties = np.array([tie_breaker(name) for name in self._ids])
         self._cards = stage.sent["card_id"].rank("dense").to_numpy().astype(np.int64)
+        devices = stage.sent["device_id"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
+        self._payers = np.stack([devices, self._cards])
         self._amounts = stage.sent["amount_minor"].to_numpy()
         self._event_us = event_us(stage.sent)
         self._audit_chances = np.zeros(stage.rows)
@@ -135,6 +138,7 @@ class _Loop:
                 arm.probabilities(scores),
                 self._amounts[first:begin],
                 plant.now_us,
+                self._payers[:, first:begin],
             )
         # Not of a fallback: an order that is to end a harm must not make it forgotten.
         champion = plant.champion
@@ -156,7 +160,8 @@ class _Loop:
         for row in np.flatnonzero(dealt.would[rows]) + begin:
             self._explore(int(row))
         arrived_us = stage.arrived_us[rows]
-        self._governor.observe(untied, probabilities, self._amounts[rows], arrived_us)
+        told = untied, probabilities, self._amounts[rows], arrived_us
+        self._governor.observe(*told, self._payers[:, rows])
         if self._governor.cuts.is_held:
             self.journal.held.append(end)
         self._count(rows, own, fails, is_shed=is_shed)
@@ -198,9 +203,10 @@ class _Loop:
     def _explorer(self) -> Explorer:
         times, check = self.plant.orders.audit_factor, self.plant.stage.draft.ground.size.check
         rate = min(1.0, times * _AUDITS / _USUAL_BLOCKED)
+        is_normal = self.plant.orders.digest == NORMAL.digest
         policy = ExplorationPolicy(
-            pass_rate=0.02,
-            pass_floor=0.005,
+            pass_rate=0.02 if is_normal else 0.0,
+            pass_floor=0.005 if is_normal else 0.0,
             pass_ceiling_minor=100 * check,
             audit_rate=rate,
             audit_amount_minor=10**9,  # every would-be block alike: their share is a bound's input

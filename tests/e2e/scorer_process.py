@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.log_writer import pack
 from fraud_platform.events import Transaction, TransactionEvent
@@ -28,7 +28,7 @@ from fraud_platform.features.rings import FeatureRings
 from serving.ruling import REASON_TEXTS
 from serving.schemas import decision_out
 from tests.e2e.history import Kept
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 PATIENCE_SECONDS = 120.0
 """Longest wait for anything that must happen: the machine may be busy with something else."""
@@ -179,7 +179,7 @@ class Home:
     def deploy(self, *seeds: int) -> list[Path]:
         """Write a bundle per seed, and let the first one decide."""
         bundles = [write_small_bundle(self.models_dir, str(s), trained(s)) for s in seeds]
-        write_deployment(self.models_dir, Deployment(champion=pointer_to(bundles[0])))
+        deploy(self.models_dir, Deployment(champion=pointer_to(bundles[0])))
         return bundles
 
 

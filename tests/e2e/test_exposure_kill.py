@@ -11,15 +11,17 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.log_file import LogFile
 from tests.e2e.scorer_process import Scorer, home_at, kept, tell
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 KILLS = max(3, int(os.environ.get("FRAUD_KILLS", "20")) // 5)
 AMOUNT, CEILING = 1_000, 400_000
 BATCH = 40
+_MOST_BATCHES = 20 * CEILING // AMOUNT // BATCH
 RULES = {
+    "FRAUD_GOVERNOR__IS_ON": "false",  # it would let go what must be declined here
     "FRAUD_EXPLORATION__PASS_RATE": "0.5",
     "FRAUD_EXPLORATION__PASS_CEILING_MINOR": str(CEILING),
     "FRAUD_EXPLORATION__AUDIT_RATE": "0.1",
@@ -89,15 +91,18 @@ class Sender:
 
     def exhaust(self, scorer: Scorer) -> None:
         """More, until nearly nothing passes."""
-        while sum(one["decision"] == "decline" for one in self.answered[-160:]) < 120:
+        for _ in range(_MOST_BATCHES):
+            if sum(one["decision"] == "decline" for one in self.answered[-160:]) >= 120:
+                return
             self.send(scorer)
+        raise AssertionError(f"found {self.answered[-1:]} after {self.sent} payments")
 
 
 def test_the_ceiling_is_never_exceeded_whenever_the_scorer_is_killed(tmp_path):
     sender = Sender()
     with home_at(tmp_path / "home", **RULES) as home:
         bundle = write_small_bundle(home.models_dir, "1", trained(1), review=0.0, decline=0.0)
-        write_deployment(home.models_dir, Deployment(champion=pointer_to(bundle)))
+        deploy(home.models_dir, Deployment(champion=pointer_to(bundle)))
         for _ in range(KILLS):
             sender.live(home.start())
         scorer = home.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment, read_deployment
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.live_file import Live
 from fraud_platform.adapters.orders_file import read_orders, write_orders
@@ -39,7 +39,7 @@ from tests.e2e.scorer_process import Home, Scorer, features_unlike_a_fold, home_
 from tests.e2e.scorer_process import wait_for as wait
 from tests.e2e.traffic import Traffic, told
 from tests.registered import registered_versions
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 SEED = int(os.environ.get("FRAUD_SEED", "1"))
 WINDOW = {
@@ -68,7 +68,7 @@ def lax(tmp_path) -> Iterator[Home]:
     """A home whose champion would disturb far too many."""
     with home_at(tmp_path / "home", **WINDOW) as home:
         bundle = write_small_bundle(home.models_dir, "1", trained(1), review=LAX, decline=0.97)
-        write_deployment(home.models_dir, Deployment(champion=pointer_to(bundle)))
+        deploy(home.models_dir, Deployment(champion=pointer_to(bundle)))
         yield home
 
 

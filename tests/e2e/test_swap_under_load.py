@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
+from fraud_platform.adapters.deployment import Deployment, Pointer
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.model_bundle import MANIFEST, load_bundle
 from fraud_platform.events import Decision
@@ -23,7 +23,7 @@ from tests.e2e.history import faults
 from tests.e2e.scorer_process import Home, Scorer, home_at, kept, tell
 from tests.e2e.traffic import Senders, Traffic, told
 from tests.integration import test_hostile_bundles as hostile
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 SWAPS = int(os.environ.get("FRAUD_SWAPS", "15"))
 BROKEN_EVERY = 5 if SWAPS >= 50 else 3
@@ -124,7 +124,7 @@ class Moves:
     def _deploy(self, champion: Pointer, previous: Pointer | None) -> None:
         self.sequence += 1
         found = Deployment(sequence=self.sequence, champion=champion, previous=previous)
-        write_deployment(self.home.models_dir, found)
+        deploy(self.home.models_dir, found)
 
     def _deciding(self) -> str | None:
         """The version that the newest decision names."""

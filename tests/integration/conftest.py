@@ -16,7 +16,7 @@ import redis
 from fraud_platform.adapters.alerts import Alerts
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.ingest import ingest, read_mapping
-from fraud_platform.adapters.model_registry import ModelRegistry
+from fraud_platform.adapters.model_registry import ModelRegistry, registry_of
 from fraud_platform.adapters.tables import Tables
 from fraud_platform.adapters.world_file import write_world
 from fraud_platform.definitions import build_definitions
@@ -77,7 +77,7 @@ class Platform:
 
     @cached_property
     def registry(self) -> ModelRegistry:
-        return ModelRegistry(None, self.settings.mlflow_dir, self.settings.models_dir)
+        return registry_of(self.settings)
 
     @cached_property
     def alerts(self) -> Alerts:

@@ -47,6 +47,7 @@ RUN_BY = {
     "make test": ".ci/run",
     "make up": HERE,
     "fraud-platform backtest": "tests/integration/test_backtest_command.py",
+    "fraud-platform audit": "tests/integration/test_lineage.py",
     "fraud-platform audits": "tests/integration/scorer/test_exploring_scorer.py",
     "fraud-platform decisions": "tests/integration/scorer/test_decision_commands.py",
     "fraud-platform demo": "tests/e2e/test_demo.py",
@@ -60,6 +61,13 @@ RUN_BY = {
     "fraud-platform mirror": "tests/integration/test_postgres_mirror.py",
     "fraud-platform mode": "tests/integration/test_mode_order.py",
     "fraud-platform models": "tests/integration/test_model_registry.py",
+    "fraud-platform proposals": "tests/integration/test_approval_commands.py",
+    "fraud-platform accept-restore": "tests/integration/test_accepted_restore.py",
+    "fraud-platform propose": "tests/integration/test_approval_commands.py",
+    "fraud-platform approve": "tests/integration/test_approval_commands.py",
+    "fraud-platform reject": "tests/integration/test_approval_commands.py",
+    "fraud-platform retention": "tests/integration/test_retention.py",
+    "fraud-platform scan": "tests/integration/test_card_scan.py",
     "fraud-platform serve": "tests/integration/scorer/test_scorer_process.py",
     "fraud-platform settings": HERE,
     "fraud-platform simulate": HERE,
@@ -185,7 +193,7 @@ def check_script(words: list[str]) -> None:
         assert (ROOT / words[0]).exists(), f"there is no {words[0]}"
 
 
-SHELL = ("export", "git", "cd")
+SHELL = ("export", "git", "cd", "cat", "rm")
 """What needs no test of ours."""
 
 CHECKERS = {
@@ -200,6 +208,8 @@ CHECKERS = {
     "python": check_script,
     "git": list,
     "cd": list,
+    "cat": list,
+    "rm": list,
 }
 
 SERVERS = (ROOT / "docs" / "how-to" / "run-on-servers.md").read_text("utf-8")

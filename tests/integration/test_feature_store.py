@@ -1,5 +1,6 @@
 """The feature catalogue on a real Feast with a real SQLite and a real Redis."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -139,8 +140,9 @@ def test_an_online_store_without_values_gets_those_of_the_whole_history(
     write_days(whole, tmp_path / "tables" / "transaction_features")
     assert fresh.push(whole.tail(1)) == {"card": 3, "terminal": 2}
     assert fresh.online("c0", "m0") == batch_values(whole, "c0", "m0")
-    assert fresh.refill() == {"card": 3, "terminal": 2}
     assert fresh.push(whole) == {"card": 0, "terminal": 0}
+    shutil.rmtree(tmp_path / "feast" / "newest")
+    assert fresh.push(whole.tail(1)) == {"card": 3, "terminal": 2}, "as after its values were lost"
 
 
 def test_values_of_other_features_than_todays_are_replaced(

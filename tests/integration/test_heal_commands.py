@@ -258,7 +258,7 @@ def test_an_answer_that_comes_too_late_is_told_so(say, tick, ledger, monkeypatch
     ("words", "found"),
     [
         (("--why", " "), "no person or no reason"),
-        (("--by", "", "--why", "x"), "no person or no reason"),
+        (("--by", "", "--why", "x"), "no person"),
         (("--by", "platform", "--why", "x"), "no person or no reason"),
         (("--by", "anna", "--why", "card 4111 1111 1111 1111 is blocked"), "a card number"),
     ],

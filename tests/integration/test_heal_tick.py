@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from fraud_platform.adapters import heal_models
 from fraud_platform.adapters.alerts import Alerts
-from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment, read_deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.heal_actuator import HEALING, HomeActuator
 from fraud_platform.adapters.heal_ledger import HealLedger, lease
@@ -38,7 +38,7 @@ from fraud_platform.modes import Mode
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS
 from fraud_platform.settings import Settings, get_settings
 from fraud_platform.simulation.world import World, simulate
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 NOW, MINUTE = 1_780_000_000_000_000, 60_000_000
 TRAINED = datetime(2026, 3, 1, tzinfo=UTC)
@@ -93,7 +93,7 @@ def home(tmp_path: Path) -> Iterator[Healer]:
     told = Deployment(
         sequence=1, champion=pointer_to(champion), fallbacks={"money": pointer_to(fallback)}
     )
-    write_deployment(settings.models_dir, told)
+    deploy(settings.models_dir, told)
     log = EventLog(settings.log_path)
     healer = Healer(settings, log, NoRoles())  # type: ignore[arg-type]
     add(healer, days(-25, 8))

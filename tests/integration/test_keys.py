@@ -205,7 +205,7 @@ def test_a_key_that_was_pasted_whole_is_revoked_and_not_repeated(home):
         (("rotate", "zzzzzzzz"), 1, "found no key zzzzzzzz"),
         (("create", "--subject", "a\nb", "--scope", "score"), 2, "expected 1 to 64 letters"),
         (("create", "--subject", "a", "--scope", "root"), 2, "'root' is not one of"),
-        (("create", "--subject", "a"), 2, "Missing option '--scope'"),
+        (("create", "--subject", "a"), 2, "neither --role nor --scope"),
         (("create", "--subject", "a", "--scope", "read", "--burst", "0"), 2, "burst=0"),
         (("create", "--subject", "a", "--scope", "read", "--rate", "1e-310"), 2, "0.001 to"),
     ],

@@ -165,7 +165,8 @@ def test_runs_and_ticks_stand_in_postgresql_and_nowhere_else(settings, instance,
         (ticks,) = connection.exec_driver_sql("SELECT count(*) FROM job_ticks").one()
     assert ticks > 0
     databases = {path.name for path in settings.home.rglob("*.db")}
-    assert databases <= {"events.db", "mlflow.db"}, "Dagster wrote no SQLite file"
+    ours = {"events.db", "mlflow.db", "lineage.db", "audit.db", "leaves.db"}
+    assert databases <= ours, "Dagster wrote no SQLite file"
 
 
 def test_the_address_of_the_database_is_written_to_no_file(settings, postgres, daemon):

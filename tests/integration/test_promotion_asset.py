@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from assets.promotion import Following, follow
+from fraud_platform.approval_rules import Rules
 from fraud_platform.promotion_gates import PromotionAnswer
-from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.rollout import RolloutPolicy
 from fraud_platform.settings import Settings
 
@@ -14,13 +14,14 @@ from fraud_platform.settings import Settings
 class Listener:
     """Notes what the registry would do."""
 
-    def __init__(self) -> None:
+    def __init__(self, approval: bool = False) -> None:
+        self.docket = SimpleNamespace(rules=lambda: Rules(is_required=approval))
         self.heard: list[tuple[str, str | None, str, str | None]] = []
 
     def promote(self, version, mandate, replacing):
         self.heard.append(("promote", replacing, mandate.why, mandate.evidence))
 
-    def propose(self, version, mandate, replacing):
+    def propose(self, version, mandate, replacing, is_wider):
         self.heard.append(("propose", replacing, mandate.why, mandate.evidence))
         return "digest of the proposal"
 
@@ -41,7 +42,7 @@ class Listener:
 
 
 def judged(answer: PromotionAnswer, replacing: str | None = "6") -> Following:
-    verdict = SimpleNamespace(answer=answer, reasons=("Cheaper.",))
+    verdict = SimpleNamespace(answer=answer, reasons=("Cheaper.",), is_wider=False)
     return Following(
         version="7", replacing=replacing, verdict=verdict, evidence="e" * 64, by="run 1"
     )
@@ -59,8 +60,7 @@ def judged(answer: PromotionAnswer, replacing: str | None = "6") -> Following:
 def test_only_a_promotion_moves_and_only_by_a_person_where_approval_is_required(
     tmp_path, answer, approval, act, proposal
 ):
-    registry = Listener()
-    settings = Settings(home=tmp_path, promotion=PromotionPolicy(approval_required=approval))
+    registry, settings = Listener(approval), Settings(home=tmp_path)
     assert follow(judged(answer), registry, settings) == proposal
     against = "6" if act in ("promote", "propose") else None
     # A verdict is no reason for what it did not ask for.

@@ -11,8 +11,9 @@ import pytest
 
 from fraud_platform.adapters.heal_ledger import HealLedger
 from fraud_platform.adapters.heal_runs import ACT_TAG
-from fraud_platform.adapters.model_history import append_entry, pending
+from fraud_platform.adapters.model_history import append_entry
 from fraud_platform.adapters.orders_file import write_orders
+from fraud_platform.approvals import Standing
 from fraud_platform.errors import DataContractError
 from fraud_platform.events import microseconds
 from fraud_platform.heal.actions import Act, Action
@@ -104,7 +105,7 @@ def test_where_a_person_must_approve_a_recalibration_only_asks(branch):
     found = strict.run("recalibrate", LAST_DAY, tags={ACT_TAG: "recalibrate-1"})
     assert found.success
     assert branch.registry.alias("champion") == before
-    assert len(pending(branch.registry.history())) == 1
+    assert len(strict.registry.docket.standing(Standing.WAITING, "model")) == 1
     strict.tick(heal)
     assert answers(ledger) == []
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from assets.signals import LIVE_HEALTH
-from fraud_platform.adapters.deployment import Deployment, Pointer, write_deployment
+from fraud_platform.adapters.deployment import Deployment, Pointer
 from fraud_platform.adapters.heal_ledger import HealLedger, lease
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.events import microseconds
@@ -24,8 +24,9 @@ from fraud_platform.training_set import TrainingPolicy
 from sensors.arrivals import new_transactions
 from sensors.failures import run_failures
 from sensors.healing import heal, label_volume, past_trainings
-from sensors.jobs import DAILY_TABLES, range_tags
+from sensors.jobs import DAILY_TABLES, DAYS, QUEUE_TAG, range_tags
 from sensors.schedules import six_hourly_monitoring, weekly_retraining
+from tests.small_bundles import deploy
 
 LAST_DAY = date(2026, 2, 3)
 
@@ -135,14 +136,17 @@ def test_payments_of_the_open_day_start_nothing(platform):
     assert again.skip_message == "2026-01-06 is still open"
 
 
+@pytest.mark.parametrize("job", ["daily", "refold"])
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
-def test_while_days_are_computed_the_next_ones_wait(platform, status):
+def test_while_days_are_computed_the_next_ones_wait(platform, status, job):
     pay(platform, 5, 6)
-    run = dg.DagsterRun(job_name="daily", run_id=str(uuid.uuid4()), status=status)
+    run = dg.DagsterRun(
+        job_name=job, run_id=str(uuid.uuid4()), status=status, tags={QUEUE_TAG: DAYS}
+    )
     platform.instance.add_run(run)
     tick = platform.tick(new_transactions)
     assert tick.run_requests == []
-    assert tick.skip_message.startswith("days are being computed")
+    assert tick.skip_message.startswith(f"days are being computed by {job}")
     assert not tick.cursor, "what arrived is still to be looked at"
 
 
@@ -289,7 +293,7 @@ def reigns(platform, version="1"):
     """Publish a champion, as far as a sensor looks at it."""
     pointer = Pointer(version=version, path=version, manifest_digest="0" * 64)
     platform.settings.models_dir.mkdir(parents=True, exist_ok=True)
-    write_deployment(platform.settings.models_dir, Deployment(champion=pointer))
+    deploy(platform.settings.models_dir, Deployment(champion=pointer))
 
 
 @pytest.fixture

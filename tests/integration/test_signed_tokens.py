@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from fraud_platform.access import AccessPolicy
 from fraud_platform.adapters.signing_keys import SigningKeys
 from fraud_platform.errors import FraudPlatformError, PermanentError
+from fraud_platform.roles import ROLE_NAMES, ROLES
 from fraud_platform.settings import Settings
 from serving.access import Access, require_access
 from serving.refusals import RefusedError
@@ -95,7 +96,11 @@ class Door:
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
     (tmp_path / "jwks.json").write_bytes(key_set())
-    return Door(tmp_path, str(tmp_path / "jwks.json"), policy={"failures_per_second": 0})
+    return Door(
+        tmp_path,
+        str(tmp_path / "jwks.json"),
+        policy={"failures_per_second": 0, "roles_claim": "roles"},
+    )
 
 
 def ask(access: Access, token: str | bytes, scope: str = "score") -> Any:
@@ -134,6 +139,41 @@ def test_a_token_of_the_issuer_lets_its_subject_in_for_its_scopes(door, algorith
 )
 def test_lists_and_fractions_of_seconds_are_read(door, claims):
     assert ask(door.open(), signed(**claims)).subject == "ana"
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_a_role_in_a_token_gives_what_it_gives_in_a_key(door, role):
+    access = door.open()
+    assert ask(access, signed(scope="score", roles=[role])).scopes == {"score", *ROLES[role]}
+    assert ask(access, signed(scope="score", roles=f"staff {role}")).scopes == {
+        "score",
+        *ROLES[role],
+    }
+
+
+@pytest.mark.parametrize("told", [["Auditor"], ["root", 7, None], {"auditor": True}, 1, "", []])
+def test_what_names_no_role_gives_nothing(door, told):
+    assert ask(door.open(), signed(scope="score", roles=told)).scopes == {"score"}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"roles": ["admin", "approver"]},
+        {"scope": "admin approve"},
+        {"scope": "score admin", "roles": ["approver"]},
+    ],
+)
+def test_no_token_both_gives_out_keys_and_approves(door, claims):
+    told = refused(door.open(), signed(**claims))
+    assert (told.status, "admin and approve" in told.body.message) == (401, True)
+
+
+def test_roles_stand_in_the_claim_that_is_set_or_nowhere(door):
+    door.policy["roles_claim"] = "groups"
+    assert "audit" in ask(door.open(), signed(groups=["auditor"], roles=["scorer"])).scopes
+    del door.policy["roles_claim"]
+    assert "audit" not in ask(door.open(), signed(roles=["auditor"])).scopes
 
 
 def test_another_claim_may_hold_the_scopes(door):
@@ -421,7 +461,7 @@ def issuer() -> Iterator[Any]:
 
 @pytest.fixture
 def remote(tmp_path: Path, issuer: Any) -> Door:
-    return Door(tmp_path, issuer.url, policy={"failures_per_second": 0})
+    return Door(tmp_path, issuer.url, policy={"failures_per_second": 0, "roles_claim": "roles"})
 
 
 def idle(access: Access) -> bool:

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -90,6 +90,12 @@ def test_old_log_positions_change_nothing(place):
     assert differences(expected, by_batch(log), NAMES) == []
 
 
+def apply_all(state: SqliteState, events: Iterable[Event]) -> None:
+    with state.applying():
+        for event in events:
+            state.apply(event)
+
+
 def test_several_events_in_one_transaction_are_all_applied_or_none(tmp_path):
     log = random_log(seed=9)
     with SqliteState(tmp_path / "state.db", ALL) as state:
@@ -99,7 +105,7 @@ def test_several_events_in_one_transaction_are_all_applied_or_none(tmp_path):
             is_asked = isinstance(first, TransactionEvent)
             if is_asked and not state.is_late(first.transaction.event_us):
                 values[first.seq] = state.read(first.transaction)
-            state.apply_all(log[start : start + 7])
+            apply_all(state, log[start : start + 7])
         assert differences(values, by_batch(log), NAMES) == []
 
         def broken() -> Iterator[Event]:
@@ -109,7 +115,7 @@ def test_several_events_in_one_transaction_are_all_applied_or_none(tmp_path):
         probe = payment(20_000, 101 * DAY, 1, 1, 100)
         before = state.read(probe)
         with pytest.raises(KeyError):
-            state.apply_all(broken())
+            apply_all(state, broken())
         assert (state.last_seq, state.read(probe)) == (log[-1].seq, before)
 
 

@@ -19,9 +19,10 @@ from fraud_platform.access import (
     is_loopback,
     key_text,
     named_id,
+    proven,
 )
 from fraud_platform.adapters.key_store import KeyStore
-from fraud_platform.errors import KeyStoreError, PermanentError
+from fraud_platform.errors import AccessDeniedError, KeyStoreError, PermanentError
 from fraud_platform.settings import Settings
 from serving.access import Access, require_access
 from serving.rate import SECOND_NS, Bucket, Buckets
@@ -547,8 +548,61 @@ def test_loopback_is_what_only_this_machine_reaches(host, answer):
         ({"issuer": "x"}, "audience=''"),
         ({"jwks": "x"}, "issuer=''"),
         ({"leeway_seconds": 301}, "leeway_seconds=301"),
+        ({"key_days": 0}, "key_days=0"),
+        ({"key_days": 91, "longest_key_days": 90}, "longest_key_days=90"),
+        ({"longest_key_days": 3_651}, "longest_key_days=3651"),
     ],
 )
 def test_a_policy_out_of_bounds_is_refused_by_name(given, expected):
     with pytest.raises(ValueError, match=re.escape(expected)):
         AccessPolicy(**given)
+
+
+PROVEN = key_text("live", bytes(range(40)))
+STORED = ApiKey(
+    id=id_of(PROVEN),
+    environment="live",
+    digest=digest_of(PROVEN),
+    subject="ann",
+    scopes=("audit",),
+    created_us=0,
+    expires_us=NOW_US,
+)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"fp_[a-z]{4}_[a-z2-9]{8}_[A-Za-z0-9_-]{43}")))
+def test_no_other_text_is_a_key(text):
+    assert proven(PROVEN, {STORED.id: STORED}, NOW_US - 1) is STORED
+    with pytest.raises(AccessDeniedError, match="not valid"):
+        proven(text, {STORED.id: STORED}, NOW_US - 1)
+
+
+@given(st.integers(0, len(PROVEN) - 1), st.characters(max_codepoint=0x7F))
+def test_nor_is_a_key_with_one_other_character(at, other):
+    text = PROVEN[:at] + other + PROVEN[at + 1 :]
+    if text != PROVEN:
+        with pytest.raises(AccessDeniedError) as error:
+            proven(text, {STORED.id: STORED}, NOW_US - 1)
+        assert text[17:] not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [(STORED, "is expired"), (replace(STORED, revoked_us=1), "is revoked")],
+    ids=["expired", "revoked"],
+)
+def test_a_key_that_has_ended_is_none(record, found):
+    with pytest.raises(AccessDeniedError, match=found):
+        proven(PROVEN, {record.id: record}, NOW_US)
+
+
+def test_a_key_that_holds_admin_and_approve_counts_for_nothing_however_it_came(door):
+    key = door.key("approve", subject="ann")
+
+    def forged(one: ApiKey) -> ApiKey:
+        return replace(one, scopes=("approve", "admin"))
+
+    door.store.change(id_of(key), forged)
+    with pytest.raises(RefusedError) as refusal:
+        door.open().admit([(b"authorization", b"Bearer " + key.encode())], HOST, "admin")
+    assert refusal.value.status == 401

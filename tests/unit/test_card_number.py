@@ -1,5 +1,6 @@
 """Card numbers: what counts as one, and that none survives masking or tokenizing."""
 
+import json
 import random
 import re
 import unicodedata
@@ -207,7 +208,7 @@ def test_of_2000_cards_of_ten_brands_in_all_notations_almost_none_passes():
     }
     counts = {name: len(texts) for name, texts in missed.items()}
     recall = 1 - sum(counts.values()) / (len(cards_) * len(NOTATIONS))
-    print(f"recall {recall:.4%}, missed {counts}")
+    print(json.dumps({"test": "T-PAN", "numbers": len(cards_), "recall": recall}), counts)
     assert recall >= 0.999, {name: texts[:3] for name, texts in missed.items() if texts}
     for name, written in NOTATIONS.items():
         texts = pl.Series([written(card) for card in cards_])
@@ -318,7 +319,7 @@ def ordinary_ids(count: int) -> Iterator[str]:
 def test_ids_times_and_amounts_do_not_pass_for_cards():
     ids = list(ordinary_ids(10_000))
     wrong = [text for text in ids if holds_card_number(text)]
-    print(f"{len(wrong)} of {len(ids):,}")
+    print(json.dumps({"test": "T-PAN", "ids": len(ids), "false_positives": len(wrong)}))
     assert len(wrong) <= 0.0001 * len(ids), wrong[:5]
     assert hold_card_numbers(pl.Series(ids)).sum() == len(wrong)
 

@@ -58,3 +58,7 @@ def test_a_row_in_neither_table_is_lost():
     parts = split(raw, POLICY)
     assert lost_rows(raw, parts.valid, parts.quarantined) == 0
     assert lost_rows(raw, parts.valid, parts.quarantined.clear()) == 1
+
+
+def test_a_card_number_in_a_table_blocks_what_follows():
+    assert schema_failures(payments(terminal_id="4111 1111 1111 1111"), POLICY) >= 1

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud_platform.cuts import Cuts, capped
 from fraud_platform.decision import (
     LARGE_AMOUNT,
     NO_MODEL,
@@ -35,7 +36,6 @@ from fraud_platform.decision_replay import (
 from fraud_platform.events import Decision, LabelEvent, Transaction, TransactionEvent
 from fraud_platform.features.rings import FeatureRings
 from fraud_platform.features.spec import FEATURE_NAMES, spec_digest
-from fraud_platform.governor import Cuts, capped
 from fraud_platform.money import MoneyPolicy
 from fraud_platform.native_score import ROWS
 from fraud_platform.replay_report import Tally
@@ -75,6 +75,7 @@ class Judge:
     version: str = "1"
     verdict: Verdict | None = SURE
     policy_digest: str = "p" * 64
+    policy: DecisionPolicy = POLICY
     explorer: Explorer | None = None
     worth: Worth | None = None
     without: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ def found(
     judgement = None
     if record.model_digest is not None:
         [judgement] = judged([record], judge or Judge())
-    return compared(case, judgement, POLICY)
+    return compared(case, judgement, [POLICY])
 
 
 def fields(finding: Finding) -> list[str]:
@@ -194,13 +195,13 @@ def test_a_score_that_is_none_is_recorded_as_none_with_its_reason():
 def test_another_policy_leaves_the_score_comparable_and_nothing_that_it_ruled():
     finding = found(decision(policy_digest="q" * 64, decision="decline", reasons=(), expires_us=0))
     assert finding.differences == []
-    assert finding.gaps == [f"another policy than the one in force ({'q' * 12})"]
+    assert finding.gaps == [f"another policy than those known ({'q' * 12})"]
     assert fields(found(decision(policy_digest="q" * 64, score=0.4)))[0] == "score"
 
 
 def test_a_missing_judge_is_a_gap_and_the_features_are_compared_all_the_same():
     record = decision(features=(7.0, *VECTOR[1:]))
-    finding = compared(Case(Asked(3, 2, PAYMENT, record), VECTOR, False), "it is gone", POLICY)
+    finding = compared(Case(Asked(3, 2, PAYMENT, record), VECTOR, False), "it is gone", [POLICY])
     assert (fields(finding), finding.gaps) == ([FEATURE_NAMES[0]], ["it is gone"])
 
 
@@ -427,7 +428,7 @@ def report(pages, judge_of=None):
     judges = {version: Judge(version, None) for version in "01"}
     tally = Tally()
     honest = judge_of or (lambda record: judges[record.model_version])
-    replay(pages, FeatureRings(), honest, POLICY, tally.add)
+    replay(pages, FeatureRings(), honest, [POLICY], tally.add)
     return tally.report()
 
 

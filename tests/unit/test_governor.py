@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fraud_platform.cuts import Cuts
+from fraud_platform.cuts import governed as under
 from fraud_platform.decision import Thresholds, decide
-from fraud_platform.governor import Cuts, Governor, GovernorPolicy, GovernorState
-from fraud_platform.governor import governed as under
+from fraud_platform.governor import Governor, GovernorPolicy, GovernorState
 from fraud_platform.score_cap import tie_breaker
 from fraud_platform.stats.block_budget import Audits
 
@@ -115,6 +116,31 @@ def test_after_an_abrupt_shift_the_false_positives_are_few_within_minutes(seed):
     after = shares_over(governor, shifted)
     assert after.mean() <= 0.055
     assert after[30:].mean() <= 0.05, "once the window holds new scores alone"
+
+
+def burst(share, *, devices):
+    """A window with a burst of high scores by so many devices, each card once; 0: none is known."""
+    n = round(3_000 * share)
+    scores = np.concatenate((np.random.default_rng(5).uniform(0, 0.84, 3_000 - n), np.ones(n)))
+    device = np.concatenate((np.zeros(3_000 - n), 1 + np.arange(n) % max(1, devices)))
+    payers = np.array([device if devices else np.zeros(3_000), np.arange(3_000)], np.int64)
+    order = np.random.default_rng(6).permutation(3_000)
+    governor = Governor(GovernorPolicy(), OWN)
+    ignored = np.full(3_000, np.nan)
+    return governor.rebase(OWN, scores[order], ignored, scores, 0, payers[:, order])
+
+
+def test_a_burst_of_many_cards_by_few_devices_is_no_sign_that_the_model_went_wrong():
+    usual = burst(0.0, devices=0)
+    assert burst(0.03, devices=3).review == pytest.approx(usual.review, abs=0.003)
+    assert burst(0.03, devices=0).review > usual.review + 0.01
+    assert burst(0.03, devices=3).fpr_bound > GovernorPolicy().max_fpr, "nor is it kept quiet"
+
+
+@pytest.mark.parametrize("share", [0.06, 0.5, 1.0])
+def test_however_large_a_crowd_is_no_more_of_it_than_its_share_stands_beside_the_budget(share):
+    cuts, policy = burst(share, devices=5), GovernorPolicy()
+    assert cuts.fpr_bound <= policy.max_fpr + policy.max_crowd_share / (1 - policy.max_fraud_share)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -14,10 +14,10 @@ from fraud_platform.heal.causes import (
     UNKNOWN,
     as_markdown,
     diagnose,
-    explained_by,
     table,
 )
 from fraud_platform.heal.evidence import TIERS, Evidence, Signal, Standing, Tier
+from fraud_platform.heal.sights import explained_by
 from tests.unit.heal_evidence import evidence
 
 S = Signal
@@ -96,6 +96,23 @@ def test_a_unit_that_only_windows_remember_is_no_change_of_what_is_sent():
     found = diagnose(replace(now, readings={**now.readings, S.UNITS: told}))
     assert found.cause == "mixed_history"
     assert "unit_change" in found.refuted
+
+
+@pytest.mark.parametrize(
+    ("signals", "share", "is_unit"),
+    [
+        ((S.CONCENTRATION, S.UNITS), 0.06, False),
+        ((S.CONCENTRATION, S.UNITS), 0.5, True),
+        ((S.UNITS,), 0.06, True),
+    ],
+)
+def test_tiny_amounts_of_one_burst_are_no_other_unit(
+    signals: tuple[Signal, ...], share: float, is_unit: bool
+):
+    seen = evidence(*signals)
+    told = replace(seen.readings[S.UNITS], value=share, details={"sent": 1.0})
+    found = diagnose(replace(seen, readings={**seen.readings, S.UNITS: told}))
+    assert (found.cause == "unit_change") is is_unit
 
 
 @pytest.mark.parametrize("name", BREAKAGE)
@@ -178,6 +195,18 @@ def test_what_a_cause_explains_comes_after_it():
         assert set(cause.explains) <= later, cause.name
 
 
+def test_what_a_cause_leaves_it_explains():
+    for cause in CAUSES:
+        assert set(cause.leaves or ()) <= set(cause.explains), cause.name
+
+
+def test_after_a_sale_wrong_alarms_are_its_own_and_missed_fraud_is_not():
+    left = explained_by(frozenset({"demand_surge"}), is_over=True)
+    assert left == {"concept_drift", "covariate_shift", "benign_shift"}
+    missed = diagnose(evidence(S.MISSED_FRAUD)).places["concept_drift"]
+    assert not explained_by(frozenset({"demand_surge"}), missed, is_over=True)
+
+
 def test_exact_causes_are_those_of_laws():
     assert {"model_artifact", "configuration_error", "label_pipeline", *BREAKAGE} == EXACT
 
@@ -209,7 +238,8 @@ def test_harm_is_never_called_healthy_or_benign(standings):
 
 @pytest.mark.parametrize("cause", [c for c in CAUSES if c.name != BLIND], ids=lambda c: c.name)
 def test_a_cause_whose_signals_nobody_sees_is_neither_found_nor_refuted(cause):
-    found = diagnose(evidence(blind=cause.when.signals))
+    rows = (row for row in CAUSES if row.name == cause.name)
+    found = diagnose(evidence(blind={s for row in rows for s in row.when.signals}))
     assert cause.name not in {*found.matched, *found.refuted}
 
 

@@ -110,6 +110,68 @@ def test_a_slow_machine_keeps_no_bad_release_from_being_rolled_back_and_verified
     assert home.state.episodes["latency"].cause in home.state.episodes
 
 
+def remembered(home: Home, *breached: Signal) -> Plan:
+    """A tick that sees right amounts, and memories of both units."""
+    told = evidence(S.UNITS, *breached).reading(S.UNITS)
+    memories = replace(told, subjects=("card_amount_mean_30d",), details={"sent": 0.0})
+    seen = evidence(S.UNITS, *breached)
+    return home.tick(S.UNITS, *breached, readings={**seen.readings, S.UNITS: memories})
+
+
+def test_a_mixed_history_is_decided_without_its_memories_until_they_are_usual_again():
+    home = Home()
+    home.tick(*CENTS)
+    for _ in range(5):
+        remembered(home, S.DISTURBED_RATE)
+    assert set(home.state.episodes) == {"mixed_history"}
+    [order] = [one for one in home.state.orders.values() if one.act.action is A.QUARANTINE]
+    assert order.act.subjects == ("amount_history",)
+    home.ticks(5)
+    assert home.did()[-2:] == [A.THAW_LEARNING, A.RELEASE]
+    home.tick()
+    assert not home.state.episodes
+    assert not home.state.orders
+    home.ticks(5, *DRIFTED)
+    assert not home.state.episodes, "rates and windows still hold what it did"
+
+
+BAD = (S.REPLAY, S.CHANGE, S.DISTURBED_RATE)
+
+
+@pytest.mark.parametrize("sender", [S.CLOCK, S.DUPLICATES, S.NULLS])
+def test_a_bad_release_does_not_wait_behind_what_the_sender_breaks(sender: Signal):
+    home = Home()
+    home.ticks(2, sender)
+    home.tick(sender, *BAD, minutes=1)
+    assert A.ROLL_BACK in home.did()
+
+
+def test_a_bad_release_does_not_wait_until_a_clock_that_was_doubted_has_settled():
+    home = Home()
+    home.tick(S.CLOCK)
+    home.ticks(5)
+    assert "clock_skew" in home.state.closed
+    home.tick(*BAD)
+    assert A.ROLL_BACK in home.did()
+
+
+def test_what_broken_input_does_to_rates_refutes_no_roll_back():
+    home = Home()
+    home.tick(S.CLOCK, *BAD)
+    home.ticks(8, S.CLOCK, S.DISTURBED_RATE)
+    assert home.state.episodes["bad_release"].stage is Stage.VERIFYING
+    home.ticks(4)
+    home.tick(minutes=360)
+    assert A.ROLL_BACK in home.did(Kind.VERIFIED)
+    assert not home.did(Kind.REFUTED)
+
+
+def test_exact_laws_act_while_a_monitor_is_silent():
+    home = Home()
+    home.tick(S.HEARTBEAT, *CENTS)
+    assert A.INVERT_UNIT in home.did()
+
+
 def test_a_feed_that_breaks_while_a_roll_back_is_verified_does_not_wait_for_it():
     home = Home()
     home.tick(S.REPLAY, S.CHANGE, S.DISTURBED_RATE, minutes=1)
@@ -392,13 +454,29 @@ def test_a_skew_that_folding_again_does_not_end_is_decided_without_only_if_it_do
     assert A.QUARANTINE in home.did()
 
 
-def test_what_a_sale_left_in_the_counts_of_a_day_is_no_drift():
+def test_what_a_sale_left_in_the_counts_of_a_week_is_no_drift():
     home = Home()
     home.ticks(3, S.VOLUME)
     home.ticks(10, *DRIFTED)
     assert not home.state.episodes
-    home.ticks(3, *DRIFTED, minutes=1_440)
+    home.ticks(3, *DRIFTED, minutes=4_320)
     assert "covariate_shift" in home.state.episodes
+
+
+@pytest.mark.parametrize(
+    ("seen", "cause"),
+    [
+        ((S.AUDITED_PRECISION,), None),
+        ((S.MISSED_FRAUD,), "concept_drift"),
+        ((S.DISTURBED_RATE,), "unknown"),
+    ],
+)
+def test_after_a_sale_only_alarms_that_are_none_are_its_own(seen: tuple, cause: str | None):
+    home = Home()
+    home.ticks(3, S.VOLUME)
+    home.ticks(5)
+    home.ticks(3, *seen)
+    assert list(home.state.episodes) == ([cause] if cause else [])
 
 
 def test_frauds_of_an_attack_that_are_reported_after_it_are_no_new_pattern():

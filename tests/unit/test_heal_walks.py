@@ -14,9 +14,10 @@ import pytest
 
 from fraud_platform.adapters.heal_policy_file import read_heal_policy
 from fraud_platform.heal.actions import VERBS, Action, Level
-from fraud_platform.heal.causes import BLIND, NAMES
+from fraud_platform.heal.causes import BLIND, CAUSES, EXACT, NAMES
 from fraud_platform.heal.controller import Outcome, Plan, answer, decide
 from fraud_platform.heal.evidence import Evidence, Signal
+from fraud_platform.heal.policy import minutes
 from fraud_platform.heal.records import EVERYTHING, PLATFORM, Kind, Record
 from fraud_platform.heal.state import DAY_US, START, State, fold, folded
 from tests.unit.heal_evidence import evidence
@@ -37,6 +38,7 @@ FAULTS = [
     (S.VOLUME, S.FEATURE_SHIFT),
     (S.GOLDEN_ROWS, S.DISTURBED_RATE),
     (S.LATENCY, S.CHANGE),
+    (S.CLOCK, S.DUPLICATES),
 ]
 FAILURES = {Kind.FAILED, Kind.REFUTED, Kind.RELAPSED}
 
@@ -155,6 +157,40 @@ def hands_are_off_what_a_person_paused(before: State, now: Evidence, plan: Plan)
         assert act.action is Action.PAGE or not is_paused
 
 
+def what_is_proved_waits_for_nothing_below_it(before: State, now: Evidence, plan: Plan) -> None:
+    """What an exact law or a replay shows begins an episode at once, and only a higher cause's
+    remedy, which has its time, is in its way."""
+    if before.is_killed:
+        return
+    after = after_of(before, plan)
+    for cause in PROVABLE & set(plan.diagnosis.matched):
+        if cause in after.episodes:
+            held = after.episodes[cause].held.removeprefix("waits for the remedy of ")
+            assert held not in NAMES or NAMES.index(held) < NAMES.index(cause)
+        else:  # one that is back after its remedy was taken back begins anew at the next look
+            is_back = cause in before.episodes
+            assert is_back or is_explained_from_above(cause, before, now, plan), cause
+
+
+PROVABLE = {c for c in EXACT if POLICY.sights(c).sights == 1} | {"bad_release"}
+
+
+def is_explained_from_above(cause: str, before: State, now: Evidence, plan: Plan) -> bool:
+    """By a row that holds, or by any of an episode that is open or was not long ago."""
+    places = [place for place, row in enumerate(CAUSES) if row.when.holds(now)]
+    own = next(place for place in places if CAUSES[place].name == cause)
+    lately = {name for name, (at, _) in before.closed.items() if is_settling(name, at, now)}
+    others = {*before.episodes, *lately} - set(plan.diagnosis.matched)
+    return any(
+        cause in row.explains and (place in places or row.name in others)
+        for place, row in enumerate(CAUSES[:own])
+    )
+
+
+def is_settling(cause: str, closed_us: int, now: Evidence) -> bool:
+    return now.event_us - closed_us < minutes(POLICY.settling(cause))
+
+
 def a_plan_is_a_function(before: State, now: Evidence, plan: Plan) -> None:
     assert decide(before, now, POLICY) == plan
 
@@ -195,6 +231,7 @@ LAWS: tuple[Callable[[State, Evidence, Plan], None], ...] = (
     nothing_unsafe_is_done_blind,
     nothing_forbidden_is_started,
     hands_are_off_what_a_person_paused,
+    what_is_proved_waits_for_nothing_below_it,
 )
 DEAR_LAWS = (a_plan_is_a_function, a_bolder_level_does_all_that_a_meeker_one_does)
 

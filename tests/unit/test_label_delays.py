@@ -14,7 +14,6 @@ from fraud_platform.label_delays import (
     delay_curves,
     delay_frame,
     delay_table,
-    early_weight,
     first_frauds,
 )
 from fraud_platform.schemas import LABELS
@@ -87,23 +86,6 @@ def test_the_bands_cover_the_truth_as_often_as_they_promise():
             low, high = curve.band(age)
             covered.append(low <= truth(age, curve.horizon_days) <= high)
     assert 0.86 <= np.mean(covered) <= 0.94
-
-
-@pytest.mark.parametrize("age", [5.0, 10.0, 20.0])
-def test_early_frauds_weighted_by_their_age_add_up_to_all_frauds(age):
-    totals = []
-    for seed in range(20):
-        curve = delay_curve(*seen(seed, 3_000))
-        delays = grown_up(1_000 + seed, 500)[0]
-        early = np.count_nonzero(delays <= age)
-        everyone = np.count_nonzero(delays <= curve.horizon_days)
-        totals.append(early * float(early_weight(curve, np.array([age]))[0]) / everyone)
-    assert np.mean(totals) == pytest.approx(1.0, abs=0.05)
-
-
-def test_an_early_weight_is_bounded():
-    curve = delay_curve(np.full(30, 9.0), np.full(30, 60.0))
-    assert early_weight(curve, np.array([1.0, 9.0]), largest=5.0).tolist() == [5.0, 1.0]
 
 
 # --- its properties --------------------------------------------------------------------------

@@ -375,3 +375,11 @@ def test_every_row_is_read_or_rejected_exactly_once(rows):
     numbers = [*result.transactions["row_number"], *result.rejected["row_number"]]
     assert sorted(numbers) == list(range(1, len(rows) + 1))
     assert CARD not in str(result.rejected.rows())
+
+
+@pytest.mark.parametrize("name", ["CVV2", "track_2", "pin-block"])
+@pytest.mark.parametrize("field", ["transaction_id", "terminal_id", "amount"])
+def test_a_mapping_names_no_column_of_what_nobody_may_keep(name, field):
+    columns = DOCUMENT["columns"] | {field: name}
+    with pytest.raises(MappingError, match="nobody may keep them"):
+        parse_mapping(DOCUMENT | {"columns": columns})

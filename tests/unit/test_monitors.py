@@ -102,6 +102,15 @@ def test_what_remembers_the_other_unit_is_named_once_amounts_are_right() -> None
     assert (found.subjects, found.details["sent"]) == ((MEAN,), 0.0)
 
 
+@pytest.mark.parametrize(("usual_again", "is_over"), [(400, False), (500, True)])
+def test_a_mixed_history_is_over_when_the_newest_memories_are_usual(
+    usual_again: int, is_over: bool
+) -> None:
+    memories = amounts((3_000 - usual_again, 30.0), (usual_again, 1.0))
+    found = unit_of(amounts((3_000, 1.0)), memories)
+    assert (found.standing is Standing.FINE) is is_over
+
+
 def test_a_mixture_of_units_is_never_exact() -> None:
     mixed = np.where(np.arange(3_000) % 2, 100.0, 1.0) * amounts((3_000, 1.0))
     found = unit_of(mixed)
@@ -172,6 +181,17 @@ def test_payments_from_a_file_tell_a_time_zone_by_their_hours() -> None:
     assert breached(reference, shifted)[Signal.CLOCK].details["shift_hours"] == 5
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_many_payments_of_one_hour_behind_a_file_are_no_other_time_zone(seed: int) -> None:
+    reference, later = split(world(seed))
+    begin = later["event_timestamp"][1_700]
+    moments = [begin + timedelta(milliseconds=450 * n) for n in range(1_300)]
+    burst = later[1_700:3_000].with_columns(
+        event_timestamp=pl.Series(moments).cast(later.schema["event_timestamp"])
+    )
+    assert Signal.CLOCK not in breached(reference, pl.concat([later[:1_700], burst]))
+
+
 def test_contradicting_fields_are_named() -> None:
     reference, later = split(world(1))
     online = pl.col("payment_method") == "online"
@@ -202,6 +222,18 @@ def test_a_burst_at_one_terminal_is_concentration() -> None:
     at_one = pl.when(pl.int_range(pl.len()) % 8 == 0).then(pl.lit(later["terminal_id"][0]))
     burst = later[:3_000].with_columns(terminal_id=at_one.otherwise("terminal_id"))
     assert breached(reference, burst)[Signal.CONCENTRATION].subjects == ("terminal_id",)
+
+
+@pytest.mark.parametrize(("times", "is_burst"), [(1, False), (4, True)])
+def test_a_window_that_is_not_full_may_hold_what_a_full_one_held(
+    times: int, is_burst: bool
+) -> None:
+    reference, later = split(world(1))
+    most = round(reference.busiest["card_id", 1] * reference.policy.window)
+    of_one = pl.when(pl.int_range(pl.len()) < times * most)
+    of_one = of_one.then(pl.lit("c")).otherwise("card_id")
+    few = later[:500].with_columns(card_id=of_one)
+    assert (Signal.CONCENTRATION in breached(reference, few)) == is_burst
 
 
 @pytest.mark.parametrize(("cards", "told"), [(3_000, 0.95), (8, 0.02)])

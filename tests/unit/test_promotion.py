@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -334,3 +335,10 @@ def test_false_alerts_may_follow_the_fraud_into_a_segment_that_gains():
 def test_a_policy_that_makes_no_sense_is_refused(changes):
     with pytest.raises(ValueError, match="expected"):
         PromotionPolicy(**changes)
+
+
+def test_what_a_gate_could_not_measure_does_not_keep_its_verdict_from_being_read_again():
+    gate = backtest_gate(gained(0.02), None, POLICY)
+    verdict = PromotionVerdict(gate.allows, (gate,))
+    assert "calibration_slope" not in gate.numbers
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=PromotionVerdict) == verdict

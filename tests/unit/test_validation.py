@@ -1,5 +1,6 @@
 """Rules of valid transactions: the split is total, and both statements of a rule agree."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud_platform.card_number import holds_card_number
 from fraud_platform.events import Transaction
 from fraud_platform.schemas import PAYLOAD_COLUMNS, QUARANTINE, TRANSACTIONS
 from fraud_platform.validation import (
@@ -17,6 +19,7 @@ from fraud_platform.validation import (
     split,
     transaction_schema,
 )
+from tests.unit.test_card_number import NOTATIONS, made_cards
 
 POLICY = ValidationPolicy()
 RECEIVED = datetime(2024, 5, 1, tzinfo=UTC)
@@ -224,3 +227,26 @@ def test_the_pandera_schema_quotes_no_card_number():
         transaction_schema().validate(table.select(*TRANSACTIONS.columns), lazy=True)
     assert "card_id_is_not_a_card_number" in str(caught.value)
     assert CARD not in f"{caught.value} {caught.value.failure_cases.to_dicts()}"
+
+
+def test_card_numbers_that_reached_a_table_go_to_quarantine_without_the_number():
+    """T-PAN, the second net: whatever passed the door, no valid row holds a card number."""
+    texts = ("transaction_id", "card_id", "terminal_id", "device_id")
+    notations, cards = list(NOTATIONS.values()), list(made_cards(5_000))
+    planted = [
+        GOOD._replace(transaction_id=f"t-{n}")._replace(
+            **{texts[n % 4]: notations[n % len(notations)](card)}
+        )
+        for n, card in enumerate(cards)
+    ]
+    good = [GOOD._replace(transaction_id=f"g-{n}") for n in range(5_000)]
+    result = split(frame_of([*planted, *good]), POLICY)
+    passed = result.valid.height - len(good)
+    payloads = result.quarantined["payload"].to_list()
+    stored = "".join(payloads)
+    kept = sum(card in stored for card in cards)
+    figures = {"at": "validation", "numbers": len(cards), "passed": passed, "kept": kept}
+    print(json.dumps({"test": "T-PAN", **figures}))
+    assert passed <= 0.001 * len(cards)
+    assert kept == 0
+    assert not any(holds_card_number(payload) for payload in payloads)

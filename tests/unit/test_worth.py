@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud_platform.cuts import Cuts, capped
 from fraud_platform.decision import DecisionPolicy, Outcome, Thresholds, policy_digest
 from fraud_platform.events import Decision, Transaction
-from fraud_platform.governor import Cuts, capped
 from fraud_platform.money import MoneyPolicy, cost_minor
 from fraud_platform.worth import Worth, WorthPolicy, weighed
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.model import Model
 from fraud_platform.settings import Settings
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
+from tests.small_cards import small_card
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -36,10 +37,10 @@ def publish(models: dict[str, Model], settings: Settings) -> Callable[..., Path]
     """Writes the bundle of a version and moves the pointer to it."""
 
     def act(version: str, *, review: float = 0.3, decline: float = 0.8) -> Path:
-        path = write_small_bundle(
-            settings.models_dir, version, models[version], review=review, decline=decline
-        )
-        write_deployment(settings.models_dir, Deployment(champion=pointer_to(path)))
+        card = small_card(models[version])
+        cuts = {"review": review, "decline": decline}
+        path = write_small_bundle(settings.models_dir, version, models[version], card=card, **cuts)
+        deploy(settings.models_dir, Deployment(champion=pointer_to(path)))
         return path
 
     return act

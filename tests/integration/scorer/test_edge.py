@@ -20,7 +20,9 @@ from click.testing import CliRunner
 from litestar import get
 
 from fraud_platform.access import ApiKey, digest_of, id_of
+from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.key_store import KeyStore
+from fraud_platform.card_number import is_card_number, token
 from fraud_platform.cli import main
 from fraud_platform.errors import (
     JournalBusyError,
@@ -182,7 +184,8 @@ def test_one_bad_payment_of_a_batch_does_not_stop_the_others(edge, payment):
 def test_a_batch_answers_as_single_payments_would(edge, scorer, payment, settings, tmp_path):
     items = [payment(n) for n in range(40)]
     together = [r["decision"] for r in batch_of(edge, items).json()["results"]]
-    shutil.copytree(settings.models_dir, tmp_path / "other" / "models")
+    for name in ("models", "keys"):
+        shutil.copytree(settings.home / name, tmp_path / "other" / name)
     with scorer(home=tmp_path / "other") as other:
         alone = [other.post("/v1/decisions", item).json() for item in items]
     assert together == alone
@@ -383,49 +386,6 @@ def test_without_a_sandbox_its_card_ids_are_refused(edge, payment):
 # --- access
 
 
-ROUTES = [
-    ("POST", "/v1/decisions", {"score"}),
-    ("POST", "/v1/decisions/batch", {"score"}),
-    ("GET", "/v1/decisions/t0", {"read"}),
-    ("GET", "/v1/decisions/t0/explanation", {"explain"}),
-    ("POST", "/v1/labels", {"label"}),
-    ("GET", "/v1/models", {"read", "admin"}),
-    ("GET", "/v1/audits", {"read", "label"}),
-    ("GET", "/metrics", {"read", "admin"}),
-]
-OPEN = ["/", "/schema", "/schema/openapi.json", "/health/live", "/health/ready"]
-
-
-def declared_routes(app):
-    return {
-        (method, route.path)
-        for route in app.routes
-        for method in route.methods - {"OPTIONS", "HEAD"}
-    }
-
-
-def test_every_route_wants_its_scope_and_no_other(scorer, settings):
-    keys = {s: key_of(settings, s) for s in ("score", "label", "read", "explain", "admin")}
-    with scorer() as edge:
-        paths = {p for _, p in declared_routes(edge._app)}
-        for method, path, scopes in ROUTES:
-            if path.endswith("explanation") and not any("explanation" in p for p in paths):
-                continue
-            assert edge.send(method, path, [b""], [JSON]).status == 401, path
-            for scope, key in keys.items():
-                status = edge.send(method, path, [b""], [JSON, key]).status
-                assert (status in {401, 403}) == (scope not in scopes), (path, scope)
-        for path in OPEN:
-            assert edge.get(path).status in {200, 302}, path
-
-
-def test_the_table_of_routes_is_complete(settings):
-    declared = declared_routes(create_app(settings))
-    known = {(method, path.replace("t0", "{transaction_id:str}")) for method, path, _ in ROUTES}
-    known |= {("GET", path) for path in OPEN}
-    assert declared <= known
-
-
 def test_a_route_without_a_scope_does_not_start(settings):
     @get("/backdoor")
     async def backdoor() -> str:
@@ -489,6 +449,39 @@ def test_card_numbers_become_tokens_where_that_is_the_policy(settings, publish, 
         assert batch["decided"] == 1
     stored = b"".join(p.read_bytes() for p in settings.home.rglob("*") if p.is_file())
     assert CARD.encode() not in stored
+
+
+def test_a_changed_key_keeps_known_cards_and_names_new_ones_anew(settings, publish, clock, payment):
+    """T-KEY: a scorer that starts again with another key, the old one beside it."""
+    publish("1")
+    old, new = SECRET, "y" * 32
+    bodies = [f"4{number:014d}" for number in range(10_000)]
+    cards = [next(b + d for d in "0123456789" if is_card_number(b + d)) for b in bodies]
+
+    def paid(told, begin, some):
+        changed = {"card_numbers": "tokenize", "journal_mode": "written", **told}
+        with calling(create_app(Settings(home=settings.home, **changed), clock=clock)) as edge:
+            for start in range(0, len(some), 100):
+                batch = [
+                    payment(n % 1_000, transaction_id=f"{begin}{n}", card_id=some[n])
+                    for n in range(start, start + 100)
+                ]
+                assert edge.post("/v1/decisions/batch", batch).json()["decided"] == 100
+
+    paid({"token_key": old}, "before", cards[:5_000])
+    paid({"token_key": new, "previous_token_keys": [old]}, "after", cards)
+    log = EventLog(settings.log_path)
+    log.drain()
+    always = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+    rows = log.transactions(*always).select("transaction_id", "card_id")
+    log.close()
+    stored = dict(rows.iter_rows())
+    wrong = sum(
+        stored[f"after{n}"] != token(card, (old if n < 5_000 else new).encode())
+        for n, card in enumerate(cards)
+    )
+    print(json.dumps({"test": "T-KEY", "payments": len(stored), "mismatches": wrong}))
+    assert (len(stored), wrong) == (15_000, 0)
 
 
 @pytest.mark.parametrize("name", ["cvv", "CVV2", "track2_data", "pin_block", "card-security-code"])

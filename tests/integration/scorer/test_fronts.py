@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from fraud_platform.access import ApiKey, digest_of, id_of
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.adapters.key_store import KeyStore
 from fraud_platform.adapters.mode_order import ModeOrder, write_order
@@ -43,7 +43,7 @@ from serving.owner_socket import OwnerSocket, bound, http_path, requests_path
 from serving.passing import request_bytes
 from serving.refusals import RefusedError
 from serving.remote_engine import RemoteEngine
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 FRONTS = 2
 SENDERS = 8
@@ -68,7 +68,7 @@ class Home:
 
     def __post_init__(self) -> None:
         bundle = write_small_bundle(self.path / "models", "1", trained(1))
-        write_deployment(self.path / "models", Deployment(champion=pointer_to(bundle)))
+        deploy(self.path / "models", Deployment(champion=pointer_to(bundle)))
 
     @property
     def said(self) -> Path:

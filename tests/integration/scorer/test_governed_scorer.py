@@ -12,6 +12,7 @@ from fraud_platform.adapters.home import write_settings
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.adapters.recent_decisions import recent_decisions
 from fraud_platform.cli import main
+from fraud_platform.crowds import payer_of
 from fraud_platform.events import microseconds
 from fraud_platform.governor import GovernorState
 from fraud_platform.orders import Orders
@@ -137,6 +138,8 @@ def test_the_past_is_not_searched_for_ever_for_payments_that_a_model_judged(
         pass  # a start drains what the scorer before it decided
     newest = recent_decisions(settings.log_path, 40)
     assert newest.event_us.tolist() == [r.event_us for r in records(settings, range(20, 60))]
+    bodies = [payment(number) for number in range(20, 60)]
+    assert newest.payers == tuple(payer_of(b.get("device_id"), b["card_id"]) for b in bodies)
     monkeypatch.setattr("fraud_platform.adapters.recent_decisions._MOST_READ", 30)
     assert len(recent_decisions(settings.log_path, 40).features) == 10
 

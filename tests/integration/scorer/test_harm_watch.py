@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from litestar.testing import TestClient
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.live_file import live_path, read_live
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.errors import PermanentError
@@ -18,7 +18,7 @@ from fraud_platform.heal.harm import HarmPolicy
 from fraud_platform.orders import Orders
 from serving.app import build_scorer, create_app, wall_clock
 from serving.harm import Answered
-from tests.small_bundles import pointer_to, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, write_small_bundle
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_payments_are_counted_over_a_restart(quick, publish, payment):
 
 def test_what_the_model_disturbs_is_told_before_anyone_judges(quick, models, payment):
     path = write_small_bundle(quick.models_dir, "1", models["1"], review=0.0, decline=0.99)
-    write_deployment(quick.models_dir, Deployment(champion=pointer_to(path)))
+    deploy(quick.models_dir, Deployment(champion=pointer_to(path)))
     with TestClient(create_app(quick)) as client:
         decide(client, payment, range(200))
         live = told(quick, lambda live: live.payments == 200)
@@ -89,7 +89,7 @@ def test_what_a_champion_disturbs_at_the_hour_of_the_payment_is_no_harm(quick, m
     paid = {datetime.fromisoformat(payment(n)["event_timestamp"]).hour for n in range(200)}
     hours = tuple(0.95 if hour in paid else 0.01 for hour in range(24))
     path = write_small_bundle(quick.models_dir, "1", models["1"], review=0.0, by_hour=hours)
-    write_deployment(quick.models_dir, Deployment(champion=pointer_to(path)))
+    deploy(quick.models_dir, Deployment(champion=pointer_to(path)))
     with TestClient(create_app(quick)) as client:
         decide(client, payment, range(200))
         live = told(quick, lambda live: live.payments == 200)
@@ -158,7 +158,7 @@ def test_arms_are_compared_by_cards_beside_their_control(quick, models, payment)
         for version, cut in (("1", 0.98), ("2", 0.0))
     )
     roles = {"champion": pointer_to(champion), "challenger": pointer_to(challenger)}
-    write_deployment(quick.models_dir, Deployment(**roles, canary_share=0.5))
+    deploy(quick.models_dir, Deployment(**roles, canary_share=0.5))
     with TestClient(create_app(quick)) as client:
         told(quick, lambda live: live.comparison)
         decide(client, payment, range(100))
@@ -172,15 +172,15 @@ def test_arms_are_compared_by_cards_beside_their_control(quick, models, payment)
 
 
 def test_evidence_of_a_challenger_is_not_held_against_the_same_trees_with_other_cuts(quick, models):
-    def deploy(version, cut):
+    def challenge(version, cut):
         path = write_small_bundle(quick.models_dir, version, models["2"], review=cut, decline=1.0)
         roles = {"champion": pointer_to(champion), "challenger": pointer_to(path)}
-        write_deployment(quick.models_dir, Deployment(**roles, canary_share=0.5))
+        deploy(quick.models_dir, Deployment(**roles, canary_share=0.5))
 
     champion = write_small_bundle(quick.models_dir, "1", models["1"])
-    deploy("2", 0.0)
+    challenge("2", 0.0)
     with TestClient(create_app(quick)):
         before = told(quick, lambda live: live.comparison).comparison
-        deploy("3", 0.9)
+        challenge("3", 0.9)
         after = told(quick, lambda live: live.comparison and live.comparison.candidate == "3")
     assert after.comparison.key != before.key

@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from fraud_platform.adapters.card_scan import scan
+from fraud_platform.card_number import holds_card_number
 from fraud_platform.events import microseconds
 from serving.app import create_app
 from tests.integration.scorer.asgi import JSON, calling
+from tests.unit.test_card_number import NOTATIONS, made_cards
 
 CANARY = "CANARY7"
 """Stands in hostile values; no answer may hold it."""
@@ -473,3 +476,47 @@ def test_a_hostile_path_is_not_found(edge, path):
     assert answer.status == 404
     assert_is_refusal(path, answer.status, answer.json(), answer.text)
     assert "etc" not in answer.text
+
+
+# --- card numbers (T-PAN)
+
+IN_A_BODY = {
+    **{
+        name: lambda text, _, name=name: {name: text}
+        for name in ("transaction_id", "card_id", "terminal_id", "currency", "entry_mode")
+    },
+    "amount_minor": lambda _, card: {"amount_minor": int(card)},
+    "nested": lambda text, _: {"more": {"of": [{"it": text}]}},
+    "a name": lambda text, _: {text: 1},
+}
+"""Where a card number stands in a payment -> the changes that bring it there."""
+
+
+def test_no_card_number_in_any_field_is_decided_and_none_leaves_a_trace(
+    edge, payment, settings, caplog
+):
+    notations, places = list(NOTATIONS.values()), list(IN_A_BODY.values())
+    cards = list(made_cards(5_000))
+    taken, told = [], []
+    for number, card in enumerate(cards):
+        text = notations[number % len(notations)](card)
+        changes = places[number % len(places)](text, card)
+        answer = edge.post("/v1/decisions", payment(number % 1_000, **changes))
+        told.append(answer.text)
+        if answer.status not in (400, 422):
+            taken.append((answer.status, number % len(places), number % len(notations)))
+    for number, card in enumerate(cards[:200]):
+        sent = json.dumps(payment(number)).encode()
+        headers = (JSON, ("x-card", card), ("user-agent", f"shop {card}"), ("x-request-id", card))
+        told.append(edge.send("POST", f"/v1/decisions?pan={card}", [sent], headers).text)
+        told.append(edge.get(f"/v1/decisions/{card}").text)
+    told += [edge.get("/metrics").text, caplog.text]
+    recall = 1 - len(taken) / len(cards)
+    spoken = {run for text in told for run in re.findall("[0-9]{13,19}", text)} & set(cards)
+    stored = scan(settings.home)
+    figures = {"numbers": len(cards), "recall": recall, "stored": len(stored.finds)}
+    print(json.dumps({"test": "T-PAN", "at": "edge", **figures, "repeated": len(spoken)}))
+    assert recall >= 0.999, taken[:5]
+    assert not spoken
+    assert not any(holds_card_number(text) for text in told[: len(cards)])
+    assert stored.is_clean, stored.to_text()

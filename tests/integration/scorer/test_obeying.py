@@ -7,11 +7,12 @@ import pytest
 
 from fraud_platform.adapters.model_bundle import load_bundle
 from fraud_platform.decision import LARGE_AMOUNT, QUARANTINED, SET_ASIDE, DecisionPolicy
+from fraud_platform.events import Transaction
 from fraud_platform.fallbacks import GROUPS
 from fraud_platform.features.spec import FEATURE_NAMES
 from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.rollout import NO_ARM
-from fraud_platform.selective_labels import ExplorationPolicy, Explorer
+from fraud_platform.selective_labels import PASSED, ExplorationPolicy, Explorer, Spent
 from serving.obeying import ordered, under, without_orders
 from serving.ruling import FALLBACK_ARM, Ruling, resident_of
 from tests.small_bundles import trained, write_small_bundle
@@ -106,7 +107,19 @@ def test_more_audits_never_more_than_all_and_nothing_else_is_drawn(ruling):
     policy = under(ruling, Orders(audit_factor=10.0)).explorer.policy
     assert (policy.audit_rate, policy.audit_rate_approved) == (1.0, pytest.approx(0.1))
     assert policy.audits_per_day == 10 * EXPLORER.policy.audits_per_day
-    assert (policy.pass_rate, policy.currency) == (EXPLORER.policy.pass_rate, "EUR")
+    assert policy.currency == "EUR"
+
+
+def test_while_anything_is_ordered_of_decisions_nothing_is_let_through_to_learn_from(ruling):
+    lets = replace(EXPLORER, policy=replace(EXPLORER.policy, pass_rate=1.0, pass_floor=1.0))
+    champion = replace(ruling.champion, explorer=lets)
+    payment = Transaction("t1", 0, "c1", "m1", 1_000, "EUR")
+    assert champion.explorer.draw("decline", payment, Spent()).explored == PASSED
+    for orders in (Orders(max_disturbed=0.1), Orders(audit_factor=2.0), Orders(is_shedding=True)):
+        drawn = ordered(champion, orders).explorer.draw("decline", payment, Spent())
+        assert (drawn.explored == PASSED, drawn.pass_propensity) == (False, 0.0)
+    frozen = ordered(champion, Orders(learning_frozen=True))
+    assert frozen == champion, "which scorers ignore"
 
 
 def test_shedding_ends_the_shadow_and_leaves_the_canary(ruling):

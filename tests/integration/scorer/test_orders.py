@@ -8,14 +8,14 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.home import write_settings
 from fraud_platform.adapters.orders_file import write_orders
 from fraud_platform.cli import main
 from fraud_platform.orders import NORMAL, Orders
 from fraud_platform.settings import get_settings
 from tests.e2e.scorer_process import features_unlike_a_fold, home_at, tell, wait_for
-from tests.small_bundles import pointer_to, trained, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, trained, write_small_bundle
 
 MONEY = Orders(quarantined=("money",), because={"quarantine": "act-1"})
 CENTS = Orders(unit_factors={"transaction_amount": 100.0})
@@ -38,7 +38,7 @@ class Home:
             champion=pointer_to(self.champion),
             fallbacks={group: pointer_to(path)},
         )
-        write_deployment(self.home.models_dir, found)
+        deploy(self.home.models_dir, found)
         return path
 
     def start(self):

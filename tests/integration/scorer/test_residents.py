@@ -18,9 +18,9 @@ from fraud_platform.adapters.deployment import (
     Deployment,
     Pointer,
     read_deployment,
-    write_deployment,
 )
 from fraud_platform.adapters.model_bundle import manifest_digest
+from fraud_platform.adapters.promotion_signature import Depot, keys_of
 from fraud_platform.decision import DecisionPolicy
 from fraud_platform.errors import UnavailableError
 from fraud_platform.features.spec import FEATURE_NAMES
@@ -30,6 +30,7 @@ from serving.app import create_app
 from serving.metrics import Metrics
 from serving.residents import Residents
 from serving.ruling import Ruling
+from tests.small_bundles import deploy
 
 ROWS = np.abs(np.random.default_rng(3).normal(size=(40, len(FEATURE_NAMES)))) * 3_000
 CARDS = [f"card-{number}" for number in range(40)]
@@ -49,7 +50,7 @@ class Home:
     def fresh(self) -> Residents:
         """A scorer that starts now."""
         return Residents(
-            self.models_dir,
+            Depot(self.models_dir, keys_of(self.models_dir)),
             DecisionPolicy(),
             poll_seconds=0.01,
             metrics=Metrics(),
@@ -62,7 +63,7 @@ class Home:
         if not path.exists():
             kept = read_deployment(self.models_dir)
             self._publish(version)
-            write_deployment(self.models_dir, kept)
+            deploy(self.models_dir, kept)
         return Pointer(version=version, path=version, manifest_digest=manifest_digest(path))
 
     def deploy(self, share: float = 0.0, **roles: str | None) -> None:
@@ -70,7 +71,7 @@ class Home:
         self._sequence += 1
         pointers = {role: self.bundle(version) for role, version in roles.items() if version}
         found = Deployment(sequence=self._sequence, canary_share=share, **pointers)
-        write_deployment(self.models_dir, found)
+        deploy(self.models_dir, found)
 
     def look(self) -> None:
         asyncio.run(self.residents.look())
@@ -256,7 +257,7 @@ def test_a_deployment_that_disappears_leaves_the_champion(home):
 
 def test_a_pointer_to_another_manifest_than_the_folders_is_refused(home):
     pointer = msgspec.structs.replace(home.bundle("1"), manifest_digest="0" * 64)
-    write_deployment(home.models_dir, Deployment(sequence=1, champion=pointer))
+    deploy(home.models_dir, Deployment(sequence=1, champion=pointer))
     home.look()
     assert home.roles()[0] is None
     assert "manifest 000000000000" in (home.residents.load_error or "")
@@ -434,7 +435,7 @@ def test_the_roles_in_memory_and_what_was_refused_are_shown(home, settings):
         damage(home, "2")
         pointer = msgspec.structs.replace(home.bundle("2"), manifest_digest="f" * 64)
         found = msgspec.structs.replace(read_deployment(home.models_dir), challenger=pointer)
-        write_deployment(home.models_dir, found)
+        deploy(home.models_dir, found)
         deadline = time.monotonic() + 60
         while not (shown := client.get("/v1/models").json())["load_errors"]:
             assert time.monotonic() < deadline, "waited in vain"

@@ -11,13 +11,13 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from fraud_platform.adapters.deployment import Deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment
 from fraud_platform.adapters.event_log import EventLog
 from fraud_platform.events import microseconds
 from fraud_platform.schemas import LABELS, TRANSACTIONS
 from serving import refusals
 from serving.app import create_app
-from tests.small_bundles import pointer_to, write_small_bundle
+from tests.small_bundles import deploy, pointer_to, write_small_bundle
 
 PAN = "4111111111111111"
 
@@ -162,7 +162,7 @@ def test_a_broken_bundle_never_replaces_the_good_one(client, payment, models, se
     path = write_small_bundle(settings.models_dir, "2", models["2"])
     broken = (path / "model.ubj").read_bytes()
     (path / "model.ubj").write_bytes(broken[:50] + bytes([broken[50] ^ 1]) + broken[51:])
-    write_deployment(settings.models_dir, Deployment(champion=pointer_to(path)))
+    deploy(settings.models_dir, Deployment(champion=pointer_to(path)))
     wait_for(lambda: client.get("/v1/models").json()["load_error"])
     assert decide(client, payment()).json()["model_version"] == "1"
     models = client.get("/v1/models").json()

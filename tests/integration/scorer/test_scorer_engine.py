@@ -39,7 +39,7 @@ from serving.engine import Engine
 from serving.group import DecisionResult, NewLabel
 from serving.metrics import Metrics
 from serving.parts import Parts
-from serving.ruling import Resident, resident_of, rules_only, ruling_of
+from serving.ruling import Resident, Ruling, resident_of, rules_only
 from serving.stance import Stance
 
 NONE = StateSnapshots(Path("no", "snapshots"))
@@ -65,7 +65,7 @@ def transaction(number, **changes):
 
 @pytest.fixture
 def ruling(publish):
-    return ruling_of(load_bundle(publish("1")), DecisionPolicy())
+    return Ruling(DecisionPolicy(), resident_of(load_bundle(publish("1")), DecisionPolicy()))
 
 
 @pytest.fixture

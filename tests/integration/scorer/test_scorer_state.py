@@ -31,13 +31,14 @@ from fraud_platform.features.shards import shard_of
 from fraud_platform.features.spec import LATENESS, LOOKBACK
 from fraud_platform.modes import Mode
 from serving.app import open_ledger
-from serving.audit import ALONE_EVERY, Audit, _digest, _read
+from serving.beside import answer_of
 from serving.engine import Engine
 from serving.metrics import Metrics
 from serving.parts import Parts
 from serving.refold import Failure, Finding, Mark, Order, refold
-from serving.ruling import ruling_of
+from serving.ruling import Ruling, resident_of
 from serving.stance import Stance
+from serving.state_check import ALONE_EVERY, StateCheck, _digest
 
 T0 = 1_772_323_200_000_000  # 2026-03-01
 MINUTE = 60_000_000
@@ -54,7 +55,7 @@ class Scorer:
     """An engine with its audit, on a log of its own."""
 
     engine: Engine
-    audit: Audit
+    audit: StateCheck
     metrics: Metrics
     log: EventLog
     snapshots: StateSnapshots
@@ -66,7 +67,7 @@ class Scorer:
 
 @pytest.fixture
 def scorer(settings, publish):
-    ruling = ruling_of(load_bundle(publish("1")), DecisionPolicy())
+    ruling = Ruling(DecisionPolicy(), resident_of(load_bundle(publish("1")), DecisionPolicy()))
 
     def build(seconds: float = 0.3) -> Scorer:
         log, metrics = EventLog(settings.log_path), Metrics()
@@ -83,7 +84,7 @@ def scorer(settings, publish):
                 metrics=metrics,
             )
         )
-        audit = Audit(settings.home, engine, seconds=seconds, metrics=metrics)
+        audit = StateCheck(settings.home, engine, seconds=seconds, metrics=metrics)
         return Scorer(engine, audit, metrics, log, snapshots)
 
     return build
@@ -453,7 +454,7 @@ def test_the_first_round_and_every_sixth_fold_the_log_alone(scorer, monkeypatch)
         asked.append(order.is_alone)
         return Finding([], False, 1)
 
-    monkeypatch.setattr("serving.audit._asked", sound)
+    monkeypatch.setattr("serving.state_check._asked", sound)
 
     async def story(one: Scorer) -> None:
         for number in range(2 * ALONE_EVERY + 1):
@@ -557,7 +558,7 @@ def test_a_defect_costs_one_round_and_is_said_and_counted_without_what_it_quotes
             raise KeyError("c3")
         return Finding([], False, 1)
 
-    monkeypatch.setattr("serving.audit._asked", broken)
+    monkeypatch.setattr("serving.state_check._asked", broken)
 
     async def story(one: Scorer) -> None:
         await one.decide(0)
@@ -571,9 +572,12 @@ def test_a_defect_costs_one_round_and_is_said_and_counted_without_what_it_quotes
 
 
 @pytest.mark.parametrize("answer", [b"", b"{", b"[]", b'{"type": "Finding"}'])
-def test_an_answer_that_is_none_is_an_error_that_says_so(answer):
-    with pytest.raises(UnavailableError, match=r"ended with 1 and \d+ bytes that are no answer"):
-        _read(answer, 1)
+def test_an_answer_that_is_none_is_an_error_that_says_so(answer, tmp_path, monkeypatch):
+    (tmp_path / "mumbler.py").write_text(f"import os; os.write(1, {answer!r}); os._exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    expected = f"found mumbler ended with 1 and {len(answer)} bytes that are no answer"
+    with pytest.raises(UnavailableError, match=expected):
+        asyncio.run(answer_of("mumbler", Order("home", [], 1, is_alone=True), Finding | Failure))
 
 
 def run_refold(told: bytes) -> tuple[int, Failure]:
@@ -607,7 +611,7 @@ def test_more_pasts_are_checked_in_more_shards_and_the_doubt_covers_them(scorer,
         asked.append(order)
         return Finding([shard_of("c3", order.shards)], False, 1)
 
-    monkeypatch.setattr("serving.audit._asked", differing)
+    monkeypatch.setattr("serving.state_check._asked", differing)
     doubts = []
 
     async def story(one: Scorer) -> None:

@@ -5,10 +5,10 @@ import gc
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from fraud_platform.adapters.deployment import Deployment, read_deployment, write_deployment
+from fraud_platform.adapters.deployment import Deployment, read_deployment
 from fraud_platform.adapters.mirror_status import MirrorStatus, status_path, write_status
 from serving.app import create_app
-from tests.small_bundles import pointer_to
+from tests.small_bundles import deploy, pointer_to
 
 
 def samples(page: str) -> dict[tuple[str, ...], float]:
@@ -24,7 +24,7 @@ def test_metrics_name_the_models_by_role_and_the_one_that_was_refused(settings, 
     first, second = publish("1"), publish("2")
     broken = pointer_to(second)
     (second / "model.ubj").write_bytes(b"no model")
-    write_deployment(
+    deploy(
         settings.models_dir,
         Deployment(champion=pointer_to(first), challenger=broken, canary_share=0.25),
     )

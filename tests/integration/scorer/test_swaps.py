@@ -11,11 +11,11 @@ from fraud_platform.adapters.deployment import (
     Deployment,
     Pointer,
     read_deployment,
-    write_deployment,
 )
 from fraud_platform.adapters.model_bundle import manifest_digest
 from fraud_platform.events import microseconds
 from serving.app import create_app
+from tests.small_bundles import deploy
 
 GOOD, BROKEN = 50, 10
 
@@ -42,7 +42,7 @@ def point(models_dir: Path, **folders: str) -> None:
         role: Pointer(version=v, path=v, manifest_digest=manifest_digest(models_dir / v))
         for role, v in folders.items()
     }
-    write_deployment(models_dir, Deployment(sequence=before.sequence + 1, **roles))
+    deploy(models_dir, Deployment(sequence=before.sequence + 1, **roles))
 
 
 def damage(path: Path, number: int) -> None:

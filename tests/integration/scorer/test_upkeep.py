@@ -11,10 +11,10 @@ from litestar.testing import TestClient
 from fraud_platform.events import microseconds
 from serving import children
 from serving.app import create_app
-from serving.audit import Audit
 from serving.children import Child
 from serving.residents import Residents
 from serving.stance import StanceWatch
+from serving.state_check import StateCheck
 from serving.upkeep import Upkeep
 
 LIVES_LONG = ("-c", "import time; time.sleep(600)")
@@ -78,7 +78,7 @@ def test_a_defect_in_keeping_a_child_is_said_and_it_is_started_again(monkeypatch
     [
         (Residents, "the watch over the models"),
         (StanceWatch, "the watch over the mode"),
-        (Audit, "the check of the state"),
+        (StateCheck, "the check of the state"),
         (Child, "keeping a child running"),
     ],
 )

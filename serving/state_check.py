@@ -9,14 +9,12 @@ been folded again; requests go on being answered meanwhile.
 import asyncio
 import logging
 import struct
-import sys
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
-
 from fraud_platform.errors import UnavailableError
 from fraud_platform.features.rings import SHARDS, FeatureRings
+from serving.beside import answer_of
 from serving.engine import Engine
 from serving.metrics import Metrics
 from serving.refold import Failure, Finding, Mark, Order, described
@@ -39,7 +37,7 @@ _UNREADABLE = (
 """What reading damaged memory may end with."""
 
 
-class Audit:
+class StateCheck:
     """Compares one engine's memory with its log, round after round.
 
     Args:
@@ -128,36 +126,7 @@ async def _asked(order: Order) -> Finding:
     Raises:
         UnavailableError: it could not.
     """
-    pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "serving.refold")
-    try:
-        # Errors that nobody foresaw may quote payments: what it says on stderr is not for a log.
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError as error:
-        raise UnavailableError(f"found no way to start a process: {error}") from error
-    try:
-        answer, _ = await process.communicate(msgspec.json.encode(order))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return _read(answer, process.returncode)
-
-
-def _read(answer: bytes, code: int | None) -> Finding:
-    """What serving.refold answered.
-
-    Raises:
-        UnavailableError: it failed, and why.
-    """
-    try:
-        found = msgspec.json.decode(answer, type=Finding | Failure)
-    except msgspec.DecodeError as error:
-        raise UnavailableError(
-            f"found serving.refold ended with {code} and {len(answer)} bytes that are no answer"
-        ) from error
+    found: Finding | Failure = await answer_of("serving.refold", order, Finding | Failure)
     if isinstance(found, Failure):
         raise UnavailableError(found.message)
     return found
