@@ -52,7 +52,7 @@ def facts(tmp_path_factory):
     return json.loads(out)
 
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(2_400)]
 
 
 def test_after_a_kill_at_a_random_moment_the_loop_closes(facts):
