@@ -1,4 +1,4 @@
-"""A home under governance whose registry is a file, so that processes can be forked and killed."""
+"""A home under governance whose registry is a file: other processes can use it and be killed."""
 
 import json
 from collections.abc import Mapping

@@ -21,6 +21,7 @@ from fraud_platform.errors import HistoryDamagedError, PermanentError
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
 from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.settings import get_settings
+from tests.apart import APART
 from tests.governed_home import FileRoles, outcomes, serving, settings_of, with_champion
 
 ANNA, BERT, ROOT = (Mandate(by=one, why="seen") for one in ("anna", "bert", "root@example"))
@@ -141,20 +142,24 @@ def test_an_older_history_alone_is_seen_after_models_were_accepted(home):
         FileRoles(home).publish(ANNA)
 
 
+def dying_acceptance(home):
+    append = AuditLog._append
+
+    def dying(log, act, *, outcome, begun):
+        if (act.action, outcome) == (RESTORED, "done"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return append(log, act, outcome=outcome, begun=begun)
+
+    AuditLog._append = dying
+    accept_restore(home, ROOT)
+
+
 def test_an_acceptance_that_is_killed_before_its_last_row_is_settled_by_what_the_files_have(home):
     older_models(home)
-    if (child := os.fork()) == 0:
-        append = AuditLog._append
-
-        def dying(log, act, *, outcome, begun):
-            if (act.action, outcome) == (RESTORED, "done"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return append(log, act, outcome=outcome, begun=begun)
-
-        AuditLog._append = dying
-        accept_restore(home, ROOT)
-        os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    child = APART.Process(target=dying_acceptance, args=(home,), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
     assert outcomes(home, RESTORED) == ["begun"]
     with pytest.raises(PermanentError, match="nothing is lost"):
         accept_restore(home, ROOT)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -309,14 +310,14 @@ def test_a_check_finds_nothing_wrong_while_others_write(settings):
             _recorded(log)
         log.close()
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        rows = 0
-        while rows < 24:
-            check = check_audit_log(settings, Wanted())
-            assert (check.log.finding, check.ranges) == (None, ())
-            rows = check.log.rows
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as others:
+        writing, rows = others.submit(write), 0
+        try:
+            while rows < 24 and not writing.done():
+                check = check_audit_log(settings, Wanted())
+                assert (check.log.finding, check.ranges) == (None, ())
+                rows = check.log.rows
+        finally:
+            stop.set()
+    writing.result()
+    assert rows >= 24

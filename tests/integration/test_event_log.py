@@ -1,6 +1,5 @@
 """The event log on a real SQLite file."""
 
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -28,6 +27,7 @@ from fraud_platform.events import (
     microseconds,
 )
 from fraud_platform.schemas import LABELS, PAYLOAD_COLUMNS, QUARANTINE, UTC_MICROSECONDS
+from tests.apart import APART
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -272,10 +272,9 @@ def _open_new_logs(folder: Path, rounds: int, barrier: Barrier, failures: Queue)
 
 
 def test_many_processes_may_open_a_new_log_at_once(tmp_path):
-    many = multiprocessing.get_context("fork")
-    barrier, failures = many.Barrier(8), many.Queue()
+    barrier, failures = APART.Barrier(8), APART.Queue()
     processes = [
-        many.Process(target=_open_new_logs, args=(tmp_path, 25, barrier, failures))
+        APART.Process(target=_open_new_logs, args=(tmp_path, 25, barrier, failures))
         for _ in range(8)
     ]
     for process in processes:
@@ -301,9 +300,7 @@ def _append_until_killed(path: Path, acknowledged: str) -> None:
 def test_what_was_acknowledged_before_a_kill_is_there_after_it(log, tmp_path):
     path, told = tmp_path / "log" / "events.db", tmp_path / "told.txt"
     told.touch()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_append_until_killed, args=(path, str(told))
-    )
+    process = APART.Process(target=_append_until_killed, args=(path, str(told)))
     process.start()
     deadline = time.monotonic() + 60
     while told.read_text().count("\n") < 50 and time.monotonic() < deadline:

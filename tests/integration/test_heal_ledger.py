@@ -1,7 +1,6 @@
 """The heal ledger on a real disk, between real processes."""
 
 import fcntl
-import multiprocessing
 import os
 import resource
 import signal
@@ -27,9 +26,9 @@ from fraud_platform.errors import (
 )
 from fraud_platform.heal.records import EVERYTHING, Kind, Record
 from fraud_platform.settings import Settings
+from tests.apart import APART
 
 ROOT = Path(__file__).parents[2]
-FRESH = multiprocessing.get_context("spawn")
 
 
 def said(cause: str, kind: Kind = Kind.PAUSED) -> Record:
@@ -204,7 +203,7 @@ def write_many(path: Path, name: str) -> None:
 
 
 def test_two_processes_appending_at_once_never_interleave(path):
-    writers = [FRESH.Process(target=write_many, args=(path, name)) for name in ("one", "two")]
+    writers = [APART.Process(target=write_many, args=(path, name)) for name in ("one", "two")]
     for writer in writers:
         writer.start()
     reader, looks = HealLedger(path), 0

@@ -1,6 +1,5 @@
 """The journal on real files: cut, flipped, full, killed and shared between processes."""
 
-import multiprocessing
 import os
 import random
 import resource
@@ -13,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from fraud_platform.errors import (
 from fraud_platform.events import Decision, Label, Transaction
 from fraud_platform.journal_commands import journal as command
 from fraud_platform.settings import get_settings
+from tests.apart import APART
 
 SEGMENT = 4_096
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 -- syncing it is free
@@ -391,7 +392,8 @@ def test_a_sealed_segment_that_changed_is_named_with_its_first_bad_bytes(home):
     assert len(home.ids()) == 30
 
 
-def _decide_for_ever(folder: Path, prefix: str, acknowledged: str) -> None:
+def _decide_for_ever(begun: Barrier, folder: Path, prefix: str, acknowledged: str) -> None:
+    begun.wait(60)
     ledger = Home(folder).ledger()
     with Path(acknowledged).open("a", buffering=1) as told:
         for number in range(1_000_000):
@@ -406,21 +408,24 @@ def _decide_for_ever(folder: Path, prefix: str, acknowledged: str) -> None:
                 ledger.journal.prepare()
 
 
-def _drain_for_ever(folder: Path) -> None:
+def _drain_for_ever(begun: Barrier, folder: Path) -> None:
+    begun.wait(60)
     while True:
         Home(folder).drain()
 
 
 def test_no_kill_of_a_writer_or_a_drainer_loses_or_repeats_a_decision(home, tmp_path):
     acknowledged = tmp_path / "acknowledged"
-    context, chance = multiprocessing.get_context("fork"), random.Random(8)
+    chance = random.Random(8)
     for life in range(20):
-        writer = context.Process(
-            target=_decide_for_ever, args=(home.folder, f"l{life}-", str(acknowledged))
+        begun = APART.Barrier(4)
+        writer = APART.Process(
+            target=_decide_for_ever, args=(begun, home.folder, f"l{life}-", str(acknowledged))
         )
-        drainers = [context.Process(target=_drain_for_ever, args=(home.folder,)) for _ in "ab"]
+        drainers = [APART.Process(target=_drain_for_ever, args=(begun, home.folder)) for _ in "ab"]
         for process in (writer, *drainers):
             process.start()
+        begun.wait(60)
         for process in (drainers[0], writer, drainers[1]):
             time.sleep(chance.uniform(0.02, 0.15))
             process.kill()
@@ -447,12 +452,11 @@ def _ingest(folder: Path, done: Flag) -> None:
 
 
 def test_a_scorer_and_an_ingest_that_append_at_the_same_time_share_one_order(home):
-    context = multiprocessing.get_context("fork")
-    done = context.Event()
+    done = APART.Event()
     ledger, number, seen = home.ledger(), 0, 0
-    other = context.Process(target=_ingest, args=(home.folder, done))
+    other = APART.Process(target=_ingest, args=(home.folder, done), daemon=True)
     other.start()
-    while not done.is_set():
+    while not done.is_set() and other.exitcode is None:
         try:
             before = ledger.last_seq
             write(ledger, range(number, number + 2))
@@ -464,6 +468,7 @@ def test_a_scorer_and_an_ingest_that_append_at_the_same_time_share_one_order(hom
         if number % 10 == 0:
             ledger.drained()
     other.join(30)
+    assert other.exitcode == 0
     ids = home.ids()
     ours = [name for name in ids if name.startswith("t")]
     assert ours == [f"t{n}" for n in range(number)]

@@ -1,11 +1,9 @@
 """T-KILL-5: kill -9 in the middle of a vote or a move; history, deployment and audit log agree."""
 
 import json
-import os
 import random
 import signal
 import time
-from functools import partial
 
 from fraud_platform.adapters.audit_log import audit_log_of
 from fraud_platform.adapters.audit_store import RowFilter
@@ -13,6 +11,7 @@ from fraud_platform.adapters.deployment import read_deployment
 from fraud_platform.adapters.hash_chain import Chain
 from fraud_platform.adapters.model_history import Mandate
 from fraud_platform.adapters.model_proposals import DOCKET, Line
+from tests.apart import APART
 from tests.governed_home import FileRoles, settings_of, with_champion
 
 KILLS = 20
@@ -28,17 +27,21 @@ def acting(settings, turn):
     roles.promote(other, Mandate(by="bert"))
 
 
-def killed_after(seconds, act):
+def acting_apart(begun, settings, turn):
+    begun.wait(60)
+    acting(settings, turn)
+
+
+def killed_after(seconds, settings, turn):
     """Let a process act, and kill it; whether it was killed before it was done."""
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-        finally:
-            os._exit(0)
+    begun = APART.Barrier(2)
+    child = APART.Process(target=acting_apart, args=(begun, settings, turn))
+    child.start()
+    begun.wait(60)
     time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    child.kill()
+    child.join(60)
+    return child.exitcode == -signal.SIGKILL
 
 
 def settled(rows):
@@ -57,8 +60,7 @@ def test_a_killed_vote_or_move_is_wholly_done_or_not_at_all(tmp_path):
     seed = 20_261_123
     chance, killed, interrupted = random.Random(seed), 0, 0
     for turn in range(1, KILLS + 1):
-        audit_log_of(settings).close()
-        killed += killed_after(chance.uniform(0, 1.2) * longest, partial(acting, settings, turn))
+        killed += killed_after(chance.uniform(0, 1.2) * longest, settings, turn)
         interrupted += agree(settings)
     assert killed >= KILLS // 2
     facts = {"kills": killed, "interrupted": interrupted, "seed": seed, "disagreements": 0}

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import multiprocessing
 import os
 import random
 import shutil
@@ -34,6 +33,7 @@ from fraud_platform.adapters.postgres_rows import TABLES
 from fraud_platform.errors import PermanentError, UnavailableError
 from fraud_platform.events import Decision, Label, Transaction
 from fraud_platform.settings import Settings
+from tests.apart import APART
 from tests.integration.postgres_server import PostgresServer
 from tests.integration.tcp_proxy import TcpProxy
 
@@ -597,11 +597,9 @@ def _moved(settings: Settings, since: int, pid: int | None = None) -> bool:
 def test_a_mirror_that_is_killed_at_any_point_loses_and_doubles_nothing(server, settings, log):
     fill(log, 2_000)
     chance, seen = random.Random(9), 0
-    warm = multiprocessing.get_context("forkserver")
-    warm.set_forkserver_preload([postgres_mirror.__name__])
-    never = warm.Event()
+    never = APART.Event()
     for _ in range(KILLS):
-        process = warm.Process(
+        process = APART.Process(
             target=postgres_mirror.run, args=(settings, never), kwargs={"batch_rows": 40}
         )
         process.start()
