@@ -35,6 +35,9 @@ from fraud_platform.settings import Settings
 
 NEWEST = timedelta(days=1)
 """Age of the newest payments, whose share of disturbed ones bounds the cuts."""
+_REPLAYED = 2 * NEWEST
+"""Older payments are of before the harm: new cuts hardly disturb any of them, and they say nothing
+of whom these cuts will."""
 
 live_health = dg.AssetSpec(
     LIVE_HEALTH,
@@ -114,7 +117,9 @@ def recalibrated_champion(  # noqa: PLR0913 -- what an asset reads are its argum
     fresh = _refreshed(champion, known, settings)
     require_wanted(context, settings)  # fitting takes its time
     version = _registered(champion, fresh, as_of, context.run.run_id, registry, settings)
-    newest = newest_payments(event_log, known.since(2 * NEWEST), as_of, settings.promotion, spans)
+    newest = newest_payments(
+        event_log, known.features, as_of, settings.promotion, spans, within=_REPLAYED
+    )
     found = _met(champion, registry.bundle(version), fresh, newest, known.mature, settings)
     return dg.MaterializeResult(
         value=found, metadata=_followed(found, fresh, context.run.run_id, registry, settings)

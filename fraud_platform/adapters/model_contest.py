@@ -23,7 +23,8 @@ from fraud_platform.promotion_policy import PromotionPolicy
 from fraud_platform.segments import SegmentPolicy, groups
 
 _DAY = timedelta(days=1)
-_LONGEST_LOOK_DAYS = 14
+LONGEST_LOOK = 14 * _DAY
+"""Age of the oldest payments that two models meet on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ def newest_payments(
     as_of: datetime,
     policy: PromotionPolicy,
     doubtful: Spans = (),
+    *,
+    within: timedelta = LONGEST_LOOK,
 ) -> NDArray[np.float64]:
     """Features of the newest payments before a moment, as they were decided on.
 
@@ -59,6 +62,7 @@ def newest_payments(
         as_of: exclusive, UTC.
         policy: how many are wanted.
         doubtful: when inputs were broken: these payments say nothing of either model.
+        within: how old payments may be.
 
     Returns:
         Shape (n, k), n at most `policy.replay_rows`, in the order of `FEATURE_NAMES`.
@@ -66,12 +70,13 @@ def newest_payments(
     known = pl.col("feature_spec_digest") == spec_digest()
     found: list[pl.DataFrame] = []
     end, rows = as_of, 0
-    while rows < policy.replay_rows and as_of - end < _LONGEST_LOOK_DAYS * _DAY:
+    while rows < policy.replay_rows and as_of - end < within:
         decisions = outside(event_log.decisions(end - _DAY, end).filter(known), doubtful)
         found.insert(0, decisions.select("features"))
         end, rows = end - _DAY, rows + found[0].height
     if rows < policy.min_replay_rows:
-        sound = outside(features, doubtful).sort("event_timestamp")
+        recent = features.filter(pl.col("event_timestamp") >= as_of - within)
+        sound = outside(recent, doubtful).sort("event_timestamp")
         return matrix(sound.tail(policy.replay_rows), FEATURE_NAMES)
     wide = (
         pl.concat(found).tail(policy.replay_rows)["features"].list.to_struct(fields=FEATURE_NAMES)
