@@ -142,9 +142,12 @@ class _Watched:
             self.changes.append((time.monotonic(), version))
 
     def settled(self, version: str, since: float) -> float | None:
-        """Seconds from a moment to when all decisions were by a version; None: they are not."""
+        """Seconds from a moment to when all decisions were by a version; None: they are not.
+
+        0 where they were all along: what was to decide in between was gone before it did.
+        """
         at, name = self.changes[-1]
-        return at - since if name == version and at > since else None
+        return max(0.0, at - since) if name == version else None
 
 
 @dataclass

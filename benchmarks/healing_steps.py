@@ -164,9 +164,10 @@ def release(home: Path, version: str, tick_seconds: float) -> Step:
     _tick(healer)  # as the daemon, which has long read what is normal
     began = time.monotonic()
     registry.promote(version, _MANDATE)
-    parts, seen = {"promote": time.monotonic() - began}, []
+    released, seen = time.monotonic(), []
+    parts = {"promote": released - began}
     for number in range(1, _MOST_TICKS + 1):
-        time.sleep(max(0.0, began + number * tick_seconds - time.monotonic()))
+        time.sleep(max(0.0, released + number * tick_seconds - time.monotonic()))
         started, worked = time.monotonic(), time.process_time()
         seen.append(_told(_tick(healer)))
         parts[f"tick {number} ({seen[-1]})"] = time.monotonic() - started
