@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from fraud_platform.evaluation import EvaluationReport
 from fraud_platform.paired import mcnemar
 from fraud_platform.promotion_policy import PromotionPolicy
+from fraud_platform.proportions import clopper_pearson
 
 NOT_CHANCE = 0.01
 """A difference counts as no chance when it were rarer than this between equal models."""
-_TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
+_SURE = 0.95
+_TWO_SIDED_95 = NormalDist().inv_cdf((1.0 + _SURE) / 2.0)
 _SECONDS_A_DAY = 86_400.0
 
 
@@ -315,7 +317,11 @@ def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:
 
 
 def _is_back(replayed: Alerts, mature: Alerts, bound: float, borne: float) -> bool:
-    """Whether alerts only fall, to no less than the champion has on the mature rows."""
+    """Whether alerts only fall, to what the champion has on the mature rows up to what was borne.
+
+    As far as the payments can tell, at 95 %: of a thousand the rate alone says little.
+    """
     if replayed.only_new or not mature.old.size:
         return False
-    return float(mature.old.mean()) / (1.0 + bound) <= float(replayed.new.mean()) <= borne
+    low, high = clopper_pearson(float(replayed.new.sum()), replayed.new.size, _SURE)
+    return low <= borne and high >= float(mature.old.mean()) / (1.0 + bound)
