@@ -26,6 +26,9 @@ REPORT, PAGE = "healing.json", "healing.html"
 _CANARIES = 400
 """Of each seed."""
 
+_SMALL = "12,500 payments a day."
+_INCIDENT = "The incident has its own 50,000 payments a day, all else a quarter of it."
+
 _BEGIN, _END = "<!-- heal bench -->\n", "\n<!-- /heal bench -->"
 
 
@@ -67,7 +70,8 @@ def run_bench(
     results = run_units(todo, _work, processes=processes, told=told)
     note = (
         f"Constants were chosen on seeds {', '.join(map(str, TUNING_SEEDS))}. Nothing is reviewed: "
-        "all that is disturbed is declined, and audits are drawn from all of it."
+        "all that is disturbed is declined, and audits are drawn from all of it. "
+        f"{_SMALL if is_fast else _INCIDENT}"
     )
     return BenchReport(
         commit=code_commit(Path(__file__).parents[2]),
@@ -84,7 +88,7 @@ def _work(unit: tuple[int, str, bool]) -> Sequence[RunResult]:
     seed, name, is_fast = unit
     if name == SCENARIO:
         return [innocent(seed, _CANARIES // 10 if is_fast else _CANARIES)]
-    return run_unit(Unit(seed, name))
+    return run_unit(Unit(seed, name, is_fast))
 
 
 def run_units(

@@ -45,6 +45,7 @@ class Scenario:
         severity: lowest and highest; drawn evenly.
         ramps: chance that it comes over a day instead of at once.
         lasts: checks after the onset at which it ends by itself; None: never.
+        is_full_size: whether the full form sends as many payments as the incident had.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Scenario:
     severity: tuple[float, float] = (0.1, 1.0)
     ramps: float = 0.0
     lasts: int | None = None
+    is_full_size: bool = False
 
     @property
     def is_control(self) -> bool:
@@ -116,6 +118,9 @@ _INCIDENT = (
     disturbed(Change.GEOGRAPHY_SHIFT, 0.22, 5),
 )
 """Strengths at which the static thresholds' FPR goes from 4.8 % to about 18 %."""
+_THE_INCIDENT = replace(
+    _DRIFTS, faults=_INCIDENT, severity=(1.0, 1.0), ramps=0.0, is_full_size=True
+)
 _ALL: tuple[Scenario, ...] = (
     replace(_CONTROL, name="quiet"),
     replace(_CONTROL, name="season", cause="benign_shift", faults=(injection.season,)),
@@ -131,8 +136,8 @@ _ALL: tuple[Scenario, ...] = (
         ),
         ramps=0.5,
     ),
-    replace(_DRIFTS, name="incident", faults=_INCIDENT, severity=(1.0, 1.0), ramps=0.0),
-    replace(_DRIFTS, name="incident_ramp", faults=_INCIDENT, severity=(1.0, 1.0), ramps=1.0),
+    replace(_THE_INCIDENT, name="incident"),
+    replace(_THE_INCIDENT, name="incident_ramp", ramps=1.0),
     replace(_DRIFTS, name="inflation", faults=(disturbed(Change.AMOUNT_INFLATION, 1.0, 1),)),
     replace(_DRIFTS, name="wallet_mix", faults=(disturbed(Change.PAYMENT_MIX_SHIFT, 1.0, 1),)),
     replace(_DRIFTS, name="geography", faults=(disturbed(Change.GEOGRAPHY_SHIFT, 1.0, 1),)),
@@ -245,10 +250,12 @@ _ALL: tuple[Scenario, ...] = (
         allowed=_BACK | _DRIFT,
         forbidden=frozenset({A.QUARANTINE, A.INVERT_UNIT}),
     ),
+    replace(_THE_INCIDENT, name="quarter_incident", is_full_size=False),
 )
 
 SCENARIOS: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
-"""Name -> scenario: no-fault controls first, then single faults, then two at a time."""
+"""Name -> scenario: no-fault controls first, then single faults, two at a time, and
+the incident with as few payments as all else has."""
 
 FAST = (
     "quiet",

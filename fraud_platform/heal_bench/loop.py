@@ -206,7 +206,8 @@ class _Loop:
         is_normal = self.plant.orders.digest == NORMAL.digest
         policy = ExplorationPolicy(
             pass_rate=0.02 if is_normal else 0.0,
-            pass_floor=0.005 if is_normal else 0.0,
+            pass_floor=0.002 if is_normal else 0.0,
+            pass_max_amount_minor=5_000,  # a large payment costs more and teaches no more
             pass_ceiling_minor=100 * check,
             audit_rate=rate,
             audit_amount_minor=10**9,  # every would-be block alike: their share is a bound's input

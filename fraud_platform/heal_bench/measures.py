@@ -17,6 +17,8 @@ Runs = Sequence[RunResult]
 
 INCIDENT = "incident"
 """Scenarios of the drift that the platform was built against begin with this."""
+QUARTER = "quarter_incident"
+"""The same drift with a quarter of its payments: a window of the cap is as long as a check."""
 
 _CLEAR = 0.3
 """Severity from which on a cause must be named."""
@@ -188,6 +190,12 @@ MEASURES = (
         of=lambda runs: windows_kept(_incident(runs)),
         at_least=0.98,
         needs=2,
+    ),
+    Measure(
+        name="windows_kept_quarter",
+        text="the same with a quarter of its payments",
+        form=".1%",
+        of=lambda runs: windows_kept([run for run in runs if run.scenario == QUARTER]),
     ),
     Measure(
         name="worst_window",
