@@ -1,9 +1,11 @@
 """Who pays by what, and whether many cards pay by one device: a burst of stolen cards.
 
-What belongs here: payers as numbers, and which payments of a window are of a crowd. What a crowd is
-to a cap is `governor`; the monitors' own look at it is `heal.clues`.
+What belongs here: payers as numbers, which payments of a window are of a crowd, and how many of
+them were spared of late. What a crowd is to a cap is `governor`; the monitors' own look at it is
+`heal.clues`.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -61,3 +63,50 @@ def crowded(payers: NDArray[np.int64]) -> NDArray[np.bool_]:
     is_many = (distinct >= FEWEST_CARDS) & (distinct >= LEAST_CARDS_PER_PAYMENT * payments)
     found: NDArray[np.bool_] = is_many[device]
     return found
+
+
+class Spared:
+    """How many payments left the window of a cap of late, and how many were spared until then.
+
+    A burst is a large part of a short window and a small one of the hours around it: what may
+    stand beside a budget is a share of both.
+
+    Args:
+        span_us: how long a payment counts after it left, microseconds.
+    """
+
+    def __init__(self, span_us: int) -> None:
+        self._span_us = span_us
+        self._gone: deque[tuple[int, int, int]] = deque()
+        self._payments = self._spared = 0
+
+    def left(self, now_us: int, payments: int, spared: int) -> None:
+        """Note payments that left, and forget those that left long ago.
+
+        Args:
+            now_us: time of the payments, microseconds UTC.
+            payments: how many left.
+            spared: how many of them stood beside the budget.
+        """
+        self._gone.append((now_us, payments, spared))
+        self._payments += payments
+        self._spared += spared
+        while self._gone[0][0] < now_us - self._span_us:
+            _, payments, spared = self._gone.popleft()
+            self._payments -= payments
+            self._spared -= spared
+
+    def room(self, share: float, payments: int) -> float:
+        """How many of a window may be spared, so that of it and of what left at most a share is.
+
+        Args:
+            share: in [0, 1].
+            payments: in the window.
+
+        Examples:
+            >>> past = Spared(span_us=60)
+            >>> past.left(100, 900, 20)
+            >>> past.room(0.25, 100), past.left(161, 0, 0), past.room(0.25, 100)
+            (230.0, None, 25.0)
+        """
+        return max(0.0, share * (payments + self._payments) - self._spared)

@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fraud_platform.crowds import NOBODY, Payer, crowded
+from fraud_platform.crowds import NOBODY, Payer, Spared, crowded
 from fraud_platform.cuts import Cuts
 from fraud_platform.decision import Thresholds
 from fraud_platform.score_cap import ScoreCap, lowest_cut
@@ -62,13 +62,15 @@ class GovernorPolicy(FprPolicy):
     max_crowd_share: float = 0.03
     """Largest share of payments of crowded devices (`crowds`) that do not count against the
     bounds, in [0, max_block_share]: many cards of one device are a burst of fraud and no sign of a
-    model gone wrong. Where a crowd is honest, the bounds may be exceeded by as much. 0: all
-    count."""
+    model gone wrong. It is a share of the window and of what left it within a check. Where a crowd
+    is honest, the bounds may be exceeded by as much. 0: all count."""
     audited_max_fpr: float = 0.045
     """What is aimed at in place of `max_fpr` by as much as audits loosen the cap: their credit is
     an estimate, the rest is certain."""
     window: int = 3_000
-    """Newest scores that the cap is an order statistic of."""
+    """Newest scores that the cap is an order statistic of: at least 3,000, and where many come
+    some two hours of them. A longer window holds an abrupt change later, a shorter one takes a
+    burst of fraud for a change."""
     min_scores: int = 1_000
     """With fewer scores the model's own cuts hold: a cap from a handful would let nearly
     everything through."""
@@ -142,14 +144,15 @@ class GovernorState(StrEnum):
 class Governor:
     """The cap on one model's cuts.
 
-    Its state is the window, the cuts in force and since when: a pure function of what it was told,
+    Its state is the window, the cuts in force and since when, and how many of crowds it spared in
+    the check before, which a restart forgets and spares fewer: a pure function of what it was told,
     in that order. Payments are told after they were decided, so that each is decided by the cuts
     of the step before it.
 
     Guarantee: while the payments that follow are exchangeable with those of the window, the share
     disturbed exceeds the budget with a chance of at most `risk` per step; after any shift it does
     so for at most a window of payments. Up to `max_crowd_share` of crowded devices stands beside
-    the budget. It promises nothing while warming.
+    the budget, of the window and the check before it. It promises nothing while warming.
 
     Args:
         policy: the bound, and how it is held.
@@ -167,6 +170,7 @@ class Governor:
         self._audited_fraud = 0.0
         self._rows = np.empty((3, policy.window))  # scores, probabilities, amounts: a ring
         self._payers = np.zeros((2, policy.window), np.int64)  # of the same payments
+        self._is_spared = np.zeros(policy.window, np.bool_)
         self._begin(thresholds)
 
     def _begin(self, thresholds: Thresholds) -> None:
@@ -174,6 +178,9 @@ class Governor:
         self._place = self._count = self._since_step = self._now_us = 0
         self._caps = (ScoreCap(thresholds.review), ScoreCap(thresholds.decline))
         self._declined = 0.0
+        self._is_spared[:] = False
+        self._left = self._left_spared = 0  # the window since the last step
+        self._past = Spared(self._policy.check_us)
         self._cuts = Cuts(thresholds.review, thresholds.decline, self.budget)
 
     @property
@@ -220,6 +227,7 @@ class Governor:
             payer: who paid by what.
         """
         place, rows = self._place, self._rows
+        self._leave(slice(place, place + 1))
         rows[0, place] = score
         rows[1, place] = np.nan if probability is None else probability
         rows[2, place] = amount_minor
@@ -254,6 +262,7 @@ class Governor:
             room = min(self._policy.every - self._since_step, self._policy.window - self._place)
             end = min(start + room, total)
             places = slice(self._place, self._place + end - start)
+            self._leave(places)
             self._rows[:, places], self._payers[:, places] = told[:, start:end], who[:, start:end]
             self._advance(end - start, int(times[start:end].max()))
             start = end
@@ -334,6 +343,12 @@ class Governor:
             self._ordered = max_disturbed
             self._step()
 
+    def _leave(self, places: slice) -> None:
+        """Count what is to be overwritten."""
+        if self._count == self._policy.window:
+            self._left += places.stop - places.start
+            self._left_spared += int(np.count_nonzero(self._is_spared[places]))
+
     def _advance(self, count: int, event_us: int) -> None:
         window = self._policy.window
         self._place = (self._place + count) % window
@@ -342,6 +357,8 @@ class Governor:
         self._now_us = max(self._now_us, event_us) if self._since_step else event_us
         self._since_step += count
         if self._since_step >= self._policy.every:
+            self._past.left(self._now_us, self._left, self._left_spared)
+            self._left = self._left_spared = 0
             self._step()
             self._since_step = 0
 
@@ -370,8 +387,10 @@ class Governor:
         window, oldest_first = slice(0, self._count), np.arange(self._count) - self._count
         scores, order = self._rows[0, window], self._place + oldest_first
         is_crowd = (crowded(self._payers[:, window]) & (scores >= self._thresholds.review))[order]
-        most = self._policy.max_crowd_share * self._count
+        most = self._past.room(self._policy.max_crowd_share, self._count)
         spared = order[is_crowd & (np.cumsum(is_crowd) <= most)]
+        self._is_spared[:] = False
+        self._is_spared[spared] = True
         counted = scores.copy()
         counted[spared] = _NONE
         return counted

@@ -22,9 +22,9 @@ from fraud_platform.heal_bench.world import INCIDENT_SIZE, SIZE, Size, ground
 
 TUNING_SEEDS = (1, 2, 3)
 """Seeds that constants may be chosen on."""
-HELD_OUT_SEEDS = (117, 118, 119, 120, 121)
+HELD_OUT_SEEDS = (122, 123, 124, 125, 126)
 """Seeds that nobody looks at while choosing; the figures that are told come from these. Those from
-102 to 116 were such until the causes of their misses were looked for."""
+102 to 121 were such until the causes of their misses were looked for."""
 
 
 class Unit(NamedTuple):

@@ -251,11 +251,17 @@ _ALL: tuple[Scenario, ...] = (
         forbidden=frozenset({A.QUARANTINE, A.INVERT_UNIT}),
     ),
     replace(_THE_INCIDENT, name="quarter_incident", is_full_size=False),
+    replace(
+        _ATTACK,
+        name="credential_stuffing_full",
+        faults=(injection.credential_stuffing,),
+        is_full_size=True,
+    ),
 )
 
 SCENARIOS: Mapping[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 """Name -> scenario: no-fault controls first, then single faults, two at a time, and
-the incident with as few payments as all else has."""
+what is run at both sizes."""
 
 FAST = (
     "quiet",

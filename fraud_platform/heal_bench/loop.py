@@ -26,7 +26,7 @@ from fraud_platform.heal_bench.dealt import Dealt
 from fraud_platform.heal_bench.plant import Plant
 from fraud_platform.heal_bench.sight import Sight
 from fraud_platform.heal_bench.stage import HOUR_US, Stage
-from fraud_platform.heal_bench.world import CHECK_HOURS, Bools
+from fraud_platform.heal_bench.world import CHECK_HOURS, Bools, Size
 from fraud_platform.orders import NORMAL
 from fraud_platform.score_cap import tie_breaker
 from fraud_platform.selective_labels import (
@@ -46,9 +46,8 @@ _USUAL_BLOCKED = 0.055
 _LEARNT_AFTER_US = {Action.RECALIBRATE: 24 * HOUR_US, Action.RETRAIN: 48 * HOUR_US}
 """A whole day of the harm for cuts, two for a training: chargebacks come within days here."""
 _SALT = b"scenario benchmark"
-GOVERNOR = GovernorPolicy(max_decline_fpr=GovernorPolicy.max_fpr)
-"""The shipped one, but for this: nothing is reviewed here. Whatever is disturbed is declined, as in
-the incident, so both bounds are one, and audits are drawn from all that is disturbed."""
+_WINDOW_CHECKS = 0.36
+"""Some two hours of payments, where that is more than the shipped window."""
 
 
 @dataclass
@@ -82,6 +81,20 @@ def heal(stage: Stage) -> Journal:
     return journal
 
 
+def cap_of(size: Size) -> GovernorPolicy:
+    """The shipped cap, as a platform of this size has it, but for this: nothing is reviewed here.
+
+    Whatever is disturbed is declined, as in the incident, so both bounds are one, and audits are
+    drawn from all that is disturbed.
+
+    Examples:
+        >>> cap_of(Size(6_250)).window, cap_of(Size(25_000)).window
+        (3000, 4500)
+    """
+    window = max(GovernorPolicy.window, int(_WINDOW_CHECKS * size.check))
+    return GovernorPolicy(max_decline_fpr=GovernorPolicy.max_fpr, window=window)
+
+
 def shipped_policy() -> HealPolicy:
     """The policy that the package brings."""
     text = resources.files("fraud_platform.heal").joinpath("policy.yaml").read_text("utf-8")
@@ -92,7 +105,8 @@ class _Loop:
     def __init__(self, stage: Stage) -> None:
         self.journal = Journal(Dealt.blank(stage.rows))
         self.plant = Plant(stage, self.journal.dealt)
-        self._governor = Governor(GOVERNOR, self.plant.decider.thresholds)
+        self._cap = cap_of(stage.draft.ground.size)
+        self._governor = Governor(self._cap, self.plant.decider.thresholds)
         self._harm = Harm(HarmPolicy())
         self._sight = Sight(self.plant, self._harm, MonitorPolicy())
         self._policy = shipped_policy()
@@ -129,7 +143,7 @@ class _Loop:
             return
         self._decider, self._decides_from = name, begin
         self._governor.credit(())  # audits of one model tell nothing of another
-        arm, first = plant.decider, max(0, begin - GOVERNOR.window)
+        arm, first = plant.decider, max(0, begin - self._cap.window)
         if begin:
             scores = plant.replayed(arm, first, begin)
             self._governor.rebase(
@@ -256,7 +270,7 @@ class _Loop:
     def _credit(self, row: int) -> None:
         """Tell the governor of the audits that are judged by now, as the scorer does."""
         stage, dealt, now_us = self.plant.stage, self.journal.dealt, self.plant.now_us
-        oldest_us = now_us - (GOVERNOR.checks + 1) * GOVERNOR.check_us
+        oldest_us = now_us - (self._cap.checks + 1) * self._cap.check_us
         first = max(self._decides_from, int(np.searchsorted(stage.arrived_us, oldest_us)))
         judged = [
             JudgedAudit(
@@ -268,5 +282,7 @@ class _Loop:
             )
             for at in np.flatnonzero(dealt.audited[first:row]) + first
         ]
-        checks = audits_by_check(judged, now_us, check_us=GOVERNOR.check_us, checks=GOVERNOR.checks)
+        checks = audits_by_check(
+            judged, now_us, check_us=self._cap.check_us, checks=self._cap.checks
+        )
         self._governor.credit(checks)

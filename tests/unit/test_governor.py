@@ -143,6 +143,33 @@ def test_however_large_a_crowd_is_no_more_of_it_than_its_share_stands_beside_the
     assert cuts.fpr_bound <= policy.max_fpr + policy.max_crowd_share / (1 - policy.max_fraud_share)
 
 
+def crowd_after_calm(*, calm, crowd, share):
+    """The review cut, and the share disturbed, after calm hours and then hours with a crowd."""
+    rng, governor, disturbed = np.random.default_rng(7), Governor(GovernorPolicy(), OWN), []
+    for start in range(0, calm + crowd, 100):
+        is_crowd = (rng.random(100) < share) & (start >= calm)
+        scores = np.where(is_crowd, 1.0, rng.uniform(0, 0.84, 100))
+        payers = np.array([np.where(is_crowd, 1 + np.arange(100) % 5, 0), start + np.arange(100)])
+        disturbed.append(float(np.mean(scores >= governor.cuts.review)))
+        times = ((start + np.arange(100)) * HOUR_US / 2_083).astype(np.int64)
+        governor.observe(scores, np.full(100, np.nan), np.full(100, 1_000), times, payers)
+    return governor.cuts.review, float(np.mean(disturbed[calm // 100 :]))
+
+
+def test_a_short_burst_may_be_more_than_its_share_of_a_window_but_not_of_the_hours_around_it():
+    usual, _ = crowd_after_calm(calm=3_000, crowd=3_000, share=0.0)
+    burst = {"crowd": 2_000, "share": 0.12}
+    assert crowd_after_calm(calm=12_000, **burst)[0] == pytest.approx(usual, abs=0.005)
+    assert crowd_after_calm(calm=3_000, **burst)[0] > usual + 0.01
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
+def test_a_crowd_that_stays_gets_no_more_than_its_share_beside_the_budget(share):
+    policy = GovernorPolicy()
+    _, disturbed = crowd_after_calm(calm=12_000, crowd=60_000, share=share)
+    assert disturbed <= policy.max_fpr + policy.max_crowd_share
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20)
 def test_tightening_is_immediate_and_loosening_slow(seed):
