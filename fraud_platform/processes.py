@@ -188,13 +188,14 @@ def born_under() -> Callable[[], None]:
     when its parent is killed; elsewhere an orphan must be stopped by hand.
     """
     parent = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    # Found before the fork: a thread that the child does not have may hold the loader's lock there.
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 
     def arm() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before the request was made
                 os._exit(1)
 
