@@ -260,7 +260,8 @@ def replay_gate(
     An alert rate that changes by more than the policy allows, and not by chance (exact McNemar
     test), must be explained: the mature rows, whose costs the backtest has judged, show the same
     change within the same bound, as far as both samples can tell. New cuts of the champion's own
-    trees may also take alerts away that it never had before: back to what was borne of it.
+    trees may also take alerts away that it never had before: back to what was borne of it, up to
+    chance.
 
     Args:
         replayed: alerts on the newest payments.
@@ -304,7 +305,7 @@ def _explanation(replayed: Alerts, mature: Alerts, bound: float, borne: float) -
     if _is_explained(replayed, mature, bound):
         return f"as on the mature rows ({_step(mature.ratio)})"
     is_back = _is_back(replayed, mature, bound, borne)
-    return f"back to what was borne, at most {borne:.2%}" if is_back else ""
+    return f"back, up to chance, to the {borne:.2%} that were borne" if is_back else ""
 
 
 def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:
@@ -319,9 +320,10 @@ def _is_explained(replayed: Alerts, mature: Alerts, bound: float) -> bool:
 def _is_back(replayed: Alerts, mature: Alerts, bound: float, borne: float) -> bool:
     """Whether alerts only fall, to what the champion has on the mature rows up to what was borne.
 
-    As far as the payments can tell, at 95 %: of a thousand the rate alone says little.
+    As far as the payments can tell, at 95 %: of a thousand the rate alone says little. Where nobody
+    says what was borne nothing is back: no alert at all would always be.
     """
-    if replayed.only_new or not mature.old.size:
+    if not borne or replayed.only_new or not mature.old.size:
         return False
     low, high = clopper_pearson(float(replayed.new.sum()), replayed.new.size, _SURE)
     return low <= borne and high >= float(mature.old.mean()) / (1.0 + bound)

@@ -252,6 +252,17 @@ def test_new_cuts_may_bring_alerts_back_to_what_was_borne(only_new, only_old, bo
     assert len(verdict.reasons) == (2 if answer == "promote" else 1)
 
 
+def test_what_was_borne_is_told_as_a_share_that_chance_may_exceed():
+    replayed, mature = alerts(0, 295, 65, rows=1000), alerts(0, 40, 40, rows=2000)
+    found = replay_gate(replayed, mature, POLICY, 0.06)
+    assert found.reason.endswith("by -82%, back, up to chance, to the 6.00% that were borne.")
+
+
+def test_where_nobody_says_what_was_borne_a_challenger_without_alerts_is_not_back_to_it():
+    replayed, mature = alerts(0, 30, 0, rows=1000), alerts(0, 4, 0, rows=2000)
+    assert replay_gate(replayed, mature, POLICY).allows == "shadow_only"
+
+
 def test_too_few_payments_to_replay_let_a_challenger_only_watch():
     assert replay_gate(alerts(0, 0, 20, rows=999), QUIET, POLICY).allows == "shadow_only"
 
