@@ -274,7 +274,7 @@ def _open_new_logs(folder: Path, rounds: int, barrier: Barrier, failures: Queue)
 def test_many_processes_may_open_a_new_log_at_once(tmp_path):
     barrier, failures = APART.Barrier(8), APART.Queue()
     processes = [
-        APART.Process(target=_open_new_logs, args=(tmp_path, 25, barrier, failures))
+        APART.Process(target=_open_new_logs, args=(tmp_path, 25, barrier, failures), daemon=True)
         for _ in range(8)
     ]
     for process in processes:
@@ -300,7 +300,7 @@ def _append_until_killed(path: Path, acknowledged: str) -> None:
 def test_what_was_acknowledged_before_a_kill_is_there_after_it(log, tmp_path):
     path, told = tmp_path / "log" / "events.db", tmp_path / "told.txt"
     told.touch()
-    process = APART.Process(target=_append_until_killed, args=(path, str(told)))
+    process = APART.Process(target=_append_until_killed, args=(path, str(told)), daemon=True)
     process.start()
     deadline = time.monotonic() + 60
     while told.read_text().count("\n") < 50 and time.monotonic() < deadline:

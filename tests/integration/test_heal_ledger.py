@@ -203,7 +203,9 @@ def write_many(path: Path, name: str) -> None:
 
 
 def test_two_processes_appending_at_once_never_interleave(path):
-    writers = [APART.Process(target=write_many, args=(path, name)) for name in ("one", "two")]
+    writers = [
+        APART.Process(target=write_many, args=(path, name), daemon=True) for name in ("one", "two")
+    ]
     for writer in writers:
         writer.start()
     reader, looks = HealLedger(path), 0

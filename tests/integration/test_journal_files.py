@@ -420,9 +420,14 @@ def test_no_kill_of_a_writer_or_a_drainer_loses_or_repeats_a_decision(home, tmp_
     for life in range(20):
         begun = APART.Barrier(4)
         writer = APART.Process(
-            target=_decide_for_ever, args=(begun, home.folder, f"l{life}-", str(acknowledged))
+            target=_decide_for_ever,
+            args=(begun, home.folder, f"l{life}-", str(acknowledged)),
+            daemon=True,
         )
-        drainers = [APART.Process(target=_drain_for_ever, args=(begun, home.folder)) for _ in "ab"]
+        drainers = [
+            APART.Process(target=_drain_for_ever, args=(begun, home.folder), daemon=True)
+            for _ in "ab"
+        ]
         for process in (writer, *drainers):
             process.start()
         begun.wait(60)

@@ -35,7 +35,7 @@ def acting_apart(begun, settings, turn):
 def killed_after(seconds, settings, turn):
     """Let a process act, and kill it; whether it was killed before it was done."""
     begun = APART.Barrier(2)
-    child = APART.Process(target=acting_apart, args=(begun, settings, turn))
+    child = APART.Process(target=acting_apart, args=(begun, settings, turn), daemon=True)
     child.start()
     begun.wait(60)
     time.sleep(seconds)

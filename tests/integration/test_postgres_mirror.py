@@ -600,7 +600,10 @@ def test_a_mirror_that_is_killed_at_any_point_loses_and_doubles_nothing(server, 
     never = APART.Event()
     for _ in range(KILLS):
         process = APART.Process(
-            target=postgres_mirror.run, args=(settings, never), kwargs={"batch_rows": 40}
+            target=postgres_mirror.run,
+            args=(settings, never),
+            kwargs={"batch_rows": 40},
+            daemon=True,
         )
         process.start()
         try:

@@ -127,6 +127,18 @@ def can_fail(function: ast.AST, checking: set[str]) -> bool:
     )
 
 
+def test_what_tests_start_apart_does_not_outlive_them():
+    calls = {
+        f"{name_of(path)}:{node.lineno}": {keyword.arg for keyword in node.keywords}
+        for path in TESTS
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "APART.Process"
+    }
+    assert calls
+    found = [place for place, told in calls.items() if "daemon" not in told]
+    assert not found, f"pass daemon=True, else the runner waits for what hangs: {found}"
+
+
 def test_no_folder_of_tests_hides_a_package():
     folders = [path for path in (ROOT / "tests").rglob("*") if path.is_dir()]
     hiding = [name_of(path) for path in folders if path.name in PACKAGES]
