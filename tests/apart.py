@@ -10,7 +10,11 @@ They have the environment of the first test that starts one, so tell them by arg
 import multiprocessing
 
 APART = multiprocessing.get_context("forkserver")
-# Asked for by the first test only, so all that any of them needs stands here.
+# Asked for by the first test only, so all that any of them needs stands here: a child that imports
+# for seconds is killed before it has begun.
 APART.set_forkserver_preload(
-    ["pytest", "hypothesis", "fraud_platform.adapters.postgres_mirror", "tests.governed_home"]
+    [
+        *("pytest", "hypothesis", "mlflow.exceptions", "xgboost"),
+        *("fraud_platform.adapters.postgres_mirror", "tests.governed_home"),
+    ]
 )
