@@ -39,7 +39,7 @@ LIMITS = (
 FAILURE_MODES = (
     FailureMode(
         name="new_fraud",
-        what="A new pattern of fraud that changes no input is named late or never (1 of 5 runs of "
+        what="A new pattern of fraud that changes no input is named late or never (3 of 5 runs of "
         "the healing benchmark); audits and reports tell of it, not the model.",
     ),
     FailureMode(
@@ -54,13 +54,8 @@ FAILURE_MODES = (
     ),
     FailureMode(
         name="scalping",
-        what="Bots that buy as customers do are named in 1 of 5 runs; to the model they are "
+        what="Bots that buy as customers do are named in 3 of 5 runs; to the model they are "
         "customers.",
-    ),
-    FailureMode(
-        name="inflation",
-        what="Slowly rising amounts are named in 4 of 5 runs; until then more genuine payments "
-        "look unusually large.",
     ),
 )
 """Names are the scenarios of the healing benchmark; a test holds the counts to its figures."""
