@@ -83,15 +83,17 @@ class Spared:
     def left(self, now_us: int, payments: int, spared: int) -> None:
         """Note payments that left, and forget those that left long ago.
 
+        Those that left long after now, too: a clock ran ahead, and they would never be old.
+
         Args:
             now_us: time of the payments, microseconds UTC.
             payments: how many left.
-            spared: how many of them stood beside the budget.
+            spared: how many of them stood beside the budget while they were there.
         """
         self._gone.append((now_us, payments, spared))
         self._payments += payments
         self._spared += spared
-        while self._gone[0][0] < now_us - self._span_us:
+        while abs(now_us - self._gone[0][0]) > self._span_us:
             _, payments, spared = self._gone.popleft()
             self._payments -= payments
             self._spared -= spared

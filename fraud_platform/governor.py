@@ -145,9 +145,9 @@ class Governor:
     """The cap on one model's cuts.
 
     Its state is the window, the cuts in force and since when, and how many of crowds it spared in
-    the check before, which a restart forgets and spares fewer: a pure function of what it was told,
-    in that order. Payments are told after they were decided, so that each is decided by the cuts
-    of the step before it.
+    the check before: a pure function of what it was told, in that order. A restart and another
+    model forget the last, so that a crowd gets its share of the window once more. Payments are told
+    after they were decided, so that each is decided by the cuts of the step before it.
 
     Guarantee: while the payments that follow are exchangeable with those of the window, the share
     disturbed exceeds the budget with a chance of at most `risk` per step; after any shift it does
@@ -170,7 +170,7 @@ class Governor:
         self._audited_fraud = 0.0
         self._rows = np.empty((3, policy.window))  # scores, probabilities, amounts: a ring
         self._payers = np.zeros((2, policy.window), np.int64)  # of the same payments
-        self._is_spared = np.zeros(policy.window, np.bool_)
+        self._was_spared = np.zeros(policy.window, np.bool_)
         self._begin(thresholds)
 
     def _begin(self, thresholds: Thresholds) -> None:
@@ -178,7 +178,7 @@ class Governor:
         self._place = self._count = self._since_step = self._now_us = 0
         self._caps = (ScoreCap(thresholds.review), ScoreCap(thresholds.decline))
         self._declined = 0.0
-        self._is_spared[:] = False
+        self._was_spared[:] = False
         self._left = self._left_spared = 0  # the window since the last step
         self._past = Spared(self._policy.check_us)
         self._cuts = Cuts(thresholds.review, thresholds.decline, self.budget)
@@ -347,7 +347,8 @@ class Governor:
         """Count what is to be overwritten."""
         if self._count == self._policy.window:
             self._left += places.stop - places.start
-            self._left_spared += int(np.count_nonzero(self._is_spared[places]))
+            self._left_spared += int(np.count_nonzero(self._was_spared[places]))
+            self._was_spared[places] = False
 
     def _advance(self, count: int, event_us: int) -> None:
         window = self._policy.window
@@ -357,8 +358,6 @@ class Governor:
         self._now_us = max(self._now_us, event_us) if self._since_step else event_us
         self._since_step += count
         if self._since_step >= self._policy.every:
-            self._past.left(self._now_us, self._left, self._left_spared)
-            self._left = self._left_spared = 0
             self._step()
             self._since_step = 0
 
@@ -387,10 +386,12 @@ class Governor:
         window, oldest_first = slice(0, self._count), np.arange(self._count) - self._count
         scores, order = self._rows[0, window], self._place + oldest_first
         is_crowd = (crowded(self._payers[:, window]) & (scores >= self._thresholds.review))[order]
+        self._past.left(self._now_us, self._left, self._left_spared)
+        self._left = self._left_spared = 0
         most = self._past.room(self._policy.max_crowd_share, self._count)
         spared = order[is_crowd & (np.cumsum(is_crowd) <= most)]
-        self._is_spared[:] = False
-        self._is_spared[spared] = True
+        # Once is enough: a crowd that leaves one by one is none before its last ones have left.
+        self._was_spared[spared] = True
         counted = scores.copy()
         counted[spared] = _NONE
         return counted

@@ -27,7 +27,10 @@ _CANARIES = 400
 """Of each seed."""
 
 _SMALL = "12,500 payments a day."
-_INCIDENT = "The incident has its own 50,000 payments a day, all else a quarter of it."
+_INCIDENT = (
+    "incident, incident_ramp and credential_stuffing_full have the incident's own 50,000 payments "
+    "a day, all else a quarter of it."
+)
 
 _BEGIN, _END = "<!-- heal bench -->\n", "\n<!-- /heal bench -->"
 

@@ -1,9 +1,12 @@
 """T-KILL-5: kill -9 in the middle of a vote or a move; history, deployment and audit log agree."""
 
+import itertools
 import json
+import os
 import random
 import signal
-import time
+import sys
+from functools import partial
 
 from fraud_platform.adapters.audit_log import audit_log_of
 from fraud_platform.adapters.audit_store import RowFilter
@@ -15,6 +18,8 @@ from tests.apart import APART
 from tests.governed_home import FileRoles, settings_of, with_champion
 
 KILLS = 20
+LASTING = {"execute", "write", "fsync", "ftruncate"}
+"""Of SQLite, of files, and of the system."""
 
 
 def acting(settings, turn):
@@ -27,19 +32,31 @@ def acting(settings, turn):
     roles.promote(other, Mandate(by="bert"))
 
 
-def acting_apart(begun, settings, turn):
-    begun.wait(60)
-    acting(settings, turn)
+def noted(act, note):
+    """Let something happen, and hear of each call that puts something on a disk, before it does."""
+
+    def hear(frame, event, called):
+        if event == "c_call" and (called is os.replace or called.__name__ in LASTING):
+            note()
+
+    sys.setprofile(hear)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
 
 
-def killed_after(seconds, settings, turn):
-    """Let a process act, and kill it; whether it was killed before it was done."""
-    begun = APART.Barrier(2)
-    child = APART.Process(target=acting_apart, args=(begun, settings, turn), daemon=True)
+def dying(settings, turn, at):
+    """Act, and be killed before the call of this number."""
+    numbers = itertools.count(1)
+    killed = partial(os.kill, os.getpid(), signal.SIGKILL)
+    noted(partial(acting, settings, turn), lambda: next(numbers) < at or killed())
+
+
+def is_killed(settings, turn, at):
+    """Whether a process that acts is killed before it is done."""
+    child = APART.Process(target=dying, args=(settings, turn, at), daemon=True)
     child.start()
-    begun.wait(60)
-    time.sleep(seconds)
-    child.kill()
     child.join(60)
     return child.exitcode == -signal.SIGKILL
 
@@ -54,15 +71,16 @@ def settled(rows):
 def test_a_killed_vote_or_move_is_wholly_done_or_not_at_all(tmp_path):
     with_champion(tmp_path)
     settings = settings_of(tmp_path)
-    began = time.perf_counter()
-    acting(settings, 0)
-    longest = time.perf_counter() - began
+    calls = []
+    acting(settings, 0)  # the first makes tables, too
+    noted(partial(acting, settings, 1), lambda: calls.append(None))
     seed = 20_261_123
     chance, killed, interrupted = random.Random(seed), 0, 0
-    for turn in range(1, KILLS + 1):
-        killed += killed_after(chance.uniform(0, 1.2) * longest, settings, turn)
+    for turn in range(2, KILLS + 2):
+        killed += is_killed(settings, turn, chance.randint(1, len(calls)))
         interrupted += agree(settings)
-    assert killed >= KILLS // 2
+    assert killed >= 0.9 * KILLS, "but for a few whose way is shorter than the first"
+    assert interrupted >= KILLS // 4
     facts = {"kills": killed, "interrupted": interrupted, "seed": seed, "disagreements": 0}
     print(json.dumps({"test": "T-KILL-5", **facts}))
 

@@ -143,15 +143,28 @@ def test_however_large_a_crowd_is_no_more_of_it_than_its_share_stands_beside_the
     assert cuts.fpr_bound <= policy.max_fpr + policy.max_crowd_share / (1 - policy.max_fraud_share)
 
 
-def crowd_after_calm(*, calm, crowd, share):
+def by_five_devices(numbers):
+    return 1 + numbers % 5
+
+
+def by_devices_of_five_cards(numbers):
+    """Each of them gone before the next: five cards of five devices by turns."""
+    return 1 + numbers // 25 * 5 + numbers % 5
+
+
+def crowd_after_calm(*, calm, crowd, share, devices=by_five_devices, ahead_at=-1):
     """The review cut, and the share disturbed, after calm hours and then hours with a crowd."""
     rng, governor, disturbed = np.random.default_rng(7), Governor(GovernorPolicy(), OWN), []
+    came = 0
     for start in range(0, calm + crowd, 100):
         is_crowd = (rng.random(100) < share) & (start >= calm)
         scores = np.where(is_crowd, 1.0, rng.uniform(0, 0.84, 100))
-        payers = np.array([np.where(is_crowd, 1 + np.arange(100) % 5, 0), start + np.arange(100)])
+        payers = np.array([np.zeros(100, np.int64), start + np.arange(100)])
+        payers[0, is_crowd] = devices(came + np.arange(is_crowd.sum()))
+        came += int(is_crowd.sum())
         disturbed.append(float(np.mean(scores >= governor.cuts.review)))
         times = ((start + np.arange(100)) * HOUR_US / 2_083).astype(np.int64)
+        times[50] += (start == ahead_at) * 10_000 * HOUR_US
         governor.observe(scores, np.full(100, np.nan), np.full(100, 1_000), times, payers)
     return governor.cuts.review, float(np.mean(disturbed[calm // 100 :]))
 
@@ -163,11 +176,32 @@ def test_a_short_burst_may_be_more_than_its_share_of_a_window_but_not_of_the_hou
     assert crowd_after_calm(calm=3_000, **burst)[0] > usual + 0.01
 
 
+@pytest.mark.parametrize("devices", [by_five_devices, by_devices_of_five_cards])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
-def test_a_crowd_that_stays_gets_no_more_than_its_share_beside_the_budget(share):
+def test_a_crowd_that_stays_gets_no_more_than_its_share_beside_the_budget(share, devices):
     policy = GovernorPolicy()
-    _, disturbed = crowd_after_calm(calm=12_000, crowd=60_000, share=share)
+    _, disturbed = crowd_after_calm(calm=12_000, crowd=60_000, share=share, devices=devices)
     assert disturbed <= policy.max_fpr + policy.max_crowd_share
+
+
+def test_a_clock_that_ran_ahead_once_makes_no_day_of_calm_a_crowds():
+    hours = {"calm": 60_000, "crowd": 6_000, "share": 0.1}
+    assert crowd_after_calm(**hours, ahead_at=6_000) == crowd_after_calm(**hours)
+
+
+def test_an_order_between_two_steps_spares_no_more_of_a_crowd_than_the_step_before():
+    """What left since then was spared already, and its part of the share is spent."""
+    rng, policy = np.random.default_rng(3), GovernorPolicy(window=1_000, every=200)
+    governor, ignored = Governor(policy, OWN), np.full(1_000, np.nan)
+    scores = rng.uniform(0, 0.84, 1_000)
+    crowd = np.arange(1_000) < 30
+    scores[crowd] = 1.0
+    payers = np.array([np.where(crowd, 1, 0), np.arange(1_000)])
+    governor.rebase(OWN, scores, ignored, scores, 0, payers)
+    more = np.full(190, 1.0), np.full(190, np.nan), np.full(190, 1), np.zeros(190)
+    governor.observe(*more, np.array([np.full(190, 2), 5_000 + np.arange(190)]))
+    governor.order(0.04)
+    assert np.count_nonzero(governor._was_spared) <= 0.03 * 1_190 - 30
 
 
 @given(st.integers(0, 2**32 - 1))
