@@ -3,10 +3,10 @@
 import random
 
 from fraud_platform.adapters.event_log import EventLog
-from fraud_platform.events import Decision, Label, Transaction
+from fraud_platform.events import Label, Transaction
 from fraud_platform.settings import Settings
+from tests.integration.sealed_logs import DAY_US, decision_of
 
-DAY_US = 86_400_000_000
 START_US = 19_723 * DAY_US
 """2024-01-01."""
 DELAY_DAYS = 9
@@ -22,7 +22,7 @@ def aged_log(settings: Settings, days: int, *, per_day: int = 4, first: int = 0)
                 payment = payment_of(day, number, per_day)
                 received = payment.event_us + 1
                 seq = writer.append_transaction(payment, received_us=received, source="test")
-                writer.append_decision(_decision(payment, seq))
+                writer.append_decision(decision_of(payment, seq))
             if day - first >= DELAY_DAYS:
                 writer.append_label(_label(payment_of(day - DELAY_DAYS, 1, per_day), day))
     log.close()
@@ -59,31 +59,4 @@ def _label(payment: Transaction, day: int) -> Label:
         received_us=known_us,
         happened_us=None,
         reported_by="bank",
-    )
-
-
-def _decision(payment: Transaction, seq: int) -> Decision:
-    return Decision(
-        transaction_id=payment.transaction_id,
-        decision_id=f"d-{seq:032x}",
-        seq=seq,
-        seen_seq=seq - 1,
-        event_us=payment.event_us,
-        decided_us=payment.event_us + 900,
-        decision="approve",
-        score=0.25,
-        reasons=(),
-        probability=0.1,
-        expected_fpr=1e-3,
-        mode="normal",
-        missing=(),
-        arm="champion",
-        is_late=False,
-        model_version="3",
-        model_digest="ab" * 32,
-        policy_digest="cd" * 32,
-        feature_spec_digest="ef" * 32,
-        features=(1.0,) * 46,
-        latency_us=900,
-        expires_us=payment.event_us + DAY_US,
     )
